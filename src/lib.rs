@@ -1,0 +1,8 @@
+//! A compiler and inspector for Kubernetes Services.
+
+pub mod net;
+pub mod diagnostic;
+pub mod packet;
+pub mod model;
+pub mod resolve;
+pub mod program;

@@ -1,0 +1,3 @@
+//! The `svcproxy` program.
+
+fn main() {}

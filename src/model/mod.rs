@@ -1,0 +1,41 @@
+//! Cluster-wide truth, typed, valid and ordered: what a Kubernetes API server would say, and nothing about a node's
+//! rules. No serde, no strings that mean something. Made by `manifest`, read by `resolve`.
+
+mod config;
+mod endpoint;
+mod name;
+mod node;
+mod service;
+
+pub use config::{Config, Conntrack, DetectLocal, Ipvs, Mode, NodePortAddresses, SyncPeriods};
+pub use endpoint::{Conditions, Endpoint, Hints};
+pub use name::{ServiceName, ServicePortName};
+pub use node::Node;
+pub use service::{Placeholders, Service, ServicePort, ServiceType, TrafficPolicy};
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::net::{IpFamily, PerFamily};
+
+/// The endpoints behind every Service port of one family: merged over slices, without duplicates, sorted by the text
+/// `ip:port` (reference section 1.6). A group may have no Service, and an empty group does not occur.
+pub type EndpointGroups = BTreeMap<ServicePortName, Vec<Endpoint>>;
+
+/// Everything that was said of a cluster.
+#[derive(Debug, Clone, Default)]
+pub struct Cluster {
+    /// Services that a proxy serves: no headless, ExternalName or foreign-proxy ones.
+    pub services: BTreeMap<ServiceName, Service>,
+    /// Endpoints by Service port.
+    pub endpoints: PerFamily<EndpointGroups>,
+    /// Nodes by name.
+    pub nodes: BTreeMap<Arc<str>, Node>,
+}
+
+impl Cluster {
+    /// The endpoints of one Service port in one family.
+    pub fn endpoints_of(&self, family: IpFamily, port: &ServicePortName) -> &[Endpoint] {
+        self.endpoints.get(family).get(port).map_or(&[], Vec::as_slice)
+    }
+}
