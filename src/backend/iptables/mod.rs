@@ -22,7 +22,7 @@ mod owned;
 mod service;
 
 pub use lift::{lift, name_of};
-pub use owned::scope;
+pub use owned::{is_hashed, scope};
 
 use std::collections::BTreeMap;
 
@@ -123,6 +123,19 @@ impl Chains {
         }
         Ruleset { family: view.family, tables }
     }
+}
+
+/// Kernel settings that the rules of a view depend on.
+pub fn sysctls(view: &NodeView) -> Vec<(String, String)> {
+    // Node ports on 127.0.0.0/8 leave the loopback interface after DNAT (reference section 2.14).
+    let setting = ("net/ipv4/conf/all/route_localnet".to_owned(), "1".to_owned());
+    view.localhost_node_ports.then_some(setting).into_iter().collect()
+}
+
+/// nfacct objects that the rules of a view count with. kube-proxy makes both, used or not.
+pub fn nfacct_objects(options: &LowerOptions) -> Vec<String> {
+    let objects = [names::NFACCT_INVALID_DROPPED, names::NFACCT_LOCALHOST_ACCEPTED];
+    objects.into_iter().filter(|_| options.nfacct).map(str::to_owned).collect()
 }
 
 fn user_chain(rules: Vec<Rule>, order: RuleOrder) -> Chain {

@@ -20,3 +20,8 @@ pub fn scope(live: &Ruleset) -> Scope {
         jumps: base::jumps().filter(|(_, _, rule)| rule.chain().is_some_and(ours)).collect(),
     }
 }
+
+/// Whether a chain belongs to one Service or one endpoint: its name is made of a hash.
+pub fn is_hashed(chain: &ChainName) -> bool {
+    names::PREFIXES.iter().any(|prefix| chain.as_str().starts_with(prefix))
+}

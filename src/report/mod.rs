@@ -1,0 +1,21 @@
+//! Results → text and JSON. Writes to what it is given, never to stdout; decides nothing.
+
+pub mod diagnostic;
+pub mod diff;
+pub mod json;
+pub mod plan;
+
+use std::fmt::Write as _;
+
+/// A text from outside (a file name) on one line: control characters are written as escapes.
+pub fn one_line(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut line, character| {
+        if character.is_control() {
+            // Writing to a String cannot fail.
+            let _ = write!(line, "{}", character.escape_default());
+        } else {
+            line.push(character);
+        }
+        line
+    })
+}
