@@ -7,6 +7,7 @@ pub use step::Step;
 
 use crate::net::{IpFamily, PerFamily};
 use crate::program::xtables::diff::{self, RulesetDiff};
+use crate::program::xtables::{ChainName, TableName};
 use crate::program::{Program, Scope};
 
 /// What separates a live program from the wanted one, and the steps that take it there.
@@ -22,6 +23,12 @@ impl Plan {
     /// Whether live is already as wanted.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
+    }
+
+    /// Chains of ours that cannot go, since rules of others refer to them.
+    pub fn kept_chains(&self) -> impl Iterator<Item = (TableName, ChainName)> + '_ {
+        let tables = [&self.rules.v4, &self.rules.v6].into_iter().flatten().flat_map(|rules| &rules.tables);
+        tables.flat_map(|(table, changes)| changes.kept.iter().map(|chain| (*table, *chain)))
     }
 }
 

@@ -22,7 +22,7 @@ mod owned;
 mod service;
 
 pub use lift::{lift, name_of};
-pub use owned::{is_hashed, scope};
+pub use owned::{Traits, holds_kubelet_chains, holds_ours, is_hashed, scope};
 
 use std::collections::BTreeMap;
 
@@ -125,10 +125,15 @@ impl Chains {
     }
 }
 
+/// Kernel settings that this mode may depend on.
+pub const SYSCTLS: [&str; 1] = [ROUTE_LOCALNET];
+
+const ROUTE_LOCALNET: &str = "net/ipv4/conf/all/route_localnet";
+
 /// Kernel settings that the rules of a view depend on.
 pub fn sysctls(view: &NodeView) -> Vec<(String, String)> {
     // Node ports on 127.0.0.0/8 leave the loopback interface after DNAT (reference section 2.14).
-    let setting = ("net/ipv4/conf/all/route_localnet".to_owned(), "1".to_owned());
+    let setting = (ROUTE_LOCALNET.to_owned(), "1".to_owned());
     view.localhost_node_ports.then_some(setting).into_iter().collect()
 }
 

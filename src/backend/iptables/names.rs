@@ -23,6 +23,8 @@ pub(super) const MARK_MASQ: ChainName = ChainName::literal("KUBE-MARK-MASQ");
 pub(super) const CANARY: ChainName = ChainName::literal("KUBE-PROXY-CANARY");
 /// The kubelet's own detector, by which its presence is known (mangle).
 pub(super) const KUBELET_CANARY: ChainName = ChainName::literal("KUBE-KUBELET-CANARY");
+/// The kubelet's mark of the implementation in use (mangle).
+pub(super) const KUBELET_HINT: ChainName = ChainName::literal("KUBE-IPTABLES-HINT");
 
 /// Prefix of the chain of policy Cluster.
 pub(super) const SERVICE_PREFIX: &str = "KUBE-SVC-";
