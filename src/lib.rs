@@ -6,3 +6,4 @@ pub mod packet;
 pub mod model;
 pub mod resolve;
 pub mod program;
+pub mod host;
