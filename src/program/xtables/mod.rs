@@ -5,6 +5,7 @@
 //! modelled is kept as text, and `eval` says that it does not know.
 
 mod name;
+mod protocol;
 mod rule;
 
 pub mod emit;
@@ -12,6 +13,8 @@ pub mod parse;
 pub mod check;
 pub mod diff;
 pub mod eval;
+#[cfg(test)]
+mod tests;
 
 pub use name::{ChainName, NameError, TableName};
 pub use rule::{
