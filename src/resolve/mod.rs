@@ -3,6 +3,7 @@
 //! `node` says what is particular to this node, `topology` and `pool` choose endpoints, `frontend` lists the addresses
 //! that a Service port answers on, `route` decides what happens to packets for them.
 
+mod fate;
 mod frontend;
 mod node;
 mod pool;
@@ -10,10 +11,11 @@ mod route;
 mod topology;
 mod view;
 
+pub use fate::{fate, fate_remembered};
 pub use node::{NodeContext, node_name};
 pub use view::{
-    Frontend, FrontendKind, LocalTraffic, NodePortScope, NodeView, PoolEndpoint, PoolKind, PortView, Route, Routes,
-    SourceRanges, Vip,
+    Frontend, FrontendKind, LocalTraffic, NodePortScope, NodeView, PoolEndpoint, PoolKind, PortView, Route,
+    Routes, SourceRanges, Vip,
 };
 
 use crate::model::{Cluster, Endpoint, Service, ServicePort};
