@@ -96,13 +96,12 @@ fn may_use(port: &PortView, source: IpAddr) -> bool {
 
 /// The route of a packet by where it comes from: a pod is told first, then the node itself.
 fn select(view: &NodeView, routes: Routes, packet: &Packet, facts: &NodeFacts) -> Route {
-    let comes_in_by =
-        |matches: &dyn Fn(&str) -> bool| packet.in_interface.as_deref().is_some_and(|name| matches(name));
+    let interface = packet.in_interface.as_deref();
     let is_pods = match &view.local_traffic {
         Some(LocalTraffic::Source(cidr)) => cidr.contains(packet.source.addr),
-        Some(LocalTraffic::Interface(name)) => comes_in_by(&|interface| interface == name.as_ref()),
+        Some(LocalTraffic::Interface(name)) => interface == Some(name.as_ref()),
         Some(LocalTraffic::InterfacePrefix(prefix)) => {
-            comes_in_by(&|interface| interface.starts_with(prefix.as_ref()))
+            interface.is_some_and(|name| name.starts_with(prefix.as_ref()))
         }
         None => false,
     };
