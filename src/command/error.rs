@@ -105,6 +105,7 @@ impl From<HostError> for Error {
             }
             HostErrorKind::NotFound
             | HostErrorKind::Exists
+            | HostErrorKind::IsFolder
             | HostErrorKind::MissingTool
             | HostErrorKind::Busy
             | HostErrorKind::Unsupported

@@ -28,7 +28,7 @@ pub(super) fn explain(step: &Step, refused: &RestoreError, wanted: Option<(&Inpu
 
 fn owner(family: IpFamily, line: usize, step: &Step, input: &Input, wanted: &Wanted) -> Option<String> {
     let Step::XtablesRestore { document, .. } = step else { return None };
-    let port = wanted.made_for(family, document.lines.tag_of(line)?)?;
+    let port = wanted.made_for(family, document.lines.tag_at(u32::try_from(line).ok()?)?)?;
     let place = input.loaded.places.get(&port.name.service).and_then(|place| {
         let source = input.sources.get(usize::try_from(place.source.0).ok()?)?;
         let (line, column) = source.line_column(place.span.start);

@@ -21,6 +21,8 @@ pub enum HostErrorKind {
     NotFound,
     /// It is there already.
     Exists,
+    /// It is a folder, where a file is needed.
+    IsFolder,
     /// More rights are needed.
     Permission,
     /// A program is not installed.

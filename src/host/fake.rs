@@ -240,6 +240,18 @@ impl Host for FakeHost {
         Err(HostError::new("lock this network namespace", HostErrorKind::Busy, format!("held by {holder}")))
     }
 
+    fn read_file(&mut self, path: &str) -> Result<Vec<u8>, HostError> {
+        if let Some(bytes) = self.files.get(path) {
+            return Ok(bytes.clone());
+        }
+        let folder = format!("{}/", path.trim_end_matches('/'));
+        if self.files.keys().any(|name| name.starts_with(&folder)) {
+            let action = format!("read `{path}`");
+            return Err(HostError::new(action, HostErrorKind::IsFolder, "it is a folder, not a file"));
+        }
+        Err(not_found(format!("read `{path}`")))
+    }
+
     fn read_path(&mut self, path: &str) -> Result<Vec<(String, Vec<u8>)>, HostError> {
         if path == "-" {
             let text = self.files.remove(path).ok_or_else(|| not_found("read standard input".to_owned()))?;

@@ -40,6 +40,16 @@ pub(super) fn read_path(path: &str, limit: u64) -> Result<Vec<Named>, HostError>
     files.into_iter().map(|file| Ok((file.display().to_string(), budget.read_file(&file)?))).collect()
 }
 
+/// The bytes of one file or pipe.
+pub(super) fn read_file(path: &str, limit: u64) -> Result<Vec<u8>, HostError> {
+    let action = || format!("read `{path}`");
+    let metadata = fs::metadata(path).map_err(|error| HostError::io(action(), &error))?;
+    if metadata.is_dir() {
+        return Err(HostError::new(action(), HostErrorKind::IsFolder, "it is a folder, not a file"));
+    }
+    Budget { left: limit, limit }.read_file(Path::new(path))
+}
+
 /// All of a stream, under the name that it has in messages.
 pub(super) fn read_stream(name: &str, stream: impl Read, limit: u64) -> Result<Named, HostError> {
     Ok((name.to_owned(), Budget { left: limit, limit }.read(name, stream)?))

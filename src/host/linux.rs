@@ -31,6 +31,16 @@ impl Default for LinuxHost {
     }
 }
 
+impl LinuxHost {
+    fn read_stdin(&mut self) -> Result<(String, Vec<u8>), HostError> {
+        if std::mem::replace(&mut self.stdin_is_read, true) {
+            let detail = "`-` can be given once only";
+            return Err(HostError::new("read standard input", HostErrorKind::Other, detail));
+        }
+        files::read_stream("<stdin>", std::io::stdin().lock(), files::SIZE_LIMIT)
+    }
+}
+
 impl Host for LinuxHost {
     fn xtables_variants(&mut self) -> Result<Vec<XtablesTools>, HostError> {
         self.xtables.variants()
@@ -104,14 +114,14 @@ impl Host for LinuxHost {
         if path != "-" {
             return files::read_path(path, files::SIZE_LIMIT);
         }
-        if std::mem::replace(&mut self.stdin_is_read, true) {
-            return Err(HostError::new(
-                "read standard input",
-                HostErrorKind::Other,
-                "`-` can be given once only",
-            ));
+        Ok(vec![self.read_stdin()?])
+    }
+
+    fn read_file(&mut self, path: &str) -> Result<Vec<u8>, HostError> {
+        if path != "-" {
+            return files::read_file(path, files::SIZE_LIMIT);
         }
-        Ok(vec![files::read_stream("<stdin>", std::io::stdin().lock(), files::SIZE_LIMIT)?])
+        Ok(self.read_stdin()?.1)
     }
 
     fn write_file(&mut self, path: &str, bytes: &[u8]) -> Result<(), HostError> {

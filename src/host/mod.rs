@@ -4,6 +4,7 @@
 
 mod addresses;
 mod error;
+pub mod execute;
 mod fake;
 mod fake_tables;
 mod files;
@@ -154,6 +155,9 @@ pub trait Host {
     /// The texts at a path, each with its name: one file (or pipe), `-` for standard input (named `<stdin>`), or all `.yaml`,
     /// `.yml` and `.json` files below a folder, in order of their names.
     fn read_path(&mut self, path: &str) -> Result<Vec<(String, Vec<u8>)>, HostError>;
+
+    /// The bytes of one file or pipe, `-` for standard input. `IsFolder` if it is one.
+    fn read_file(&mut self, path: &str) -> Result<Vec<u8>, HostError>;
 
     /// Writes a file as a whole: a reader sees the old content or the new. Makes missing folders.
     fn write_file(&mut self, path: &str, bytes: &[u8]) -> Result<(), HostError>;

@@ -1,3 +1,12 @@
-//! The one test binary.
+//! The one integration test binary.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests read files and run programs")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests may")]
 
+mod cases;
+mod generated;
+mod given;
+mod licences;
+mod properties;
+mod recordings;
 mod rig;
+mod tidy;
