@@ -15,13 +15,13 @@ pub mod net;
 pub mod diagnostic;
 pub mod packet;
 pub mod model;
-
+pub mod manifest;
 pub mod resolve;
 pub mod program;
 pub mod backend;
 pub mod plan;
 pub mod host;
 pub mod report;
-
-
-
+pub mod pipeline;
+pub mod command;
+pub mod cli;

@@ -67,6 +67,7 @@ fn view(ports: Vec<PortView>) -> NodeView {
         family: IpFamily::V4,
         ports,
         node_ports: NodePortScope::AllLocal { loopback: true },
+        localhost_node_ports: true,
         local_traffic: Some(LocalTraffic::Source(cidr("10.128.0.0/16"))),
         n_endpoints: 2,
     }

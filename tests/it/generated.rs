@@ -24,7 +24,9 @@ fn wanted() -> BTreeMap<PathBuf, Vec<u8>> {
         pages.push((format!("svcproxy-{}", command.get_name()), command.clone()));
     }
     for (name, command) in pages {
-        let command = command.name(name.clone()).bin_name(name.replacen('-', " ", 1));
+        // The parser wants names that live as long as the program.
+        let static_name: &'static str = name.clone().leak();
+        let command = command.name(static_name).bin_name(name.replacen('-', " ", 1));
         let man = clap_mangen::Man::new(command).source(concat!("svcproxy ", env!("CARGO_PKG_VERSION")));
         let mut text = Vec::new();
         man.render(&mut text).unwrap();
