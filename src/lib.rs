@@ -4,5 +4,6 @@ pub mod net;
 pub mod diagnostic;
 pub mod packet;
 pub mod model;
+pub mod manifest;
 pub mod resolve;
 pub mod program;
