@@ -1,0 +1,114 @@
+//! What two Services cannot both have, and Service ports that no EndpointSlice port is for.
+
+use std::net::IpAddr;
+
+use crate::diagnostic::Diagnostic;
+use crate::model::Service;
+use crate::net::{Port, Protocol};
+
+use super::endpoint_slice::Slice;
+use super::finding::Finding;
+use super::locate::Origin;
+
+/// One thing that a Service takes for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Claim {
+    /// `None` is every address of a node: a node port.
+    addr: Option<IpAddr>,
+    port: Port,
+    protocol: Protocol,
+    /// Index of the Service.
+    service: u32,
+    /// Index of its port.
+    index: u16,
+}
+
+/// Warns of Services that claim the same address and port, or the same node port.
+pub(super) fn check_claims(services: &[(&Service, Origin)], findings: &mut Vec<Finding>) {
+    let mut claims = Vec::with_capacity(services.len() * 2);
+    for ((service, _), number) in services.iter().zip(0..) {
+        let cluster_ips = [service.cluster_ips.v4, service.cluster_ips.v6].into_iter().flatten();
+        let external = service.external_ips.iter().chain(&service.load_balancer_ips).copied();
+        for addr in cluster_ips.chain(external).map(Some).chain([None]) {
+            for (port, index) in service.ports.iter().zip(0..) {
+                let Some(port_number) = (if addr.is_some() { Some(port.port) } else { port.node_port })
+                else {
+                    continue;
+                };
+                claims.push(Claim {
+                    addr,
+                    port: port_number,
+                    protocol: port.protocol,
+                    service: number,
+                    index,
+                });
+            }
+        }
+    }
+    claims.sort_unstable();
+    let mut conflicts = Vec::new();
+    for pair in claims.windows(2) {
+        let (first, second) = (pair[0], pair[1]);
+        let same = (first.addr, first.port, first.protocol) == (second.addr, second.port, second.protocol);
+        if same && first.service != second.service {
+            conflicts.push((second, first));
+        }
+    }
+    for (claim, other) in conflicts {
+        let (service, origin) = services[claim.service as usize];
+        let (other, _) = services[other.service as usize];
+        let protocol = claim.protocol.api_name();
+        let (what, field) = match claim.addr {
+            Some(addr) => {
+                let vip = crate::net::AddrPort::new(addr, claim.port);
+                (format!("`{vip}` {protocol}"), "port")
+            }
+            None => (format!("node port `{}` {protocol}", claim.port), "nodePort"),
+        };
+        let code = if claim.addr.is_some() { "vip-conflict" } else { "node-port-conflict" };
+        let diagnostic =
+            Diagnostic::warning(code, format!("{what} is also claimed by Service `{}`", other.name))
+                .about(format!("Service {}", service.name));
+        let path = format!("spec.ports[{}].{field}", claim.index);
+        findings.push(Finding { diagnostic, field: Some((origin, path)), first: None });
+    }
+}
+
+/// Warns of ports of a Service that its slices do not have, while they have others.
+pub(super) fn check_ports(service: &Service, origin: Origin, slices: &[&Slice], findings: &mut Vec<Finding>) {
+    let mut slice_ports = slices.iter().flat_map(|slice| &slice.ports).peekable();
+    if slice_ports.peek().is_none() {
+        return;
+    }
+    for (i, port) in service.ports.iter().enumerate() {
+        let mut slice_ports = slices.iter().flat_map(|slice| &slice.ports);
+        if slice_ports.any(|other| other.protocol == port.protocol && other.name == port.name) {
+            continue;
+        }
+        let mut others: Vec<String> = slices
+            .iter()
+            .flat_map(|slice| &slice.ports)
+            .map(|port| match &*port.name {
+                "" => format!("{} without a name", port.protocol.api_name()),
+                name => format!("`{name}` {}", port.protocol.api_name()),
+            })
+            .collect();
+        others.sort();
+        others.dedup();
+        let shown = match &*port.name {
+            "" => format!("port `{}` {}", port.port, port.protocol.api_name()),
+            name => format!("port `{name}` {}", port.protocol.api_name()),
+        };
+        let diagnostic = Diagnostic::warning(
+            "port-without-endpoint",
+            format!("{shown} is in no EndpointSlice of the Service"),
+        )
+        .about(format!("Service {}", service.name))
+        .hint(format!("EndpointSlice `{}` has ports: {}", slices[0].name, others.join(", ")));
+        findings.push(Finding {
+            diagnostic,
+            field: Some((origin, format!("spec.ports[{i}].name"))),
+            first: None,
+        });
+    }
+}

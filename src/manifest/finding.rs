@@ -1,0 +1,62 @@
+//! What was found wrong with an object, before its place is worked out.
+
+use crate::diagnostic::{Diagnostic, Severity};
+
+use super::locate::{Locator, Origin};
+
+/// A diagnostic with a field path for a place.
+#[derive(Debug)]
+pub(super) struct Finding {
+    /// The diagnostic; its place may be known already.
+    pub(super) diagnostic: Diagnostic,
+    /// The object and the field, if the place is to be found by them.
+    pub(super) field: Option<(Origin, String)>,
+    /// Another object that it is about, to be named in the hint by where it is.
+    pub(super) first: Option<Origin>,
+}
+
+impl From<Diagnostic> for Finding {
+    fn from(diagnostic: Diagnostic) -> Finding {
+        Finding { diagnostic, field: None, first: None }
+    }
+}
+
+impl Finding {
+    /// Works out the place.
+    pub(super) fn locate(self, locator: &mut Locator<'_>) -> Diagnostic {
+        let mut diagnostic = self.diagnostic;
+        if let Some((origin, path)) = self.field {
+            diagnostic.place = locator.place(origin, &path);
+        }
+        if let Some(text) = self.first.and_then(|first| locator.line_text(first, "metadata.name")) {
+            diagnostic.hint = Some(format!("the first is at `{text}`, and is kept"));
+        }
+        diagnostic
+    }
+}
+
+/// Collects findings about one object.
+pub(super) struct Findings<'f> {
+    /// All of them, of all objects.
+    pub(super) list: &'f mut Vec<Finding>,
+    /// Where the object is.
+    pub(super) origin: Origin,
+    /// What to call it, as `Service shop/web`.
+    pub(super) object: String,
+    /// Whether an error was among them.
+    pub(super) failed: bool,
+}
+
+impl<'f> Findings<'f> {
+    /// A collector for an object whose name is not known yet.
+    pub(super) fn new(list: &'f mut Vec<Finding>, origin: Origin) -> Findings<'f> {
+        Findings { list, origin, object: String::new(), failed: false }
+    }
+
+    /// Adds a diagnostic about a field.
+    pub(super) fn add(&mut self, path: impl Into<String>, diagnostic: Diagnostic) {
+        self.failed |= diagnostic.severity == Severity::Error;
+        let diagnostic = if self.object.is_empty() { diagnostic } else { diagnostic.about(&self.object) };
+        self.list.push(Finding { diagnostic, field: Some((self.origin, path.into())), first: None });
+    }
+}

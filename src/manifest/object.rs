@@ -1,0 +1,410 @@
+//! Shapes of the API objects that are read, camelCase as the API has them. Strings are borrowed from the text; fields
+//! that change nothing are not here and not looked at; `null` is the same as left out, as in the API.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// A string; empty if it was `null`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Text<'a>(pub(super) Cow<'a, str>);
+
+impl std::ops::Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text<'a>, D::Error> {
+        struct TextVisitor<'a>(PhantomData<&'a ()>);
+
+        impl<'de: 'a, 'a> Visitor<'de> for TextVisitor<'a> {
+            type Value = Text<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'a>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Text<'a>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+
+            fn visit_unit<E>(self) -> Result<Text<'a>, E> {
+                Ok(Text::default())
+            }
+        }
+
+        deserializer.deserialize_any(TextVisitor(PhantomData))
+    }
+}
+
+/// `null` as the default of the type.
+pub(super) fn null_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// What tells what an object is, and the items if it is a list.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "an object")]
+pub(super) struct Envelope<'a> {
+    /// `apiVersion`, any JSON.
+    #[serde(borrow, default)]
+    pub(super) api_version: Option<&'a RawValue>,
+    /// `kind`, any JSON.
+    #[serde(borrow, default)]
+    pub(super) kind: Option<&'a RawValue>,
+    /// `items`.
+    #[serde(borrow, default)]
+    pub(super) items: Option<Vec<&'a RawValue>>,
+}
+
+/// `metadata`.
+#[derive(Debug, Default, serde::Deserialize)]
+pub(super) struct Metadata<'a> {
+    #[serde(borrow, default)]
+    pub(super) name: Text<'a>,
+    #[serde(borrow, default)]
+    pub(super) namespace: Text<'a>,
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    pub(super) labels: Labels<'a>,
+    #[serde(default, deserialize_with = "null_default")]
+    pub(super) annotations: Annotations,
+}
+
+/// The labels that mean something here.
+#[derive(Debug, Default, serde::Deserialize)]
+pub(super) struct Labels<'a> {
+    #[serde(borrow, default, rename = "kubernetes.io/service-name")]
+    pub(super) service_name: Option<Text<'a>>,
+    #[serde(default, rename = "service.kubernetes.io/service-proxy-name", deserialize_with = "present")]
+    pub(super) has_service_proxy_name: bool,
+    #[serde(default, rename = "service.kubernetes.io/headless", deserialize_with = "present")]
+    pub(super) has_headless: bool,
+    #[serde(borrow, default, rename = "endpointslice.kubernetes.io/skip-mirror")]
+    pub(super) skip_mirror: Option<Text<'a>>,
+    #[serde(borrow, default, rename = "topology.kubernetes.io/zone")]
+    pub(super) zone: Option<Text<'a>>,
+}
+
+/// The annotations that mean something here.
+#[derive(Debug, Default, serde::Deserialize)]
+pub(super) struct Annotations {
+    #[serde(default, rename = "control-plane.alpha.kubernetes.io/leader", deserialize_with = "present")]
+    pub(super) has_leader: bool,
+}
+
+/// True for a field that is there, whatever it holds.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| true)
+}
+
+/// A Service.
+#[derive(Debug, Default, serde::Deserialize)]
+pub(super) struct Service<'a> {
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    pub(super) metadata: Metadata<'a>,
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    pub(super) spec: ServiceSpec<'a>,
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    pub(super) status: ServiceStatus<'a>,
+}
+
+/// `spec` of a Service.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ServiceSpec<'a> {
+    #[serde(borrow, default, rename = "type")]
+    pub(super) kind: Text<'a>,
+    #[serde(borrow, default, rename = "clusterIP")]
+    pub(super) cluster_ip: Text<'a>,
+    #[serde(borrow, default, rename = "clusterIPs", deserialize_with = "null_default")]
+    pub(super) cluster_ips: Vec<Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    pub(super) ip_families: Vec<Text<'a>>,
+    #[serde(borrow, default)]
+    pub(super) ip_family_policy: Text<'a>,
+    #[serde(borrow, default, rename = "externalIPs", deserialize_with = "null_default")]
+    pub(super) external_ips: Vec<Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    pub(super) load_balancer_source_ranges: Vec<Text<'a>>,
+    #[serde(default)]
+    pub(super) allocate_load_balancer_node_ports: Option<bool>,
+    #[serde(borrow, default)]
+    pub(super) session_affinity: Text<'a>,
+    #[serde(default, deserialize_with = "null_default")]
+    pub(super) session_affinity_config: SessionAffinityConfig,
+    #[serde(borrow, default)]
+    pub(super) internal_traffic_policy: Text<'a>,
+    #[serde(borrow, default)]
+    pub(super) external_traffic_policy: Text<'a>,
+    #[serde(default, deserialize_with = "null_default")]
+    pub(super) health_check_node_port: i64,
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    pub(super) ports: Vec<ServicePort<'a>>,
+    #[serde(default, deserialize_with = "null_default")]
+    pub(super) selector: Selector,
+}
+
+/// `spec.selector`: only whether it has any entry.
+#[derive(Debug, Default)]
+pub(super) struct Selector {
+    pub(super) is_set: bool,
+}
+
+impl<'de> Deserialize<'de> for Selector {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Selector, D::Error> {
+        struct SelectorVisitor;
+
+        impl<'de> Visitor<'de> for SelectorVisitor {
+            type Value = Selector;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of labels")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Selector, A::Error> {
+                let mut is_set = false;
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+                    is_set = true;
+                }
+                Ok(Selector { is_set })
+            }
+        }
+
+        deserializer.deserialize_map(SelectorVisitor)
+    }
+}
+
+/// `spec.sessionAffinityConfig`.
+#[derive(Debug, Default, serde::Deserialize)]
+pub(super) struct SessionAffinityConfig {
+    #[serde(default, rename = "clientIP", deserialize_with = "null_default")]
+    pub(super) client_ip: ClientIpConfig,
+}
+
+/// `spec.sessionAffinityConfig.clientIP`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ClientIpConfig {
+    #[serde(default)]
+    pub(super) timeout_seconds: Option<i64>,
+}
+
+/// `spec.ports[]` of a Service.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ServicePort<'a> {
+    #[serde(borrow, default)]
+    pub(super) name: Text<'a>,
+    #[serde(borrow, default)]
+    pub(super) protocol: Text<'a>,
+    #[serde(default, deserialize_with = "null_default")]
+    pub(super) port: i64,
+    #[serde(default, deserialize_with = "null_default")]
+    pub(super) node_port: i64,
+}
+
+/// `status` of a Service.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ServiceStatus<'a> {
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    pub(super) load_balancer: LoadBalancerStatus<'a>,
+}
+
+/// `status.loadBalancer`.
+#[derive(Debug, Default, serde::Deserialize)]
+pub(super) struct LoadBalancerStatus<'a> {
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    pub(super) ingress: Vec<Ingress<'a>>,
+}
+
+/// `status.loadBalancer.ingress[]`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Ingress<'a> {
+    #[serde(borrow, default)]
+    pub(super) ip: Text<'a>,
+    #[serde(borrow, default)]
+    pub(super) ip_mode: Option<Text<'a>>,
+}
+
+/// An EndpointSlice.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct EndpointSlice<'a> {
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    pub(super) metadata: Metadata<'a>,
+    #[serde(borrow, default)]
+    pub(super) address_type: Text<'a>,
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    pub(super) endpoints: Vec<SliceEndpoint<'a>>,
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    pub(super) ports: Vec<SlicePort<'a>>,
+}
+
+/// `endpoints[]` of an EndpointSlice.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SliceEndpoint<'a> {
+    #[serde(borrow, default)]
+    pub(super) addresses: FirstAddress<'a>,
+    #[serde(default, deserialize_with = "null_default")]
+    pub(super) conditions: EndpointConditions,
+    #[serde(borrow, default)]
+    pub(super) node_name: Option<Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    pub(super) hints: EndpointHints<'a>,
+}
+
+/// `endpoints[].addresses`, of which only the first counts.
+#[derive(Debug, Default)]
+pub(super) struct FirstAddress<'a>(pub(super) Option<Text<'a>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for FirstAddress<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<FirstAddress<'a>, D::Error> {
+        struct FirstVisitor<'a>(PhantomData<&'a ()>);
+
+        impl<'de: 'a, 'a> Visitor<'de> for FirstVisitor<'a> {
+            type Value = FirstAddress<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of addresses")
+            }
+
+            fn visit_unit<E>(self) -> Result<FirstAddress<'a>, E> {
+                Ok(FirstAddress(None))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<FirstAddress<'a>, A::Error> {
+                let first = seq.next_element()?;
+                if first.is_some() {
+                    while seq.next_element::<IgnoredAny>()?.is_some() {}
+                }
+                Ok(FirstAddress(first))
+            }
+        }
+
+        deserializer.deserialize_any(FirstVisitor(PhantomData))
+    }
+}
+
+/// `endpoints[].conditions`.
+#[derive(Debug, Default, serde::Deserialize)]
+pub(super) struct EndpointConditions {
+    #[serde(default)]
+    pub(super) ready: Option<bool>,
+    #[serde(default)]
+    pub(super) serving: Option<bool>,
+    #[serde(default)]
+    pub(super) terminating: Option<bool>,
+}
+
+/// `endpoints[].hints`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct EndpointHints<'a> {
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    pub(super) for_zones: Vec<Named<'a>>,
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    pub(super) for_nodes: Vec<Named<'a>>,
+}
+
+/// `{name: …}`.
+#[derive(Debug, Default, serde::Deserialize)]
+pub(super) struct Named<'a> {
+    #[serde(borrow, default)]
+    pub(super) name: Text<'a>,
+}
+
+/// `ports[]` of an EndpointSlice, and of a subset of Endpoints.
+#[derive(Debug, Default, serde::Deserialize)]
+pub(super) struct SlicePort<'a> {
+    #[serde(borrow, default)]
+    pub(super) name: Text<'a>,
+    #[serde(borrow, default)]
+    pub(super) protocol: Text<'a>,
+    #[serde(default, deserialize_with = "null_default")]
+    pub(super) port: i64,
+}
+
+/// Endpoints, the kind that EndpointSlices came after.
+#[derive(Debug, Default, serde::Deserialize)]
+pub(super) struct Endpoints<'a> {
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    pub(super) metadata: Metadata<'a>,
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    pub(super) subsets: Vec<Subset<'a>>,
+}
+
+/// `subsets[]` of Endpoints.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Subset<'a> {
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    pub(super) addresses: Vec<EndpointAddress<'a>>,
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    pub(super) not_ready_addresses: Vec<EndpointAddress<'a>>,
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    pub(super) ports: Vec<SlicePort<'a>>,
+}
+
+/// An address in a subset of Endpoints.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct EndpointAddress<'a> {
+    #[serde(borrow, default)]
+    pub(super) ip: Text<'a>,
+    #[serde(borrow, default)]
+    pub(super) node_name: Option<Text<'a>>,
+}
+
+/// A Node.
+#[derive(Debug, Default, serde::Deserialize)]
+pub(super) struct Node<'a> {
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    pub(super) metadata: Metadata<'a>,
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    pub(super) spec: NodeSpec<'a>,
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    pub(super) status: NodeStatus<'a>,
+}
+
+/// `spec` of a Node.
+#[derive(Debug, Default, serde::Deserialize)]
+pub(super) struct NodeSpec<'a> {
+    #[serde(borrow, default, rename = "podCIDR")]
+    pub(super) pod_cidr: Text<'a>,
+    #[serde(borrow, default, rename = "podCIDRs", deserialize_with = "null_default")]
+    pub(super) pod_cidrs: Vec<Text<'a>>,
+}
+
+/// `status` of a Node.
+#[derive(Debug, Default, serde::Deserialize)]
+pub(super) struct NodeStatus<'a> {
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    pub(super) addresses: Vec<NodeAddress<'a>>,
+}
+
+/// `status.addresses[]` of a Node.
+#[derive(Debug, Default, serde::Deserialize)]
+pub(super) struct NodeAddress<'a> {
+    #[serde(borrow, default, rename = "type")]
+    pub(super) kind: Text<'a>,
+    #[serde(borrow, default)]
+    pub(super) address: Text<'a>,
+}

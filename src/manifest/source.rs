@@ -1,0 +1,138 @@
+//! Text as it comes in: bytes to text, and a text cut into chunks that can be read apart from each other.
+
+use std::ops::Range;
+
+use crate::diagnostic::{Diagnostic, Place, Source, SourceId};
+
+/// Makes a source of bytes that were read: UTF-8, with or without a byte order mark.
+pub fn decode_text(name: &str, bytes: Vec<u8>) -> Result<Source, Diagnostic> {
+    let not_text = |message: String| {
+        Diagnostic::error("not-utf-8", message).about(name).hint("save it as UTF-8 without a byte order mark")
+    };
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err(not_text(format!("`{name}` is UTF-16 text, not UTF-8")));
+    }
+    match String::from_utf8(bytes) {
+        Ok(mut text) => {
+            if text.starts_with('\u{feff}') {
+                text.drain(..'\u{feff}'.len_utf8());
+            }
+            Ok(Source { name: name.to_owned(), text })
+        }
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+            let byte = error.as_bytes().get(at).copied().unwrap_or_default();
+            Err(not_text(format!("`{name}` is not UTF-8 text: byte 0x{byte:02x} in line {line}")))
+        }
+    }
+}
+
+/// How a chunk is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    /// JSON values, one after the other.
+    Json,
+    /// YAML documents.
+    Yaml,
+}
+
+/// A part of a source that no YAML document and no JSON value reaches over.
+#[derive(Debug, Clone)]
+pub(super) struct Chunk<'t> {
+    /// The source that it is of.
+    pub(super) source: SourceId,
+    /// First byte in the source.
+    pub(super) start: usize,
+    /// Its text.
+    pub(super) text: &'t str,
+    /// How it is written.
+    pub(super) format: Format,
+}
+
+impl Chunk<'_> {
+    /// The place of bytes of this chunk.
+    pub(super) fn place(&self, span: Range<usize>) -> Place {
+        Place { source: self.source, span: self.start + span.start..self.start + span.end }
+    }
+}
+
+/// Cuts a source before every line that begins a YAML document (`---`, then white space). Such a line cannot occur
+/// inside any YAML scalar, nor inside a JSON value. Chunks without content are left out.
+pub(super) fn chunks<'t>(source: SourceId, text: &'t str) -> Vec<Chunk<'t>> {
+    let mut cuts = vec![0];
+    let mut line_start = 0;
+    // Where directives (`%YAML`) begin that belong to the next document.
+    let mut directives = None;
+    let mut between_documents = true;
+    for line in text.split_inclusive('\n') {
+        let bytes = line.as_bytes();
+        match bytes.first() {
+            Some(b'-') if bytes.starts_with(b"---") && bytes.get(3).is_none_or(u8::is_ascii_whitespace) => {
+                cuts.push(directives.take().unwrap_or(line_start));
+                between_documents = false;
+            }
+            Some(b'.') if bytes.starts_with(b"...") => between_documents = true,
+            Some(b'%') if between_documents => {
+                directives.get_or_insert(line_start);
+            }
+            Some(b'#' | b'\n' | b'\r' | b'%') | None => {}
+            Some(_) => {
+                between_documents = false;
+                directives = None;
+            }
+        }
+        line_start += line.len();
+    }
+    cuts.push(text.len());
+    let chunk = |start: usize, end: usize| {
+        let text = &text[start..end];
+        Chunk { source, start, text, format: format_of(text) }
+    };
+    cuts.windows(2).map(|cut| chunk(cut[0], cut[1])).filter(|chunk| has_content(chunk.text)).collect()
+}
+
+/// JSON begins with a brace and then a quoted key or the closing brace; YAML flow mappings seldom do.
+fn format_of(text: &str) -> Format {
+    let mut bytes = text.bytes().filter(|byte| !byte.is_ascii_whitespace());
+    match (bytes.next(), bytes.next()) {
+        (Some(b'{'), Some(b'"' | b'}') | None) => Format::Json,
+        _ => Format::Yaml,
+    }
+}
+
+fn has_content(chunk: &str) -> bool {
+    chunk.lines().enumerate().any(|(i, line)| {
+        let line = if i == 0 { line.strip_prefix("---").unwrap_or(line) } else { line }.trim_start();
+        !line.is_empty() && !line.starts_with('#') && line != "..."
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(text: &str) -> Vec<&str> {
+        chunks(SourceId(0), text).into_iter().map(|chunk| chunk.text).collect()
+    }
+
+    #[test]
+    fn cuts_at_document_starts_only() {
+        assert_eq!(
+            cut("a: 1\n---\nb: 2\n--- # c\nc: |\n  ---\n---d: 1\n"),
+            ["a: 1\n", "---\nb: 2\n", "--- # c\nc: |\n  ---\n---d: 1\n"]
+        );
+        assert_eq!(cut("---\n# nothing\n---\n\n--- a\n"), ["--- a\n"]);
+        assert_eq!(cut("a: 1\n...\n%YAML 1.2\n---\nb: 2"), ["a: 1\n...\n", "%YAML 1.2\n---\nb: 2"]);
+        assert_eq!(cut("").len(), 0);
+    }
+
+    #[test]
+    fn names_what_is_not_utf_8() {
+        let message =
+            |bytes: &[u8]| decode_text("a.yaml", bytes.to_vec()).map(|s| s.text).map_err(|e| e.message);
+        assert_eq!(message(b"\xef\xbb\xbfa: 1"), Ok("a: 1".to_owned()));
+        assert_eq!(message(b"a\nb\xff"), Err("`a.yaml` is not UTF-8 text: byte 0xff in line 2".to_owned()));
+        assert_eq!(message(b"\xff\xfea\0"), Err("`a.yaml` is UTF-16 text, not UTF-8".to_owned()));
+    }
+}
