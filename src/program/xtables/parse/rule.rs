@@ -228,7 +228,10 @@ impl RuleReader {
         let mut text = String::new();
         let mut target = None;
         while let Some(word) = words.current() {
-            if target.is_none() && matches!(OptionKind::of(word), OptionKind::Jump | OptionKind::Goto) {
+            if matches!(OptionKind::of(word), OptionKind::Jump | OptionKind::Goto) {
+                if target.is_some() {
+                    return Err(Fault::new(word.start, "one target alone"));
+                }
                 target = Some(match self.target(&mut words) {
                     Ok(target) => target,
                     Err(Stop::Fault(fault)) => return Err(fault),
