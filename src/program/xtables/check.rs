@@ -146,10 +146,8 @@ impl Checker {
 
     fn rule(&mut self, place: Place, rule: &Rule) {
         for (option, matched) in [("-s", &rule.source), ("-d", &rule.destination)] {
-            if let Some(matched) = matched {
-                if matched.cidr.family() != self.family {
-                    self.report(place, format!("{option} {} is no {} network", matched.cidr, self.family));
-                }
+            if let Some(matched) = matched.filter(|matched| matched.cidr.family() != self.family) {
+                self.report(place, format!("{option} {} is no {} network", matched.cidr, self.family));
             }
         }
         if let Some(interfaces) = &rule.interfaces {
