@@ -80,7 +80,9 @@ impl Checker {
             let place = Place { table: name, chain: *chain, rule: None, tag: None };
             match (built_in.contains(chain.as_str()), content.policy.is_some()) {
                 (true, false) => self.report(place, "a built-in chain needs a policy"),
-                (false, true) => self.report(place, format!("table {name} has no built-in chain of this name")),
+                (false, true) => {
+                    self.report(place, format!("table {name} has no built-in chain of this name"))
+                }
                 (true, true) | (false, false) => {}
             }
             for (nth, rule) in content.rules.iter().enumerate() {
@@ -89,7 +91,9 @@ impl Checker {
                 if let Some(target) = rule.chain() {
                     any_jump = true;
                     match table.chains.get(target) {
-                        None => self.report(place, format!("jumps to chain `{target}`, which does not exist")),
+                        None => {
+                            self.report(place, format!("jumps to chain `{target}`, which does not exist"))
+                        }
                         Some(content) if content.policy.is_some() => {
                             self.report(place, format!("jumps to built-in chain `{target}`"));
                         }
@@ -105,7 +109,8 @@ impl Checker {
 
     /// Reports every jump that leads back to a chain on the way to it. Each chain is walked through once.
     fn loops(&mut self, name: TableName, table: &Table) {
-        let chains: Vec<(&ChainName, &[Rule])> = table.chains.iter().map(|(name, chain)| (name, &chain.rules[..])).collect();
+        let chains: Vec<(&ChainName, &[Rule])> =
+            table.chains.iter().map(|(name, chain)| (name, &chain.rules[..])).collect();
         let index = |name: &ChainName| chains.binary_search_by(|(other, _)| (*other).cmp(name)).ok();
         let mut walks = vec![Walk::NotYet; chains.len()];
         for root in 0..chains.len() {
@@ -141,10 +146,8 @@ impl Checker {
 
     fn rule(&mut self, place: Place, rule: &Rule) {
         for (option, matched) in [("-s", &rule.source), ("-d", &rule.destination)] {
-            if let Some(matched) = matched {
-                if matched.cidr.family() != self.family {
-                    self.report(place, format!("{option} {} is no {} network", matched.cidr, self.family));
-                }
+            if let Some(matched) = matched.filter(|matched| matched.cidr.family() != self.family) {
+                self.report(place, format!("{option} {} is no {} network", matched.cidr, self.family));
             }
         }
         if let Some(interfaces) = &rule.interfaces {
@@ -174,7 +177,10 @@ impl Checker {
         match one {
             Match::Comment(text) => {
                 if text.len() > MAX_COMMENT {
-                    self.report(place, format!("the comment has {} bytes, {MAX_COMMENT} are allowed", text.len()));
+                    self.report(
+                        place,
+                        format!("the comment has {} bytes, {MAX_COMMENT} are allowed", text.len()),
+                    );
                 }
                 if text.contains(['\n', '\r', '\0']) {
                     self.report(place, "the comment has a line break or a NUL");
@@ -216,7 +222,10 @@ impl Checker {
             }
             Match::Nfacct(name) => {
                 if name.is_empty() || name.len() > MAX_COUNTER {
-                    self.report(place, format!("the name of a counter has 1 to {MAX_COUNTER} bytes, not {}", name.len()));
+                    self.report(
+                        place,
+                        format!("the name of a counter has 1 to {MAX_COUNTER} bytes, not {}", name.len()),
+                    );
                 }
             }
             Match::Mark(_) | Match::Unmodelled(_) => {}

@@ -141,10 +141,8 @@ fn remove(
         for rule in &content.rules {
             if ours.contains(&rule) {
                 diff.jumps_stale.push((**chain, rule.clone()));
-            } else if let Some(target) = rule.chain() {
-                if unwanted.remove(target) {
-                    needed.insert(*target);
-                }
+            } else if let Some(target) = rule.chain().filter(|target| unwanted.remove(*target)) {
+                needed.insert(*target);
             }
         }
     }
@@ -249,10 +247,10 @@ pub fn apply(live: &Ruleset, diff: &RulesetDiff, wanted: &Ruleset) -> Ruleset {
     for (name, table_diff) in &diff.tables {
         let table = after.tables.entry(*name).or_default();
         for (chain, rule) in &table_diff.jumps_stale {
-            if let Some(content) = table.chains.get_mut(chain) {
-                if let Some(at) = content.rules.iter().position(|one| one == rule) {
-                    content.rules.remove(at);
-                }
+            if let Some(content) = table.chains.get_mut(chain)
+                && let Some(at) = content.rules.iter().position(|one| one == rule)
+            {
+                content.rules.remove(at);
             }
         }
         for (chain, change) in &table_diff.chains {

@@ -360,14 +360,22 @@ fn write_string(out: &mut Vec<u8>, text: &str) {
         return;
     }
     out.extend_from_slice(b" \"");
-    let mut rest = bytes;
-    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | b'\'')) {
-        out.extend_from_slice(&rest[..at]);
-        out.extend_from_slice(&[b'\\', rest[at]]);
-        rest = &rest[at + 1..];
+    // Without an early end, so that many bytes are looked at in one step.
+    if bytes.iter().fold(false, |any, byte| any | is_escaped(*byte)) {
+        for byte in bytes {
+            if is_escaped(*byte) {
+                out.push(b'\\');
+            }
+            out.push(*byte);
+        }
+    } else {
+        out.extend_from_slice(bytes);
     }
-    out.extend_from_slice(rest);
     out.push(b'"');
+}
+
+fn is_escaped(byte: u8) -> bool {
+    (byte == b'"') | (byte == b'\\') | (byte == b'\'')
 }
 
 fn write_ports(out: &mut Vec<u8>, range: &PortRange, option: &[u8]) {

@@ -64,6 +64,11 @@ const ALIASES: [(u8, &str); 4] = [(58, "icmpv6"), (58, "icmp6"), (135, "mh"), (1
 
 /// The name that iptables-save prints for a protocol, if it has one.
 pub(super) fn name(number: u8) -> Option<&'static str> {
+    match number {
+        6 => return Some("tcp"),
+        17 => return Some("udp"),
+        _ => {}
+    }
     NAMES.binary_search_by_key(&number, |(number, _)| *number).ok().map(|at| NAMES[at].1)
 }
 

@@ -325,6 +325,8 @@ impl Rule {
 
     /// The text of its first comment.
     pub fn comment_text(&self) -> Option<&str> {
-        self.matches.iter().find_map(|one| if let Match::Comment(text) = one { Some(text.as_ref()) } else { None })
+        self.matches
+            .iter()
+            .find_map(|one| if let Match::Comment(text) = one { Some(text.as_ref()) } else { None })
     }
 }

@@ -141,10 +141,11 @@ impl OpenTable {
     fn find(&self, name: &str) -> Option<usize> {
         // A listing has the rules in the order of the chains.
         let hint = self.current.map_or(0, |current| current + 1);
-        if let Some(next) = self.chains.get(hint) {
-            if next.name.as_bytes() == name.as_bytes() && !next.deleted {
-                return Some(hint);
-            }
+        if let Some(next) = self.chains.get(hint)
+            && next.name.as_bytes() == name.as_bytes()
+            && !next.deleted
+        {
+            return Some(hint);
         }
         let at = self
             .by_name

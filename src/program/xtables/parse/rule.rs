@@ -93,7 +93,12 @@ impl OptionKind {
 
     /// Whether it ends the options of a match that has none of this name.
     fn ends_match(self) -> bool {
-        !matches!(self, OptionKind::SourcePort | OptionKind::DestinationPort | OptionKind::Other)
+        !self.is_port() && self != OptionKind::Other
+    }
+
+    /// Whether it may belong to a match on ports that stands further left.
+    fn is_port(self) -> bool {
+        matches!(self, OptionKind::SourcePort | OptionKind::DestinationPort)
     }
 }
 
@@ -228,7 +233,10 @@ impl RuleReader {
         let mut text = String::new();
         let mut target = None;
         while let Some(word) = words.current() {
-            if target.is_none() && matches!(OptionKind::of(word), OptionKind::Jump | OptionKind::Goto) {
+            if matches!(OptionKind::of(word), OptionKind::Jump | OptionKind::Goto) {
+                if target.is_some() {
+                    return Err(Fault::new(word.start, "one target alone"));
+                }
                 target = Some(match self.target(&mut words) {
                     Ok(target) => target,
                     Err(Stop::Fault(fault)) => return Err(fault),
@@ -258,20 +266,13 @@ impl RuleReader {
     fn one_match(&mut self, words: &mut Words<'_>) -> Result<Match, Stop> {
         let start = words.current().map_or(0, |word| word.start);
         let (negated, name) = option_value(words, "the name of a match")?;
-        if !negated {
-            if let Some(one) = matches::read(self, words, &name.text)? {
-                let ended = match words.current() {
-                    None => true,
-                    Some(word) => match OptionKind::of(word) {
-                        OptionKind::SourcePort | OptionKind::DestinationPort => {
-                            !matches!(one, Match::Ports(_))
-                        }
-                        kind => kind.ends_match(),
-                    },
-                };
-                if ended {
-                    return Ok(one);
-                }
+        if !negated && let Some(one) = matches::read(self, words, &name.text)? {
+            let ended = words
+                .current()
+                .map(OptionKind::of)
+                .is_none_or(|next| next.ends_match() || (next.is_port() && !matches!(one, Match::Ports(_))));
+            if ended {
+                return Ok(one);
             }
         }
         while words.current().is_some_and(|word| !OptionKind::of(word).ends_match()) {
