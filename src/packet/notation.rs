@@ -494,7 +494,11 @@ mod tests {
         }
 
         #[test]
-        fn almost_a_flow_gives_an_answer(text in "(pod|node|outside) [0-9a-f:.]* (via|->) [\\[\\]0-9a-f:./tcp]* = [\\[\\]0-9.|+@masq ]*") {
+        fn almost_a_flow_gives_an_answer(
+            packet in "(pod|node|outside) [0-9a-f:.]* (via|->) [\\[\\]0-9a-f:./tcp]*",
+            fate in "[\\[\\]0-9.|+@masq ]*",
+        ) {
+            let text = format!("{packet} = {fate}");
             let _ = parse_flows(&text, &context());
         }
     }

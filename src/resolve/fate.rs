@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::net::{AddrPort, Port};
-use crate::packet::{Choice, Fate, NodeFacts, Packet};
+use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
 
 use super::{
     Frontend, FrontendKind, LocalTraffic, NodePortScope, NodeView, PoolKind, PortView, Route, Routes, Vip,
@@ -29,6 +29,21 @@ fn decide(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: Option<
     if packet.family() != view.family {
         return Fate::Untouched;
     }
+    let fate = service_fate(view, packet, facts, previous);
+    // Node ports on loopback addresses have the kernel route these; nothing else may come in that way.
+    let is_let_in = packet.source.addr.is_loopback() || !packet.destination.addr.is_loopback();
+    match fate {
+        Fate::Untouched | Fate::Rejected if view.localhost_node_ports && !is_let_in => Fate::Dropped,
+        Fate::Untouched | Fate::Rejected | Fate::Forwarded(_) | Fate::Dropped | Fate::Unknown(_) => fate,
+    }
+}
+
+fn service_fate(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: Option<AddrPort>) -> Fate {
+    let follow = |port: &PortView, routes: Routes| match select(view, routes, packet, facts) {
+        Route::Forward { pool, masquerade } => forward(port, pool, masquerade, packet, facts, previous),
+        Route::Reject => Fate::Rejected,
+        Route::Drop => Fate::Dropped,
+    };
     if let Some((port, frontend)) = address_frontend(view, packet) {
         let routes = port.routes(frontend.kind);
         // Without any endpoint the answer is the refusal, whoever asks.
@@ -36,7 +51,7 @@ fn decide(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: Option<
         if frontend.kind == FrontendKind::LoadBalancer && !refused && !may_use(port, packet.source.addr) {
             return Fate::Dropped;
         }
-        return follow(port, select(view, routes, packet, facts), packet, previous);
+        return follow(port, routes);
     }
     if !facts.is_local(packet.destination.addr) {
         return Fate::Untouched;
@@ -44,7 +59,7 @@ fn decide(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: Option<
     let Some(port) = node_port_frontend(view, packet) else { return Fate::Untouched };
     let routes = port.routes(FrontendKind::NodePort);
     if in_scope(&view.node_ports, packet.destination.addr) {
-        return follow(port, select(view, routes, packet, facts), packet, previous);
+        return follow(port, routes);
     }
     // The node port answers elsewhere only; yet where nothing would answer it is closed on every local address, for
     // pods and the node itself too.
@@ -114,19 +129,12 @@ fn select(view: &NodeView, routes: Routes, packet: &Packet, facts: &NodeFacts) -
     }
 }
 
-fn follow(port: &PortView, route: Route, packet: &Packet, previous: Option<AddrPort>) -> Fate {
-    match route {
-        Route::Forward { pool, masquerade } => forward(port, pool, masquerade, packet.source.addr, previous),
-        Route::Reject => Fate::Rejected,
-        Route::Drop => Fate::Dropped,
-    }
-}
-
 fn forward(
     port: &PortView,
     pool: PoolKind,
     masquerade: bool,
-    source: IpAddr,
+    packet: &Packet,
+    facts: &NodeFacts,
     previous: Option<AddrPort>,
 ) -> Fate {
     let kept = previous
@@ -136,10 +144,13 @@ fn forward(
         Some(endpoint) => vec![endpoint],
         None => port.pool(pool).collect(),
     };
+    // Sources are rewritten on the way out; what comes in and stays on the node does not go there.
+    let leaves = |endpoint: AddrPort| packet.origin == Origin::Node || !facts.is_local(endpoint.addr);
+    let rewritten = |endpoint: AddrPort| masquerade || endpoint.addr == packet.source.addr;
     let probability = 1.0 / endpoints.len() as f64;
     let mut choices: Vec<Choice> = endpoints
         .into_iter()
-        .map(|endpoint| Choice { endpoint, probability, source_nat: masquerade || endpoint.addr == source })
+        .map(|endpoint| Choice { endpoint, probability, source_nat: leaves(endpoint) && rewritten(endpoint) })
         .collect();
     choices.sort_by_key(|choice| choice.endpoint);
     Fate::Forwarded(choices)

@@ -163,7 +163,11 @@ fn source_ranges_guard_load_balancer_addresses_alone() {
 #[test]
 fn node_ports_answer_in_scope() {
     let all = "10.128.0.5:8080|10.128.1.5:8080 masq";
-    let off = NodeView { node_ports: NodePortScope::AllLocal { loopback: false }, ..view(vec![web()]) };
+    let off = NodeView {
+        node_ports: NodePortScope::AllLocal { loopback: false },
+        localhost_node_ports: false,
+        ..view(vec![web()])
+    };
     check(&off, "node 127.0.0.1 -> 127.0.0.1:30080/tcp", "none");
     check(&off, "outside 192.0.2.9 -> 10.9.9.9:30080/tcp", all);
     let listed = vec!["192.168.77.10".parse().unwrap()];
@@ -178,6 +182,29 @@ fn node_ports_answer_in_scope() {
         check(&closed, "pod 10.128.0.9 -> 10.9.9.9:30080/tcp", said);
         check(&closed, "outside 192.0.2.9 -> 10.9.9.8:30080/tcp", "none");
     }
+}
+
+#[test]
+fn loopback_is_guarded_where_it_answers() {
+    let open = view(vec![web()]);
+    check(&open, "pod 10.128.0.9 -> 127.0.0.1:30080/tcp", "10.128.0.5:8080|10.128.1.5:8080 masq");
+    check(&open, "pod 10.128.0.9 -> 127.0.0.1:22/tcp", "drop");
+    check(&open, "node -> 127.0.0.1:22/tcp", "drop");
+    check(&open, "node 127.0.0.1 -> 127.0.0.1:22/tcp", "none");
+    let nobody = Routes { pods: Route::Reject, node: Route::Reject, outside: Route::Reject };
+    check(&external(nobody), "pod 10.128.0.9 -> 127.0.0.1:30080/tcp", "drop");
+    check(&external(nobody), "node 127.0.0.1 -> 127.0.0.1:30080/tcp", "reject");
+    let closed = NodeView { localhost_node_ports: false, ..open };
+    check(&closed, "pod 10.128.0.9 -> 127.0.0.1:22/tcp", "none");
+}
+
+#[test]
+fn what_stays_on_the_node_keeps_its_source() {
+    let mut api = web();
+    api.endpoints[0].addr = "192.168.77.10:6443".parse().unwrap();
+    let view = view(vec![api]);
+    check(&view, "outside 192.0.2.9 -> 10.96.0.1:80/tcp", "10.128.1.5:8080+masq|192.168.77.10:6443");
+    check(&view, "node -> 10.96.0.1:80/tcp", "10.128.1.5:8080|192.168.77.10:6443 masq");
 }
 
 #[test]
