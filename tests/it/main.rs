@@ -1,3 +1,4 @@
 //! The one test binary.
 
+mod host_live;
 mod rig;
