@@ -170,10 +170,12 @@ mod tests {
                 "Fatal: can't open lock file /run/xtables.lock: Permission denied",
             ),
             (
-                "Another app is currently holding the xtables lock; still 4s 0us time ahead to have a chance to grab the lock...\n",
+                "Can't lock /run/xtables.lock: Resource temporarily unavailable\n\
+                 Another app is currently holding the xtables lock. Stopped waiting after 5s.\n",
                 None,
                 Busy,
-                "Another app is currently holding the xtables lock; still 4s 0us time ahead to have a chance to grab the lock...",
+                "Can't lock /run/xtables.lock: Resource temporarily unavailable\n\
+                 Another app is currently holding the xtables lock. Stopped waiting after 5s.",
             ),
             ("", None, Other, ""),
         ] {

@@ -5,9 +5,9 @@
 //!  pod1 10.128.0.1 ──veth1┐                                        ┌── remote 10.128.1.1 …
 //!  pod2 10.128.0.2 ──veth2┤ node 192.168.77.10 ──── 192.168.77.100 client
 //! ```
-//! All have IPv6 as well: fd00:128::N, fd00:77::10, fd00:77::100, fd00:128:1::N. The client's default route is the node, the node's
-//! is the client, which swallows what it gets for strangers.
-#![allow(clippy::disallowed_methods, reason = "tests make namespaces and sockets")]
+//! All have IPv6 as well: fd00:128::N, fd00:77::10, fd00:77::100, fd00:128:1::N. The client's default route is the node, the
+//! node's is the client, which swallows what it gets for strangers.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests make namespaces and sockets")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests may")]
 
 use std::fs;
@@ -193,6 +193,7 @@ pub(crate) enum At {
 }
 
 /// What came back.
+#[allow(clippy::enum_variant_names, reason = "no answer is one, too")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// A pod answered.
