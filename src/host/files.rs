@@ -256,6 +256,13 @@ mod tests {
         });
         assert_eq!(read_path(&path, SIZE_LIMIT).unwrap(), [(path, b"kind: Service".to_vec())]);
         writer.join().unwrap();
+
+        // As a shell writes `<(command)`.
+        let (reader, mut writer) = io::pipe().unwrap();
+        writer.write_all(b"kind: Node").unwrap();
+        drop(writer);
+        let path = format!("/dev/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+        assert_eq!(read_path(&path, SIZE_LIMIT).unwrap(), [(path, b"kind: Node".to_vec())]);
     }
 
     #[test]

@@ -81,6 +81,15 @@ fn kind_of(text: &str) -> HostErrorKind {
     } else if says(&["holding the xtables lock", "resource temporarily unavailable", "resource busy"]) {
         HostErrorKind::Busy
     } else if says(&[
+        "operation not supported",
+        "protocol not supported",
+        "address family not supported",
+        "table does not exist",
+        "do you need to insmod",
+        "generation id: invalid argument",
+    ]) {
+        HostErrorKind::Unsupported
+    } else if says(&[
         "no chain/target/match by that name",
         "does a matching rule exist",
         "does not exist",
@@ -88,13 +97,6 @@ fn kind_of(text: &str) -> HostErrorKind {
         "no such file or directory",
     ]) {
         HostErrorKind::NotFound
-    } else if says(&[
-        "operation not supported",
-        "protocol not supported",
-        "table does not exist",
-        "not supported by",
-    ]) {
-        HostErrorKind::Unsupported
     } else if says(&["already exists", "file exists"]) {
         HostErrorKind::Exists
     } else {
@@ -168,10 +170,12 @@ mod tests {
                 "Fatal: can't open lock file /run/xtables.lock: Permission denied",
             ),
             (
-                "Another app is currently holding the xtables lock; still 4s 0us time ahead to have a chance to grab the lock...\n",
+                "Can't lock /run/xtables.lock: Resource temporarily unavailable\n\
+                 Another app is currently holding the xtables lock. Stopped waiting after 5s.\n",
                 None,
                 Busy,
-                "Another app is currently holding the xtables lock; still 4s 0us time ahead to have a chance to grab the lock...",
+                "Can't lock /run/xtables.lock: Resource temporarily unavailable\n\
+                 Another app is currently holding the xtables lock. Stopped waiting after 5s.",
             ),
             ("", None, Other, ""),
         ] {

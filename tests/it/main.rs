@@ -5,6 +5,7 @@
 mod cases;
 mod generated;
 mod given;
+mod host_live;
 mod licences;
 mod properties;
 mod recordings;

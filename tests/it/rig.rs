@@ -5,8 +5,9 @@
 //!  pod1 10.128.0.1 ──veth1┐                                        ┌── remote 10.128.1.1 …
 //!  pod2 10.128.0.2 ──veth2┤ node 192.168.77.10 ──── 192.168.77.100 client
 //! ```
-//! All have IPv6 as well: fd00:128::N, fd00:77::10, fd00:77::100, fd00:128:1::N. The client's default route is the node.
-#![allow(clippy::disallowed_methods, reason = "tests make namespaces and sockets")]
+//! All have IPv6 as well: fd00:128::N, fd00:77::10, fd00:77::100, fd00:128:1::N. The client's default route is the node, the
+//! node's is the client, which swallows what it gets for strangers.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests make namespaces and sockets")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests may")]
 
 use std::fs;
@@ -192,6 +193,7 @@ pub(crate) enum At {
 }
 
 /// What came back.
+#[allow(clippy::enum_variant_names, reason = "no answer is one, too")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// A pod answered.
@@ -340,10 +342,12 @@ impl Rig {
             "link set eth0 up".to_owned(),
             "address add 192.168.77.10/24 dev eth0".to_owned(),
             "route add 10.128.1.0/24 via 192.168.77.100".to_owned(),
+            "route add default via 192.168.77.100".to_owned(),
         ];
         let mut on_node_6 = vec![
             "address add fd00:77::10/64 dev eth0 nodad".to_owned(),
             "route add fd00:128:1::/64 via fd00:77::100".to_owned(),
+            "route add default via fd00:77::100".to_owned(),
         ];
         for (n, pod) in (1..).zip(&self.pods) {
             links
@@ -370,12 +374,18 @@ impl Rig {
             "address add 10.128.1.254/32 dev remote0",
             "route add 10.128.1.0/24 dev remote0",
             "route add default via 192.168.77.10",
+            "rule add iif eth0 lookup 100",
+            "route add 10.128.1.0/24 dev remote0 table 100",
+            "route add blackhole default table 100",
         ];
         let v6 = [
             "address add fd00:77::100/64 dev eth0 nodad",
             "address add fe80::1/64 dev remote0 nodad",
             "route add fd00:128:1::/64 dev remote0",
             "route add default via fd00:77::10",
+            "rule add iif eth0 lookup 100",
+            "route add fd00:128:1::/64 dev remote0 table 100",
+            "route add blackhole default table 100",
         ];
         self.configure(&self.client, &v4.map(str::to_owned), &v6.map(str::to_owned));
     }
@@ -522,6 +532,11 @@ fn the_rig_tells_refusal_from_silence() {
     assert_eq!(rig.ask(At::Client, Protocol::Tcp, pod(8080), LIMIT), source);
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         assert_eq!(rig.ask(At::Client, protocol, pod(81), LIMIT), Answer::Refused);
+    }
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        let nobody = "172.30.0.1:80".parse().unwrap();
+        assert_eq!(rig.ask(At::Client, protocol, nobody, short), Answer::NoAnswer);
+        assert_eq!(rig.ask(At::Node, protocol, nobody, short), Answer::NoAnswer);
     }
     rig.run_in(At::Node, &["ip", "route", "replace", "blackhole", "10.128.0.1/32"]);
     for protocol in [Protocol::Tcp, Protocol::Udp] {
