@@ -1,7 +1,5 @@
 //! `svcproxy compile`: manifests in, the rules of one node out.
 
-use std::io::Write as _;
-
 use clap::Args;
 
 use crate::backend::iptables::LowerOptions;

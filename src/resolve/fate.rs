@@ -51,7 +51,10 @@ fn service_fate(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: O
         if frontend.kind == FrontendKind::LoadBalancer && !refused && !may_use(port, packet.source.addr) {
             return Fate::Dropped;
         }
-        return follow(port, routes);
+        return match follow(port, routes) {
+            Fate::Rejected | Fate::Dropped if leaves_unrefused(view, frontend, packet, facts) => Fate::Untouched,
+            fate => fate,
+        };
     }
     if !facts.is_local(packet.destination.addr) {
         return Fate::Untouched;
@@ -68,6 +71,14 @@ fn service_fate(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: O
         Route::Reject => Fate::Rejected,
         Route::Drop => Fate::Dropped,
     }
+}
+
+/// Whether a packet escapes the refusal of an external address: the node's own, which only goes out.
+fn leaves_unrefused(view: &NodeView, frontend: &Frontend, packet: &Packet, facts: &NodeFacts) -> bool {
+    !view.refuses_own_traffic
+        && packet.origin == Origin::Node
+        && frontend.kind != FrontendKind::ClusterIp
+        && !facts.is_local(packet.destination.addr)
 }
 
 fn address_frontend<'a>(view: &'a NodeView, packet: &Packet) -> Option<(&'a PortView, &'a Frontend)> {

@@ -68,6 +68,7 @@ fn view(ports: Vec<PortView>) -> NodeView {
         ports,
         node_ports: NodePortScope::AllLocal { loopback: true },
         localhost_node_ports: true,
+        refuses_own_traffic: true,
         local_traffic: Some(LocalTraffic::Source(cidr("10.128.0.0/16"))),
         n_endpoints: 2,
     }

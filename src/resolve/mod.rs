@@ -41,6 +41,7 @@ pub fn resolve(cluster: &Cluster, node: &NodeContext, family: IpFamily) -> NodeV
         ports,
         node_ports: node.node_ports.get(family).clone(),
         localhost_node_ports: family == IpFamily::V4 && node.localhost_node_ports,
+        refuses_own_traffic: node.refuses_own_traffic,
         local_traffic: node.local_traffic.get(family).clone(),
         n_endpoints,
     }

@@ -23,6 +23,8 @@ pub struct NodeContext {
     pub node_ports: PerFamily<NodePortScope>,
     /// Whether node ports answer on 127.0.0.0/8.
     pub localhost_node_ports: bool,
+    /// Whether the node's own packets to external addresses are refused where those of others are.
+    pub refuses_own_traffic: bool,
     /// How traffic of pods is told.
     pub local_traffic: PerFamily<Option<LocalTraffic>>,
     /// Rewrite the source of all traffic to cluster IPs.
@@ -58,6 +60,7 @@ impl NodeContext {
                 scope(cidrs.get(family), local_addresses, family, loopback)
             }),
             localhost_node_ports,
+            refuses_own_traffic: config.mode != Mode::Iptables,
             local_traffic: PerFamily::from_fn(|family| local_traffic(config, node, family)),
             masquerade_all: config.masquerade_all,
             external_ips_allowed: config.feature_gates.get("AllowServiceExternalIPs").copied().unwrap_or(true),

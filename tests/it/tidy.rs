@@ -45,7 +45,7 @@ fn sources(dir: &str) -> Vec<(PathBuf, String)> {
         }
     }
     found.sort();
-    assert!(found.len() > 3, "{dir} has sources");
+    assert!(found.len() > 2, "{dir} has sources");
     found
 }
 
@@ -159,7 +159,9 @@ fn kernel_names_stand_in_names_files_only() {
             continue;
         }
         for literal in ["\"KUBE-", "\"kube-"] {
-            if code(&text).contains(literal) {
+            // The manifests' own words (`kube-system`) are the reader's.
+            let is_api_word = literal == "\"kube-" && module(&path) == "manifest";
+            if code(&text).contains(literal) && !is_api_word {
                 problems.push(format!("{}: {literal}", path.display()));
             }
         }
