@@ -105,8 +105,14 @@ fn list_folder(
         .collect();
     paths.sort();
     for path in paths {
-        // A link to nothing is as good as no file.
-        let Ok(metadata) = fs::metadata(&path) else { continue };
+        let metadata = match fs::metadata(&path) {
+            Ok(metadata) => metadata,
+            // A manifest left out in silence would be a Service taken away.
+            Err(error) if is_manifest(&path) => {
+                return Err(HostError::io(format!("read `{}`", path.display()), &error));
+            }
+            Err(_) => continue,
+        };
         if metadata.is_dir() {
             list_folder(&path, seen, files)?;
         } else if metadata.is_file() && is_manifest(&path) {
@@ -202,7 +208,7 @@ mod tests {
             folder.write(name, name);
         }
         folder.link("..", "sub/loop");
-        folder.link("nothing", "broken.yaml");
+        folder.link("nothing", "broken");
         rustix::fs::mknodat(
             rustix::fs::CWD,
             folder.path("pipe.yaml"),
@@ -237,6 +243,8 @@ mod tests {
         folder.write("b.yaml", "12345");
         assert!(read_path(&folder.path(""), 10).is_ok());
         assert_eq!(error("", 9).detail, "more than 0 MiB of manifests");
+        folder.link("nothing", "c.yaml");
+        assert_eq!(error("", SIZE_LIMIT).kind, HostErrorKind::NotFound);
         let device = read_path("/dev/zero", SIZE_LIMIT).unwrap_err();
         assert_eq!(
             device.to_string(),

@@ -22,6 +22,7 @@ pub use fake::FakeHost;
 pub use fake_tables::{FakeChain, FakeTables};
 pub use linux::LinuxHost;
 pub use lock::LockGuard;
+pub use xtables::unreadable_tables;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -94,7 +95,8 @@ pub trait Host {
     fn xtables_variants(&mut self) -> Result<Vec<XtablesTools>, HostError>;
 
     /// All tables of a family as `iptables-save` prints them, with neither tables nor modules made by the reading.
-    /// `Unsupported` if the kernel has no IPv6 and that is asked for.
+    /// `Unsupported` if the kernel has no IPv6 and that is asked for. A table can be missing from it although it has rules:
+    /// see [`unreadable_tables`].
     fn xtables_save(&mut self, variant: XtablesVariant, family: IpFamily) -> Result<String, HostError>;
 
     /// Feeds a document to `iptables-restore --noflush --counters`.

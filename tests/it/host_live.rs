@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use svcproxy::host::{Host, HostErrorKind, LinuxHost, RestoreMode, XtablesVariant};
+use svcproxy::host::{Host, HostErrorKind, LinuxHost, RestoreMode, XtablesVariant, unreadable_tables};
 use svcproxy::net::{IpFamily, Protocol};
 
 use crate::rig::{Answer, At, Namespace, Rig, RigSpec, pod_addresses, remote_addresses, skip};
@@ -88,6 +88,24 @@ fn restores_what_it_saves() {
         host.xtables_restore(variant, family, second, RestoreMode::Commit).unwrap();
         assert_eq!(ours(&host.xtables_save(variant, family).unwrap()), ["*nat", ":MINE-A - [0:0]"]);
     });
+}
+
+#[test]
+fn a_table_that_nft_filled_is_named() {
+    let Some(namespace) = Namespace::new("foreign") else { return };
+    if !LinuxHost::new().xtables_variants().unwrap().iter().any(|tools| tools.variant == XtablesVariant::Nft)
+    {
+        return skip("needs iptables-nft");
+    }
+    if Command::new("nft").arg("--version").output().is_err() {
+        return skip("needs nft");
+    }
+    namespace.run(&[
+        "nft",
+        "add table ip nat; add chain ip nat POSTROUTING { type nat hook postrouting priority 7; }",
+    ]);
+    let dump = namespace.inside(|| LinuxHost::new().xtables_save(XtablesVariant::Nft, IpFamily::V4)).unwrap();
+    assert_eq!(unreadable_tables(&dump).collect::<Vec<_>>(), ["nat"], "{dump}");
 }
 
 #[test]
