@@ -2,7 +2,6 @@
 
 mod cluster;
 
-
 use divan::{Bencher, black_box};
 use svcproxy::backend::iptables::{self, LowerOptions};
 use svcproxy::diagnostic::Source;

@@ -20,6 +20,7 @@ pub struct Cli {
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
 
+    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -51,6 +52,7 @@ Exit status:
 
 /// What to do.
 #[derive(Debug, Subcommand)]
+#[allow(missing_docs, reason = "a comment here would stand in the place of the command's own help")]
 pub enum Command {
     Compile(command::compile::CompileArgs),
     Diff(command::diff::DiffArgs),

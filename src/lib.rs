@@ -11,17 +11,17 @@
 //! Everything that a user asks for is a function of programs. The modules stand in reading order; `ARCHITECTURE.md` says
 //! what each may use.
 
-pub mod net;
-pub mod diagnostic;
-pub mod packet;
-pub mod model;
-pub mod manifest;
-pub mod resolve;
-pub mod program;
 pub mod backend;
-pub mod plan;
-pub mod host;
-pub mod report;
-pub mod pipeline;
-pub mod command;
 pub mod cli;
+pub mod command;
+pub mod diagnostic;
+pub mod host;
+pub mod manifest;
+pub mod model;
+pub mod net;
+pub mod packet;
+pub mod pipeline;
+pub mod plan;
+pub mod program;
+pub mod report;
+pub mod resolve;

@@ -61,5 +61,10 @@ fn log_to_stderr(verbose: u8, color: bool) {
         3.. => "svcproxy=trace",
     };
     let filter = tracing_subscriber::EnvFilter::new(level);
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(color).without_time().init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(color)
+        .without_time()
+        .init();
 }

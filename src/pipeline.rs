@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::backend::iptables;
 use crate::model::Cluster;
 use crate::net::{IpFamily, PerFamily};
-use crate::program::{Program, Tag};
+use crate::program::{Program, Tag, xtables};
 use crate::resolve::{self, NodeContext, NodeView, PortView};
 
 /// What is wanted of a node, with the decisions that it expresses.
@@ -55,4 +55,15 @@ pub fn wanted(
     }
     let program = Program { xtables: PerFamily { v4: rules4, v6: rules6 }, nfacct, sysctls };
     Wanted { views: PerFamily { v4: view4, v6: view6 }, program }
+}
+
+/// Whether a program is well formed; what is wrong with it otherwise. A program of ours that is not is our fault, whatever
+/// the manifests say.
+pub fn check(program: &Program) -> Result<(), String> {
+    for ruleset in [&program.xtables.v4, &program.xtables.v6].into_iter().flatten() {
+        if let Some(problem) = xtables::check::check(ruleset).first() {
+            return Err(format!("the compiled {} rules are not well formed: {problem}", ruleset.family));
+        }
+    }
+    Ok(())
 }

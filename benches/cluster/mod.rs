@@ -52,15 +52,16 @@ fn push_service(text: &mut String, index: usize) {
 }
 
 fn push_slice(text: &mut String, index: usize, size: Size) {
-    write!(
-        text,
-        ",{{\"addressType\":\"IPv4\",\"apiVersion\":\"discovery.k8s.io/v1\",\"endpoints\":["
-    )
-    .unwrap();
+    write!(text, ",{{\"addressType\":\"IPv4\",\"apiVersion\":\"discovery.k8s.io/v1\",\"endpoints\":[")
+        .unwrap();
     for endpoint in 0..size.endpoints {
         let comma = if endpoint == 0 { "" } else { "," };
         let moved = size.moved && index == 0 && endpoint == 0;
-        let ip = if moved { "10.200.200.200".to_owned() } else { address([10, 128, 0, 0], index * size.endpoints + endpoint) };
+        let ip = if moved {
+            "10.200.200.200".to_owned()
+        } else {
+            address([10, 128, 0, 0], index * size.endpoints + endpoint)
+        };
         write!(
             text,
             "{comma}{{\"addresses\":[\"{ip}\"],\"conditions\":{{\"ready\":true,\"serving\":true,\"terminating\":\

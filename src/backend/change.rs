@@ -138,7 +138,12 @@ pub fn changes(
                 table: *table,
                 chain: *chain,
                 change: Some(*change),
-                live: lines(wanted.family, chain, &live_rules, free.min(live_rules.len().saturating_sub(fixed_tail))),
+                live: lines(
+                    wanted.family,
+                    chain,
+                    &live_rules,
+                    free.min(live_rules.len().saturating_sub(fixed_tail)),
+                ),
                 wanted: lines(wanted.family, chain, &wanted_rules, free),
                 is_fixed,
             });

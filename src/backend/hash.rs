@@ -10,7 +10,8 @@ pub(super) fn hash16(text: &[u8]) -> [u8; 16] {
     let mut out = [0; 16];
     // Five bytes are eight characters.
     for (half, characters) in out.chunks_exact_mut(8).enumerate() {
-        let bits = digest[half * 5..half * 5 + 5].iter().fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
+        let bits =
+            digest[half * 5..half * 5 + 5].iter().fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
         for (at, character) in characters.iter_mut().enumerate() {
             *character = ALPHABET[(bits >> (35 - 5 * at) & 31) as usize];
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::host::{Host, execute};
+use crate::pipeline;
 use crate::report;
 
 use super::diff::{Comparison, OutputArg};
@@ -16,6 +17,7 @@ use super::{Console, Error, Outcome, progress, refusal};
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct ApplyArgs {
+    /// Manifests, node and configuration.
     #[command(flatten)]
     pub input: InputArgs,
 
@@ -27,6 +29,7 @@ pub struct ApplyArgs {
     #[arg(long, value_name = "WHICH", default_value = "auto")]
     pub iptables: VariantArg,
 
+    /// How others at work are treated.
     #[command(flatten)]
     pub lock: LockArgs,
 }
@@ -67,6 +70,7 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
     let Some(tools) = &compared.live.tools else {
         return Err(Error::internal("a machine without tools was read"));
     };
+    pipeline::check(&compared.wanted.program).map_err(Error::internal)?;
     compared.report(&input, OutputArg::Text, None, console)?;
     let steps = &compared.plan.steps;
     if args.dry_run {
@@ -106,7 +110,9 @@ fn refuse_unfit(input: &Input) -> Result<(), Error> {
             .hint("mend it, or give --keep-going to apply the rest"));
     }
     if input.loaded.diagnostics.iter().any(|one| one.code == "unknown-node") {
-        return Err(Error::input("nothing was applied, since this node is not in the input").hint("give --node"));
+        return Err(
+            Error::input("nothing was applied, since this node is not in the input").hint("give --node")
+        );
     }
     let made_up: Vec<String> = input
         .loaded
@@ -119,8 +125,11 @@ fn refuse_unfit(input: &Input) -> Result<(), Error> {
     if made_up.is_empty() {
         return Ok(());
     }
-    Err(Error::input(format!("nothing was applied, since {} would get placeholder addresses", made_up.join(", ")))
-        .hint("create them in the cluster first; `diff` and `compile` take placeholders"))
+    Err(Error::input(format!(
+        "nothing was applied, since {} would get placeholder addresses",
+        made_up.join(", ")
+    ))
+    .hint("create them in the cluster first; `diff` and `compile` take placeholders"))
 }
 
 impl LockArgs {

@@ -30,6 +30,7 @@ pub struct CleanupArgs {
     #[arg(long, value_name = "WHICH", default_value = "auto")]
     pub iptables: VariantArg,
 
+    /// How others at work are treated.
     #[command(flatten)]
     pub lock: LockArgs,
 }
@@ -60,7 +61,10 @@ pub fn run(args: &CleanupArgs, host: &mut dyn Host, console: &mut Console<'_>) -
             (VariantArg::Auto | VariantArg::Nft, XtablesVariant::Nft) => VariantArg::Nft,
         };
         let live = live::read(host, &abilities, variant, &families)?;
-        let nothing = Program { xtables: PerFamily::from_fn(|family| Some(Ruleset::empty(family))), ..Program::default() };
+        let nothing = Program {
+            xtables: PerFamily::from_fn(|family| Some(Ruleset::empty(family))),
+            ..Program::default()
+        };
         let plan = plan::plan(&nothing, &live.program, &live.scopes);
         for (table, kept) in plan.kept_chains() {
             writeln!(console.err, "warning: {table} {kept} is kept, since rules of others refer to it")?;

@@ -6,7 +6,7 @@ use crate::backend::iptables::LowerOptions;
 use crate::host::Host;
 use crate::net::{IpFamily, PerFamily};
 use crate::pipeline::{self, Wanted};
-use crate::program::xtables::{check, emit};
+use crate::program::xtables::emit;
 use crate::report::one_line;
 
 use super::input::{self, Input, InputArgs};
@@ -16,6 +16,7 @@ use super::{Console, Error, Outcome};
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct CompileArgs {
+    /// Manifests, node and configuration.
     #[command(flatten)]
     pub input: InputArgs,
 
@@ -23,6 +24,7 @@ pub struct CompileArgs {
     #[arg(long, value_name = "DIR")]
     pub output_dir: Option<String>,
 
+    /// What the machine that loads the rules can do.
     #[command(flatten)]
     pub target: TargetArgs,
 }
@@ -72,10 +74,30 @@ pub fn run(args: &CompileArgs, host: &mut dyn Host, console: &mut Console<'_>) -
         tcp_be_liberal: input.config.conntrack.tcp_be_liberal,
     });
     let wanted = pipeline::wanted(&input.loaded.cluster, &context, &input.families, &options);
-    check_program(&wanted)?;
+    // Well-formedness is a promise that tests keep; asking once more costs nothing beside the writing.
+    let (checked, written) = std::thread::scope(|scope| {
+        let checked = scope.spawn(|| pipeline::check(&wanted.program));
+        let written = write_documents(args, &input, &wanted, host, console);
+        (checked.join(), written)
+    });
+    written?;
+    checked.map_err(|_| Error::internal("the check stopped"))?.map_err(Error::internal)?;
+    let outcome = if input.has_errors { Outcome::BadInput } else { Outcome::Done };
+    // The process ends here: taking half a million rules apart first would only cost time.
+    std::mem::forget((input, wanted));
+    Ok(outcome)
+}
+
+fn write_documents(
+    args: &CompileArgs,
+    input: &Input,
+    wanted: &Wanted,
+    host: &mut dyn Host,
+    console: &mut Console<'_>,
+) -> Result<(), Error> {
     for family in &input.families {
         let Some(ruleset) = wanted.program.xtables.get(*family) else { continue };
-        let header = header(*family, &input, &wanted);
+        let header = header(*family, input, wanted);
         match &args.output_dir {
             Some(dir) => {
                 let mut text = Vec::new();
@@ -90,17 +112,6 @@ pub fn run(args: &CompileArgs, host: &mut dyn Host, console: &mut Console<'_>) -
         }
     }
     console.out.flush()?;
-    Ok(if input.has_errors { Outcome::BadInput } else { Outcome::Done })
-}
-
-/// A program of ours that is not well formed is our fault, whatever the manifests say.
-fn check_program(wanted: &Wanted) -> Result<(), Error> {
-    for family in IpFamily::ALL {
-        let Some(ruleset) = wanted.program.xtables.get(family) else { continue };
-        if let Some(problem) = check::check(ruleset).first() {
-            return Err(Error::internal(format!("the compiled {family} rules are not well formed: {problem}")));
-        }
-    }
     Ok(())
 }
 
@@ -111,7 +122,8 @@ fn header(family: IpFamily, input: &Input, wanted: &Wanted) -> String {
         IpFamily::V6 => "ip6tables-restore",
     };
     const SHOWN: usize = 8;
-    let mut from: Vec<String> = input.sources.iter().take(SHOWN).map(|source| one_line(&source.name)).collect();
+    let mut from: Vec<String> =
+        input.sources.iter().take(SHOWN).map(|source| one_line(&source.name)).collect();
     if input.sources.len() > SHOWN {
         from.push(format!("{} more", input.sources.len() - SHOWN));
     }
@@ -123,7 +135,10 @@ fn header(family: IpFamily, input: &Input, wanted: &Wanted) -> String {
     ];
     if !wanted.program.nfacct.is_empty() {
         let objects: Vec<&str> = wanted.program.nfacct.iter().map(String::as_str).collect();
-        lines.push(format!("Needs the nfacct objects {} (or compile with --no-nfacct)", objects.join(" and ")));
+        lines.push(format!(
+            "Needs the nfacct objects {} (or compile with --no-nfacct)",
+            objects.join(" and ")
+        ));
     }
     if family == IpFamily::V4 {
         for (key, value) in &wanted.program.sysctls {

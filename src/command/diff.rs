@@ -29,6 +29,7 @@ pub enum OutputArg {
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct DiffArgs {
+    /// Manifests, node and configuration.
     #[command(flatten)]
     pub input: InputArgs,
 
@@ -55,6 +56,7 @@ pub struct DiffArgs {
     #[arg(long, value_name = "WHICH", default_value = "auto")]
     pub iptables: VariantArg,
 
+    /// What the machine that loads the rules can do.
     #[command(flatten)]
     pub target: TargetArgs,
 }

@@ -117,6 +117,7 @@ pub struct InputArgs {
     #[arg(long)]
     pub keep_going: bool,
 
+    /// What is said of the node here.
     #[command(flatten)]
     pub node_options: NodeArgs,
 }
@@ -352,7 +353,8 @@ fn lay_options_over(args: &NodeArgs, config: &mut Config) -> Result<(), Error> {
             let name = bridge.ok_or_else(|| {
                 Error::usage("--detect-local-mode BridgeInterface needs --pod-bridge-interface")
             })?;
-            config.detect_local = DetectLocal::BridgeInterface(interface_name(name, "--pod-bridge-interface")?);
+            config.detect_local =
+                DetectLocal::BridgeInterface(interface_name(name, "--pod-bridge-interface")?);
         }
         Some(DetectLocalArg::InterfaceNamePrefix) => {
             let name = prefix.ok_or_else(|| {
@@ -383,7 +385,8 @@ fn lay_options_over(args: &NodeArgs, config: &mut Config) -> Result<(), Error> {
 
 /// An interface name, or the beginning of one: at most 15 bytes, nothing that a rule file could not carry.
 fn interface_name(name: String, option: &str) -> Result<String, Error> {
-    let bad = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '"' | '\'' | '\\' | '!' | '+');
+    let bad =
+        |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '"' | '\'' | '\\' | '!' | '+');
     if name.is_empty() || name.len() > 15 || name.contains(bad) {
         return Err(Error::usage(format!("{option} `{}` is no interface name", name.escape_default())));
     }
@@ -407,7 +410,9 @@ fn node(
         let names: Vec<&str> = nodes.keys().map(Arc::as_ref).take(10).collect();
         let hint = format!("the input has {}{}", names.join(", "), if nodes.len() > 10 { ", …" } else { "" });
         if args.node.is_some() || config.hostname_override.is_some() {
-            return Err(Error::input(format!("node `{}` is not in the input", name.escape_default())).hint(hint));
+            return Err(
+                Error::input(format!("node `{}` is not in the input", name.escape_default())).hint(hint)
+            );
         }
         let message = format!("this host, `{name}`, is not a Node of the input: no endpoint counts as local");
         diagnostics.push(Diagnostic::warning("unknown-node", message).hint(format!("give --node; {hint}")));
@@ -429,7 +434,8 @@ fn node(
         node.pod_cidrs = given.pod_cidr.clone();
     }
     if config.detect_local == DetectLocal::NodeCidr && node.pod_cidrs.is_empty() {
-        let message = format!("node `{name}` has no pod CIDRs: traffic of pods cannot be told from other traffic");
+        let message =
+            format!("node `{name}` has no pod CIDRs: traffic of pods cannot be told from other traffic");
         diagnostics.push(Diagnostic::warning("no-pod-cidr", message).hint("give --pod-cidr"));
     }
     Ok(node)

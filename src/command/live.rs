@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use clap::ValueEnum;
 
 use crate::backend::iptables::{self, LowerOptions};
-use crate::host::{Host, HostErrorKind, XtablesTools, XtablesVariant};
+use crate::host::{Host, HostErrorKind, XtablesTools, XtablesVariant, unreadable_tables};
 use crate::model::Config;
 use crate::net::{IpFamily, PerFamily};
 use crate::program::xtables::{Ruleset, parse};
@@ -27,6 +27,8 @@ pub enum VariantArg {
 /// What one set of tools shows.
 struct Reading {
     tools: XtablesTools,
+    /// A table that is there but that these tools cannot show.
+    hidden: Option<String>,
     rules: PerFamily<Option<Ruleset>>,
 }
 
@@ -112,15 +114,24 @@ pub(super) fn read(
 ) -> Result<Live, Error> {
     let mut readings = Vec::new();
     for tools in &abilities.tools {
-        let mut rules = PerFamily::default();
+        let mut reading = Reading { tools: tools.clone(), hidden: None, rules: PerFamily::default() };
         for family in families {
-            *rules.get_mut(*family) = read_family(host, tools.variant, *family, families.len() == 1)?;
+            let read = read_family(host, tools.variant, *family, families.len() == 1)?;
+            if let Some((ruleset, hidden)) = read {
+                *reading.rules.get_mut(*family) = Some(ruleset);
+                reading.hidden = reading.hidden.or(hidden);
+            }
         }
-        readings.push(Reading { tools: tools.clone(), rules });
+        readings.push(reading);
     }
     let chosen = choose(&readings, asked)?;
     let warnings = warnings(&readings, chosen);
     let reading = readings.swap_remove(chosen);
+    if let Some(hidden) = reading.hidden {
+        return Err(
+            Error::host(hidden).hint("move those rules into a table of their own, or choose with --iptables")
+        );
+    }
     let nfacct = host.nfacct_list().unwrap_or_default().into_iter().map(|object| object.name).collect();
     let mut sysctls = BTreeMap::new();
     for key in iptables::SYSCTLS {
@@ -138,9 +149,17 @@ fn read_family(
     variant: XtablesVariant,
     family: IpFamily,
     insist: bool,
-) -> Result<Option<Ruleset>, Error> {
+) -> Result<Option<(Ruleset, Option<String>)>, Error> {
     match host.xtables_save(variant, family) {
-        Ok(text) => parsed(&text, family, &format!("what {variant} {family} tools print")).map(Some),
+        Ok(text) => {
+            let hidden = unreadable_tables(&text).find(|table| iptables::uses_table(table)).map(|table| {
+                format!(
+                    "iptables-{variant} cannot show table `{table}` of {family}: nft put other rules into it"
+                )
+            });
+            let ruleset = parsed(&text, family, &format!("what {variant} {family} tools print"))?;
+            Ok(Some((ruleset, hidden)))
+        }
         // A machine without IPv6 has no IPv6 Services, unless somebody asks for them.
         Err(error) if error.kind == HostErrorKind::Unsupported && !insist => Ok(None),
         Err(error) => Err(error.into()),
@@ -164,20 +183,26 @@ fn choose(readings: &[Reading], asked: VariantArg) -> Result<usize, Error> {
         (reading.holds_ours(), kubelet, reading.n_rules() > 0 && reading.tools.is_default, reading.n_rules())
     };
     let with_default_last = |index: &usize| (rank(&readings[*index]), readings[*index].tools.is_default);
-    (0..readings.len()).max_by_key(with_default_last).ok_or_else(|| Error::host("no iptables on this machine"))
+    (0..readings.len())
+        .max_by_key(with_default_last)
+        .ok_or_else(|| Error::host("no iptables on this machine"))
 }
 
 fn warnings(readings: &[Reading], chosen: usize) -> Vec<String> {
-    let others = readings.iter().enumerate().filter(|(index, reading)| *index != chosen && reading.holds_ours());
+    let others =
+        readings.iter().enumerate().filter(|(index, _)| *index != chosen).map(|(_, reading)| reading);
     let used = readings[chosen].tools.variant;
     others
-        .map(|(_, other)| {
+        .clone()
+        .filter(|other| other.holds_ours())
+        .map(|other| {
             let other = other.tools.variant;
             format!(
                 "iptables-{other} holds Service rules too, and the kernel obeys both; this is about iptables-{used}; \
                  `svcproxy cleanup --iptables {other}` removes the others"
             )
         })
+        .chain(others.clone().filter_map(|other| other.hidden.clone()))
         .collect()
 }
 
@@ -209,7 +234,8 @@ pub(super) fn read_dump(
             let family = families.first().copied().filter(|_| families.len() == 1).unwrap_or(guessed);
             *rules.get_mut(family) = Some(parsed(&text_of(bytes, path)?, family, path)?);
             if families.len() > 1 {
-                warnings.push(format!("`{path}` is taken for {family} rules; the other family is not compared"));
+                warnings
+                    .push(format!("`{path}` is taken for {family} rules; the other family is not compared"));
             }
         }
         Err(error) if error.kind == HostErrorKind::IsFolder => {
@@ -226,8 +252,9 @@ pub(super) fn read_dump(
         Err(error) => return Err(error.into()),
     }
     if rules.v4.is_none() && rules.v6.is_none() {
-        return Err(Error::input(format!("`{path}` has no recorded rules"))
-            .hint("record them with `iptables-save > iptables-save.txt` and `ip6tables-save > ip6tables-save.txt`"));
+        return Err(Error::input(format!("`{path}` has no recorded rules")).hint(
+            "record them with `iptables-save > iptables-save.txt` and `ip6tables-save > ip6tables-save.txt`",
+        ));
     }
     let traits = PerFamily::from_fn(|family| rules.get(family).as_ref().map(iptables::Traits::of));
     let scopes = scopes(&rules);

@@ -31,8 +31,9 @@ pub fn rehearse(host: &mut dyn Host, variant: XtablesVariant, step: &Step) -> Re
         Step::XtablesRestore { family, document, .. } => {
             host.xtables_restore(variant, *family, &document.text, RestoreMode::Test)
         }
-        Step::InsertJump { .. } | Step::DeleteJump { .. } | Step::AddNfacct { .. } | Step::SetSysctl { .. } => {
-            Ok(())
-        }
+        Step::InsertJump { .. }
+        | Step::DeleteJump { .. }
+        | Step::AddNfacct { .. }
+        | Step::SetSysctl { .. } => Ok(()),
     }
 }

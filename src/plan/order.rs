@@ -42,7 +42,8 @@ const HOOK_ORDER: [&str; 5] = ["POSTROUTING", "FORWARD", "INPUT", "OUTPUT", "PRE
 
 /// Each jump goes to the head of its chain, so the last one of a chain is inserted first.
 fn in_order_of_insertion(missing: &[(ChainName, Rule)]) -> impl Iterator<Item = &(ChainName, Rule)> {
-    let of_hook = move |hook: &'static str| missing.iter().rev().filter(move |(chain, _)| chain.as_str() == hook);
+    let of_hook =
+        move |hook: &'static str| missing.iter().rev().filter(move |(chain, _)| chain.as_str() == hook);
     HOOK_ORDER.into_iter().flat_map(of_hook)
 }
 

@@ -38,7 +38,10 @@ fn render(diagnostic: &Diagnostic, sources: &[Source], renderer: &Renderer) -> S
         None => diagnostic.message.clone(),
     };
     let window = diagnostic.place.as_ref().and_then(|place| Window::new(place, sources));
-    let mut group = level.primary_title(one_line(&title)).id(diagnostic.code).elements(std::iter::empty::<annotate_snippets::Element<'_>>());
+    let mut group = level
+        .primary_title(one_line(&title))
+        .id(diagnostic.code)
+        .elements(std::iter::empty::<annotate_snippets::Element<'_>>());
     if let Some(window) = &window {
         let annotation = AnnotationKind::Primary.span(window.span.clone());
         group = group.element(

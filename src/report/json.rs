@@ -60,7 +60,8 @@ fn service<'a>(name: &'a LiftedName, change: &PortChange, placeholder: &IsPlaceh
     let (display, protocol) = name;
     let (namespace, rest) = display.split_once('/').unwrap_or(("", display));
     let (service, port) = rest.split_once(':').unwrap_or((rest, ""));
-    let ((vips_added, vips_removed), (endpoints_added, endpoints_removed)) = (change.vips(), change.endpoints());
+    let ((vips_added, vips_removed), (endpoints_added, endpoints_removed)) =
+        (change.vips(), change.endpoints());
     let side = change.port();
     Service {
         change: match change {

@@ -51,9 +51,12 @@ fn service_fate(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: O
         if frontend.kind == FrontendKind::LoadBalancer && !refused && !may_use(port, packet.source.addr) {
             return Fate::Dropped;
         }
-        return match follow(port, routes) {
-            Fate::Rejected | Fate::Dropped if leaves_unrefused(view, frontend, packet, facts) => Fate::Untouched,
-            fate => fate,
+        let fate = follow(port, routes);
+        let is_refused = fate == Fate::Rejected || fate == Fate::Dropped;
+        return if is_refused && leaves_unrefused(view, frontend, packet, facts) {
+            Fate::Untouched
+        } else {
+            fate
         };
     }
     if !facts.is_local(packet.destination.addr) {

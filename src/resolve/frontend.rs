@@ -83,7 +83,8 @@ pub(super) fn source_ranges(node: &NodeContext, service: &Service, family: IpFam
     if service.source_ranges.is_empty() {
         return None;
     }
-    let allowed: Vec<_> = service.source_ranges.iter().copied().filter(|range| range.family() == family).collect();
+    let allowed: Vec<_> =
+        service.source_ranges.iter().copied().filter(|range| range.family() == family).collect();
     if allowed.is_empty() || allowed.iter().any(|range| range.is_any()) {
         return None;
     }

@@ -63,7 +63,11 @@ impl NodeContext {
             refuses_own_traffic: config.mode != Mode::Iptables,
             local_traffic: PerFamily::from_fn(|family| local_traffic(config, node, family)),
             masquerade_all: config.masquerade_all,
-            external_ips_allowed: config.feature_gates.get("AllowServiceExternalIPs").copied().unwrap_or(true),
+            external_ips_allowed: config
+                .feature_gates
+                .get("AllowServiceExternalIPs")
+                .copied()
+                .unwrap_or(true),
             node_ips,
         }
     }
@@ -92,7 +96,9 @@ fn node_port_cidrs(config: &Config, node_ips: &PerFamily<IpAddr>) -> PerFamily<V
     PerFamily::from_fn(|family| {
         let own = *node_ips.get(family);
         let cidrs: Vec<IpCidr> = match &config.node_port_addresses {
-            _ if primary => Some(own).filter(|own| !own.is_loopback()).map(IpCidr::host).into_iter().collect(),
+            _ if primary => {
+                Some(own).filter(|own| !own.is_loopback()).map(IpCidr::host).into_iter().collect()
+            }
             NodePortAddresses::Cidrs(cidrs) => {
                 cidrs.iter().copied().filter(|cidr| cidr.family() == family).collect()
             }
@@ -124,6 +130,8 @@ fn local_traffic(config: &Config, node: &Node, family: IpFamily) -> Option<Local
             node.pod_cidrs.iter().copied().find(|cidr| cidr.family() == family).map(LocalTraffic::Source)
         }
         DetectLocal::BridgeInterface(name) => Some(LocalTraffic::Interface(name.as_str().into())),
-        DetectLocal::InterfaceNamePrefix(prefix) => Some(LocalTraffic::InterfacePrefix(prefix.as_str().into())),
+        DetectLocal::InterfaceNamePrefix(prefix) => {
+            Some(LocalTraffic::InterfacePrefix(prefix.as_str().into()))
+        }
     }
 }

@@ -35,7 +35,8 @@ pub(super) fn choose(node: &NodeContext, exposure: Exposure, endpoints: &[Endpoi
         uses_cluster && endpoints.iter().any(|one| one.conditions.ready && hints.admits(node, one));
     let local_has_ready = uses_local && endpoints.iter().any(|one| one.conditions.ready && is_local(one));
 
-    let mut pools = Pools { endpoints: Vec::with_capacity(endpoints.len()), local_is_empty: true, has_usable: false };
+    let mut pools =
+        Pools { endpoints: Vec::with_capacity(endpoints.len()), local_is_empty: true, has_usable: false };
     for endpoint in endpoints {
         let conditions = endpoint.conditions;
         let in_cluster = uses_cluster

@@ -37,7 +37,12 @@ pub(super) fn internal(node: &NodeContext, family: IpFamily, exposure: Exposure,
 
 /// Routes of every other frontend; `None` if there is none. With policy Local, pods and the node itself may still use
 /// any endpoint (the short circuit): only traffic from outside is bound to this node's.
-pub(super) fn external(node: &NodeContext, family: IpFamily, exposure: Exposure, pools: &Pools) -> Option<Routes> {
+pub(super) fn external(
+    node: &NodeContext,
+    family: IpFamily,
+    exposure: Exposure,
+    pools: &Pools,
+) -> Option<Routes> {
     if !exposure.externally_accessible {
         return None;
     }
@@ -50,5 +55,9 @@ pub(super) fn external(node: &NodeContext, family: IpFamily, exposure: Exposure,
     }
     let outside = local_or_drop(pools, false);
     let can_tell_pods = node.local_traffic.get(family).is_some();
-    Some(Routes { pods: if can_tell_pods { anywhere(false) } else { outside }, node: anywhere(true), outside })
+    Some(Routes {
+        pods: if can_tell_pods { anywhere(false) } else { outside },
+        node: anywhere(true),
+        outside,
+    })
 }

@@ -16,7 +16,8 @@ use crate::given::{self, Given};
 /// All case folders.
 pub(crate) fn folders() -> Vec<PathBuf> {
     let parent = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/cases");
-    let mut folders: Vec<PathBuf> = fs::read_dir(parent).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut folders: Vec<PathBuf> =
+        fs::read_dir(parent).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
     assert!(folders.len() >= 40, "the cases are there");
     folders

@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 use svcproxy::backend::iptables::{self, LowerOptions};
 use svcproxy::model::{
-    Cluster, Conditions, Config, DetectLocal, Endpoint, Hints, Node, NodePortAddresses, Placeholders, Service,
-    ServiceName, ServicePort, ServiceType, TrafficPolicy,
+    Cluster, Conditions, Config, DetectLocal, Endpoint, Hints, Node, NodePortAddresses, Placeholders,
+    Service, ServiceName, ServicePort, ServiceType, TrafficPolicy,
 };
 use svcproxy::net::{AddrPort, IpCidr, IpFamily, PerFamily, Protocol};
 use svcproxy::packet::{NodeFacts, Origin, Packet};
@@ -65,12 +65,30 @@ fn service_shape() -> impl Strategy<Value = ServiceShape> {
         any::<bool>(),
         prop::collection::vec(endpoint, 0..5),
     )
-        .prop_map(|((kind, protocol, ports, external, balancer, node_port), ranges, affinity, internal_local, external_local, endpoints)| {
-            ServiceShape {
-                kind, protocol, ports, external, balancer, node_port, ranges, affinity, internal_local,
-                external_local, endpoints,
-            }
-        })
+        .prop_map(
+            |(
+                (kind, protocol, ports, external, balancer, node_port),
+                ranges,
+                affinity,
+                internal_local,
+                external_local,
+                endpoints,
+            )| {
+                ServiceShape {
+                    kind,
+                    protocol,
+                    ports,
+                    external,
+                    balancer,
+                    node_port,
+                    ranges,
+                    affinity,
+                    internal_local,
+                    external_local,
+                    endpoints,
+                }
+            },
+        )
 }
 
 fn cluster(shapes: &[ServiceShape]) -> Cluster {
@@ -89,7 +107,8 @@ fn cluster(shapes: &[ServiceShape]) -> Cluster {
         });
         let service = Service {
             name: name.clone(),
-            kind: [ServiceType::ClusterIp, ServiceType::NodePort, ServiceType::LoadBalancer][usize::from(shape.kind)],
+            kind: [ServiceType::ClusterIp, ServiceType::NodePort, ServiceType::LoadBalancer]
+                [usize::from(shape.kind)],
             cluster_ips: PerFamily::from_fn(|family| Some(address(family, VIPS, host))),
             external_ips: if shape.external { both(EXTERNAL) } else { Vec::new() },
             has_external_ips: shape.external,
@@ -98,7 +117,10 @@ fn cluster(shapes: &[ServiceShape]) -> Cluster {
                 .ranges
                 .iter()
                 .flat_map(|(net, bits)| {
-                    [IpCidr::new(address(IpFamily::V4, *net, host), *bits), IpCidr::new(address(IpFamily::V6, *net, host), 16 + *bits)]
+                    [
+                        IpCidr::new(address(IpFamily::V4, *net, host), *bits),
+                        IpCidr::new(address(IpFamily::V6, *net, host), 16 + *bits),
+                    ]
                 })
                 .flatten()
                 .collect(),
@@ -111,7 +133,8 @@ fn cluster(shapes: &[ServiceShape]) -> Cluster {
         };
         for family in IpFamily::ALL {
             for port in &service.ports {
-                let mut endpoints: Vec<Endpoint> = shape.endpoints.iter().map(|one| endpoint(family, one)).collect();
+                let mut endpoints: Vec<Endpoint> =
+                    shape.endpoints.iter().map(|one| endpoint(family, one)).collect();
                 endpoints.sort_by_key(|endpoint| endpoint.addr.to_string());
                 endpoints.dedup_by_key(|endpoint| endpoint.addr);
                 if !endpoints.is_empty() {
@@ -126,7 +149,15 @@ fn cluster(shapes: &[ServiceShape]) -> Cluster {
 
 fn endpoint(
     family: IpFamily,
-    (host, node, ready, serving, terminating, zone, for_node): &(u8, u8, bool, bool, bool, Option<bool>, Option<bool>),
+    (host, node, ready, serving, terminating, zone, for_node): &(
+        u8,
+        u8,
+        bool,
+        bool,
+        bool,
+        Option<bool>,
+        Option<bool>,
+    ),
 ) -> Endpoint {
     let mut hints = Hints::default();
     hints.zones.extend(zone.map(|same| if same { "zone-a".into() } else { "zone-b".into() }));
@@ -142,29 +173,36 @@ fn endpoint(
 }
 
 fn config() -> impl Strategy<Value = Config> {
-    (0..5u8, any::<bool>(), any::<bool>(), 0..4u8, 0..32u8).prop_map(|(detect, all, localhost, node_ports, bit)| {
-        let mut config = Config { masquerade_all: all, localhost_node_ports: localhost, masquerade_bit: bit, ..Config::default() };
-        match detect {
-            0 => {
-                config.cluster_cidrs = PerFamily::from_fn(|family| {
-                    IpCidr::new(address(family, PODS, 0), if family == IpFamily::V4 { 16 } else { 32 })
-                });
+    (0..5u8, any::<bool>(), any::<bool>(), 0..4u8, 0..32u8).prop_map(
+        |(detect, all, localhost, node_ports, bit)| {
+            let mut config = Config {
+                masquerade_all: all,
+                localhost_node_ports: localhost,
+                masquerade_bit: bit,
+                ..Config::default()
+            };
+            match detect {
+                0 => {
+                    config.cluster_cidrs = PerFamily::from_fn(|family| {
+                        IpCidr::new(address(family, PODS, 0), if family == IpFamily::V4 { 16 } else { 32 })
+                    });
+                }
+                1 => config.detect_local = DetectLocal::NodeCidr,
+                2 => config.detect_local = DetectLocal::BridgeInterface("cni0".to_owned()),
+                3 => config.detect_local = DetectLocal::InterfaceNamePrefix("veth".to_owned()),
+                _ => {}
             }
-            1 => config.detect_local = DetectLocal::NodeCidr,
-            2 => config.detect_local = DetectLocal::BridgeInterface("cni0".to_owned()),
-            3 => config.detect_local = DetectLocal::InterfaceNamePrefix("veth".to_owned()),
-            _ => {}
-        }
-        config.node_port_addresses = match node_ports {
-            0 | 1 => NodePortAddresses::Default,
-            2 => NodePortAddresses::Primary,
-            _ => NodePortAddresses::Cidrs(vec![
-                IpCidr::new(address(IpFamily::V4, NODES, 0), 24).unwrap(),
-                IpCidr::new(Ipv4Addr::LOCALHOST.into(), 8).unwrap(),
-            ]),
-        };
-        config
-    })
+            config.node_port_addresses = match node_ports {
+                0 | 1 => NodePortAddresses::Default,
+                2 => NodePortAddresses::Primary,
+                _ => NodePortAddresses::Cidrs(vec![
+                    IpCidr::new(address(IpFamily::V4, NODES, 0), 24).unwrap(),
+                    IpCidr::new(Ipv4Addr::LOCALHOST.into(), 8).unwrap(),
+                ]),
+            };
+            config
+        },
+    )
 }
 
 fn node() -> Node {

@@ -22,7 +22,8 @@ fn folders() -> Vec<PathBuf> {
     folders
 }
 
-const FILES: [(IpFamily, &str); 2] = [(IpFamily::V4, "iptables-save.txt"), (IpFamily::V6, "ip6tables-save.txt")];
+const FILES: [(IpFamily, &str); 2] =
+    [(IpFamily::V4, "iptables-save.txt"), (IpFamily::V6, "ip6tables-save.txt")];
 
 /// Lines of each chain as iptables-save prints them: a comparison that does not rest on `diff`.
 fn lines(ruleset: &Ruleset, sorted: &BTreeSet<&str>) -> BTreeMap<String, Vec<String>> {
@@ -77,18 +78,18 @@ fn a_diff_with_the_recording_has_nothing_to_say() {
     for folder in folders() {
         let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
         let given = given::given(&read("cluster.json"), &read("config-iptables.json"));
-        let recorded =
-            PerFamily { v4: FILES[0], v6: FILES[1] };
-        let live = PerFamily::from_fn(|family| {
-            Some(parse::parse(&read(recorded.get(family).1), family).unwrap())
-        });
+        let recorded = PerFamily { v4: FILES[0], v6: FILES[1] };
+        let live =
+            PerFamily::from_fn(|family| Some(parse::parse(&read(recorded.get(family).1), family).unwrap()));
         let wanted = PerFamily::from_fn(|family| {
             let view = resolve::resolve(&given.cluster, &given.context, family);
             Some(iptables::lower(&view, &given.options()))
         });
         let scopes = PerFamily::from_fn(|family| iptables::scope(live.get(family).as_ref().unwrap()));
-        let (wanted, live) =
-            (Program { xtables: wanted, ..Program::default() }, Program { xtables: live, ..Program::default() });
+        let (wanted, live) = (
+            Program { xtables: wanted, ..Program::default() },
+            Program { xtables: live, ..Program::default() },
+        );
         let plan = plan::plan(&wanted, &live, &scopes);
         assert!(plan.is_empty(), "{}: {:#?}", folder.display(), plan.rules);
     }

@@ -16,13 +16,26 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("backend", &["program", "resolve", "model", "net"]),
     ("plan", &["program", "packet", "net"]),
     ("host", &["plan", "program", "net"]),
-    ("report", &["plan", "backend", "program", "resolve", "manifest", "model", "packet", "net", "diagnostic"]),
+    (
+        "report",
+        &["plan", "backend", "program", "resolve", "manifest", "model", "packet", "net", "diagnostic"],
+    ),
     ("pipeline", &["manifest", "resolve", "backend", "program", "model", "net", "diagnostic"]),
     (
         "command",
         &[
-            "pipeline", "report", "host", "plan", "backend", "program", "resolve", "manifest", "model", "packet",
-            "net", "diagnostic",
+            "pipeline",
+            "report",
+            "host",
+            "plan",
+            "backend",
+            "program",
+            "resolve",
+            "manifest",
+            "model",
+            "packet",
+            "net",
+            "diagnostic",
         ],
     ),
     ("cli", &["command", "host"]),
@@ -62,7 +75,8 @@ fn code(text: &str) -> String {
 }
 
 fn is_test(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name == "tests.rs") || path.components().any(|part| part.as_os_str() == "tests")
+    path.file_name().is_some_and(|name| name == "tests.rs")
+        || path.components().any(|part| part.as_os_str() == "tests")
 }
 
 fn report(what: &str, problems: Vec<String>) {
@@ -90,7 +104,11 @@ fn imports_go_downhill() {
                     problems.push(format!("{}: {own} may not use {used}", path.display()));
                 }
             }
-            assert!(!code.contains(&format!("{prefix}{{")), "{}: name the module in the path", path.display());
+            assert!(
+                !code.contains(&format!("{prefix}{{")),
+                "{}: name the module in the path",
+                path.display()
+            );
         }
     }
     report("imports against the table of layers", problems);

@@ -133,8 +133,9 @@ pub(super) fn firewall(view: &NodeView) -> Vec<Rule> {
 /// 127.0.0.0/8 or ::1/128.
 pub(super) fn loopback(family: IpFamily) -> IpCidr {
     match family {
-        IpFamily::V4 => IpCidr::new(std::net::Ipv4Addr::new(127, 0, 0, 0).into(), 8)
-            .unwrap_or(IpCidr::any(IpFamily::V4)),
+        IpFamily::V4 => {
+            IpCidr::new(std::net::Ipv4Addr::new(127, 0, 0, 0).into(), 8).unwrap_or(IpCidr::any(IpFamily::V4))
+        }
         IpFamily::V6 => IpCidr::host(std::net::Ipv6Addr::LOCALHOST.into()),
     }
 }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use crate::net::{AddrPort, IpCidr};
 use crate::program::Tag;
-use crate::program::xtables::{ChainName, Match, PortsMatch, ProtocolMatch, Recent, RecentAction, Rule, Target};
+use crate::program::xtables::{
+    ChainName, Match, PortsMatch, ProtocolMatch, Recent, RecentAction, Rule, Target,
+};
 use crate::resolve::{PoolKind, PortView};
 
-use super::names::{self, PortChains};
 use super::Chains;
+use super::names::{self, PortChains};
 
 /// What the names and comments of a Service port's endpoint rules are made of.
 pub(super) struct Naming<'a> {
@@ -126,8 +128,7 @@ fn endpoint_rules(port: &PortView, naming: &Naming<'_>, destination: &Destinatio
         rule
     };
     // Hairpin: an endpoint that is sent back to itself must not see its own address as the source.
-    let hairpin =
-        start(Target::Jump(names::MARK_MASQ)).source(IpCidr::host(destination.addr.addr), false);
+    let hairpin = start(Target::Jump(names::MARK_MASQ)).source(IpCidr::host(destination.addr.addr), false);
     let protocol = port.name.protocol;
     let mut dnat = start(Target::Dnat(destination.addr));
     dnat.protocol = Some(ProtocolMatch { number: protocol.number(), negated: false });

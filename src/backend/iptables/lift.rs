@@ -39,7 +39,11 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn rules(&self, table: TableName, chain: ChainName) -> impl Iterator<Item = (LiftedName, &Rule)> + use<'_> {
+    fn rules(
+        &self,
+        table: TableName,
+        chain: ChainName,
+    ) -> impl Iterator<Item = (LiftedName, &Rule)> + use<'_> {
         let rules = self.ruleset.chain(table, &chain).map_or(&[][..], |chain| &chain.rules);
         rules
             .iter()

@@ -22,13 +22,15 @@ mod owned;
 mod service;
 
 pub use lift::{lift, name_of};
-pub use owned::{Traits, holds_kubelet_chains, holds_ours, is_hashed, scope};
+pub use owned::{Traits, holds_kubelet_chains, holds_ours, is_hashed, scope, uses_table};
 
 use std::collections::BTreeMap;
 
 use crate::net::IpCidr;
 use crate::program::Tag;
-use crate::program::xtables::{AddrMatch, Chain, ChainName, Policy, Rule, RuleOrder, Ruleset, Table, TableName};
+use crate::program::xtables::{
+    AddrMatch, Chain, ChainName, Policy, Rule, RuleOrder, Ruleset, Table, TableName,
+};
 use crate::resolve::NodeView;
 
 /// What the lowering needs to know beside the view.

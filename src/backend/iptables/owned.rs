@@ -34,6 +34,11 @@ pub fn holds_ours(live: &Ruleset) -> bool {
         || live.tables.get(&TableName::Nat).is_some_and(|nat| nat.chains.keys().any(is_hashed))
 }
 
+/// Whether iptables mode has rules in the table of this name.
+pub fn uses_table(name: &str) -> bool {
+    base::FIXED_CHAINS.iter().any(|(table, _)| table.as_str() == name)
+}
+
 /// Whether a live ruleset holds the kubelet's chains, which tell which of two implementations the node uses.
 pub fn holds_kubelet_chains(live: &Ruleset) -> bool {
     live.chain(TableName::Mangle, &names::KUBELET_CANARY).is_some()

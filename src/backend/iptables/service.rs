@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::net::{AddrPort, IpFamily, Port, Protocol};
 use crate::program::Tag;
 use crate::program::xtables::{
-    AddrType, ChainName, InterfaceMatch, Interfaces, Match, PortRange, PortsMatch, ProtocolMatch, Rule, Target,
+    AddrType, ChainName, InterfaceMatch, Interfaces, Match, PortRange, PortsMatch, ProtocolMatch, Rule,
+    Target,
 };
 use crate::resolve::{
     FrontendKind, LocalTraffic, NodeView, PoolKind, PortView, Route, Routes, SourceRanges, Vip,
@@ -220,7 +221,9 @@ impl Lowering<'_> {
     /// the cluster IP again, since traffic to external addresses passes through the same chain.
     fn off_cluster_masquerade(&self) -> Option<(PoolKind, Rule)> {
         let (pool, pods) = match (self.port.internal.outside, self.port.internal.pods) {
-            (Route::Forward { pool, masquerade: true }, Route::Forward { masquerade, .. }) => (pool, masquerade),
+            (Route::Forward { pool, masquerade: true }, Route::Forward { masquerade, .. }) => {
+                (pool, masquerade)
+            }
             (Route::Forward { .. } | Route::Reject | Route::Drop, _) => return None,
         };
         let vip = self.port.frontends.iter().find_map(|frontend| match (frontend.kind, frontend.vip) {
@@ -228,11 +231,11 @@ impl Lowering<'_> {
             (_, Vip::Address(_) | Vip::NodePort(_)) => None,
         })?;
         let rule = self.to_vip(self.cluster_ip_comment(), vip, Target::Jump(names::MARK_MASQ));
-        Some((pool, if pods { rule } else { self.from_pods(rule, true)? }))
+        Some((pool, if pods { rule } else { self.limited_to_pods(rule, true)? }))
     }
 
     /// Narrows a rule to traffic of pods, or to all other traffic; `None` if the two cannot be told apart.
-    fn from_pods(&self, mut rule: Rule, negated: bool) -> Option<Rule> {
+    fn limited_to_pods(&self, mut rule: Rule, negated: bool) -> Option<Rule> {
         let by_interface = |name: String| {
             Some(Box::new(Interfaces {
                 input: Some(InterfaceMatch { name: name.into(), negated }),
@@ -261,10 +264,11 @@ impl Lowering<'_> {
             // The short circuit: pods and the node itself do not need an endpoint on this node.
             if let Route::Forward { pool, .. } = routes.pods {
                 let comment = format!("pod traffic for {name} external destinations");
-                rules.extend(self.from_pods(to(self.pool_chain(pool)).comment(comment), false));
+                rules.extend(self.limited_to_pods(to(self.pool_chain(pool)).comment(comment), false));
             }
             if let Route::Forward { pool, masquerade } = routes.node {
-                let local = || Match::AddrType(AddrType { source_local: Some(false), destination_local: None });
+                let local =
+                    || Match::AddrType(AddrType { source_local: Some(false), destination_local: None });
                 if masquerade {
                     let comment = format!("masquerade LOCAL traffic for {name} external destinations");
                     rules.push(to(names::MARK_MASQ).comment(comment).matching(local()));
@@ -281,7 +285,8 @@ impl Lowering<'_> {
 
     fn firewall_rules(&self, ranges: &SourceRanges) -> Vec<Rule> {
         let comment: Arc<str> = format!("{} loadbalancer IP", self.name).into();
-        let pass = || Rule::to(Target::Jump(self.chains.external())).comment(comment.clone()).tagged(self.tag);
+        let pass =
+            || Rule::to(Target::Jump(self.chains.external())).comment(comment.clone()).tagged(self.tag);
         let mut rules: Vec<Rule> = ranges.allowed.iter().map(|range| pass().source(*range, false)).collect();
         if ranges.allow_vips {
             // The node reaches a load balancer address from that very address when it is bound to it.

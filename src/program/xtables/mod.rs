@@ -9,18 +9,18 @@ mod name;
 mod protocol;
 mod rule;
 
-pub mod emit;
-pub mod parse;
 pub mod check;
 pub mod diff;
+pub mod emit;
 pub mod eval;
+pub mod parse;
 #[cfg(test)]
 mod tests;
 
 pub use name::{ChainName, NameError, TableName};
 pub use rule::{
-    AddrMatch, AddrType, ConntrackStates, InterfaceMatch, Interfaces, Match, MarkMatch, PortRange, PortsMatch,
-    ProtocolMatch, Recent, RecentAction, RejectWith, Rule, Target,
+    AddrMatch, AddrType, ConntrackStates, InterfaceMatch, Interfaces, MarkMatch, Match, PortRange,
+    PortsMatch, ProtocolMatch, Recent, RecentAction, RejectWith, Rule, Target,
 };
 
 use std::collections::BTreeMap;
