@@ -1,8 +1,11 @@
 //! Text to cluster: Kubernetes manifests and `kubectl get` output, YAML or JSON, to [`Cluster`]. The only place that
 //! knows YAML and the shapes of the API. Nothing here fails: what is wrong is reported and left out.
 
+mod config;
+mod config_object;
 mod conflict;
 mod decode;
+mod duration;
 mod endpoint_slice;
 mod finding;
 mod intern;
@@ -16,6 +19,7 @@ mod source;
 mod word;
 mod yaml;
 
+pub use config::load_config;
 pub use source::decode_text;
 
 use std::collections::{BTreeMap, BTreeSet};
