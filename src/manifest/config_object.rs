@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::object::{Text, null_default};
+use super::object::{Text, null_default, null_object};
 
 /// A KubeProxyConfiguration: the fields that mean something here.
 #[derive(Debug, Default, Deserialize)]
@@ -12,7 +12,7 @@ use super::object::{Text, null_default};
 pub(super) struct KubeProxyConfiguration<'a> {
     #[serde(default, deserialize_with = "null_default")]
     pub(super) feature_gates: BTreeMap<String, bool>,
-    #[serde(default, deserialize_with = "null_default")]
+    #[serde(default, deserialize_with = "null_object")]
     pub(super) client_connection: ClientConnection,
     #[serde(borrow, default)]
     pub(super) hostname_override: Text<'a>,
@@ -24,15 +24,15 @@ pub(super) struct KubeProxyConfiguration<'a> {
     pub(super) metrics_bind_address: Text<'a>,
     #[serde(borrow, default)]
     pub(super) mode: Text<'a>,
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "null_object")]
     pub(super) iptables: ModeSection<'a>,
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "null_object")]
     pub(super) nftables: ModeSection<'a>,
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "null_object")]
     pub(super) ipvs: IpvsSection<'a>,
     #[serde(borrow, default)]
     pub(super) detect_local_mode: Text<'a>,
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "null_object")]
     pub(super) detect_local: DetectLocalSection<'a>,
     #[serde(borrow, default, rename = "clusterCIDR")]
     pub(super) cluster_cidr: Text<'a>,
@@ -40,7 +40,7 @@ pub(super) struct KubeProxyConfiguration<'a> {
     pub(super) node_port_addresses: Vec<Text<'a>>,
     #[serde(default)]
     pub(super) oom_score_adj: Option<i64>,
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "null_object")]
     pub(super) conntrack: ConntrackSection<'a>,
     #[serde(borrow, default)]
     pub(super) config_sync_period: Text<'a>,

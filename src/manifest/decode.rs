@@ -187,7 +187,12 @@ impl Reader<'_> {
         let Batch { findings: list, .. } = batch;
         let mut findings = Findings::new(list, item.origin);
         let envelope: Envelope<'_> = match serde_json::from_str(item.json) {
-            Ok(envelope) => envelope,
+            Ok(envelope) if item.json.starts_with('{') => envelope,
+            Ok(_) => {
+                batch.n_objects += 1;
+                findings.add("", not_an_object());
+                return;
+            }
             Err(error) => {
                 batch.n_objects += 1;
                 findings.add("", wrong_type(&error.to_string(), ""));
@@ -435,6 +440,12 @@ impl<'t> Items<'t, '_> {
                 start += text[start..].len() - text[start..].trim_start().len();
                 match values.next() {
                     None => return,
+                    Some(Ok(_)) if !text[start..].starts_with('{') => {
+                        let origin = Origin { chunk: self.index, offset: start };
+                        self.batch.n_objects += 1;
+                        Findings::new(&mut self.batch.findings, origin).add("", not_an_object());
+                        start = at + values.byte_offset();
+                    }
                     Some(Ok(envelope)) => {
                         let end = at + values.byte_offset();
                         self.add(start..end, envelope);
@@ -477,7 +488,7 @@ impl<'t> Items<'t, '_> {
                 self.batch.n_objects += 1;
                 let diagnostic = match raw.get().as_bytes().first() {
                     Some(b'{') => wrong_type(&error.to_string(), ""),
-                    _ => Diagnostic::error("not-an-object", "this is not a Kubernetes object"),
+                    _ => not_an_object(),
                 };
                 Findings::new(&mut self.batch.findings, origin).add("", diagnostic);
                 Some(start + values.byte_offset())
@@ -496,6 +507,10 @@ impl<'t> Items<'t, '_> {
             }
         }
     }
+}
+
+fn not_an_object() -> Diagnostic {
+    Diagnostic::error("not-an-object", "this is not a Kubernetes object")
 }
 
 fn before_line(error: &str) -> &str {

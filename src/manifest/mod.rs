@@ -16,6 +16,8 @@ mod overlay;
 mod placeholder;
 mod service;
 mod source;
+#[cfg(test)]
+mod tests;
 mod word;
 mod yaml;
 
