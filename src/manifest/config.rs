@@ -64,7 +64,7 @@ fn read_chunk(chunk: &Chunk<'_>, may_be_map: bool, list: &mut Vec<Finding>) -> O
             json.text.into()
         }
     };
-    let mut findings = Findings::new(list, Origin { chunk: 0, offset: 0 });
+    let mut findings = Findings::new(list, Origin { chunk: 0, offset: 0, begin: 0 });
     let mut values = serde_json::Deserializer::from_str(&json).into_iter::<Value>();
     let value = match values.next() {
         Some(Ok(value)) => value,
@@ -551,7 +551,7 @@ mod tests {
         bad(
             "mode: IPVS\niptables:\n  masqueradeBit: 32\n  syncPeriod: 30\n  minSyncPeriod: 1x\n",
             expect![[r#"
-                6:15 wrong-type: iptables.syncPeriod: invalid type: integer `30`, expected a string
+                6:15 wrong-type: iptables.syncPeriod must be a string, not the integer `30`
             "#]],
         );
         bad(

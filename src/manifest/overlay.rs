@@ -56,13 +56,13 @@ fn merge_service(wanted: &Value, current: &Value, findings: &mut Findings<'_>) -
         .and_then(Value::as_str)
         .and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or(Value::Null);
-    check_immutable(wanted, current, findings);
     let mut merged = current.clone();
     for section in ["metadata", "spec"] {
         merge(&mut merged[section], &wanted[section], &last[section]);
     }
+    check_immutable(wanted, current, type_of(&merged), findings);
     let Value::Object(spec) = &mut merged["spec"] else { return merged };
-    inherit_cluster_ips(spec, wanted, current);
+    inherit_cluster_ips(spec, current);
     inherit_node_ports(spec, current);
     drop_by_type(spec, wanted, current);
     if type_of(&merged) != "LoadBalancer"
@@ -98,12 +98,12 @@ fn merge(current: &mut Value, wanted: &Value, last: &Value) {
     }
 }
 
-/// Fields that the API server lets no one change, and that a manifest names.
-fn check_immutable(wanted: &Value, current: &Value, findings: &mut Findings<'_>) {
+/// Fields that the API server lets no one change, and that a manifest names. `new_type` is the type after the apply.
+fn check_immutable(wanted: &Value, current: &Value, new_type: &str, findings: &mut Findings<'_>) {
     let mut refuse = |path: &str, wanted: &Value, current: &Value| {
-        let shown = |value: &Value| match value {
-            Value::String(text) => quoted(text),
-            other => quoted(&other.to_string()),
+        let shown = |value: &Value| match value.as_str() {
+            Some(text) => quoted(text),
+            None => quoted(&value.to_string()),
         };
         let field = path.trim_start_matches("spec.");
         let message = format!("{field} cannot change from {} to {}", shown(current), shown(wanted));
@@ -111,7 +111,7 @@ fn check_immutable(wanted: &Value, current: &Value, findings: &mut Findings<'_>)
         findings.add(path, Diagnostic::error("immutable-field", message).hint(hint));
     };
     let has_text = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());
-    let (had_ip, has_ip) = (type_of(current) != "ExternalName", type_of(wanted) != "ExternalName");
+    let (had_ip, has_ip) = (type_of(current) != "ExternalName", new_type != "ExternalName");
     let (want, have) = (&wanted["spec"], &current["spec"]);
     if had_ip && has_ip {
         for (path, want, have) in [
@@ -132,7 +132,7 @@ fn check_immutable(wanted: &Value, current: &Value, findings: &mut Findings<'_>)
         refuse("spec.healthCheckNodePort", want_port, have_port);
     }
     let (want_class, have_class) = (&want["loadBalancerClass"], &have["loadBalancerClass"]);
-    let stays = type_of(wanted) == "LoadBalancer" && type_of(current) == "LoadBalancer";
+    let stays = new_type == "LoadBalancer" && type_of(current) == "LoadBalancer";
     if stays && has_text(want_class) && has_text(have_class) && want_class != have_class {
         refuse("spec.loadBalancerClass", want_class, have_class);
     }
@@ -146,8 +146,8 @@ fn same_address(a: &Value, b: &Value) -> bool {
 
 /// Cluster IPs and families stay as the cluster has them, however little the manifest says. A Service that becomes
 /// single-stack loses its second ones.
-fn inherit_cluster_ips(spec: &mut Map<String, Value>, wanted: &Value, current: &Value) {
-    if type_of(wanted) == "ExternalName" {
+fn inherit_cluster_ips(spec: &mut Map<String, Value>, current: &Value) {
+    if spec.get("type").and_then(Value::as_str) == Some("ExternalName") {
         for field in ["clusterIP", "clusterIPs", "ipFamilies"] {
             spec.remove(field);
         }
@@ -202,12 +202,14 @@ fn inherit_node_ports(spec: &mut Map<String, Value>, current: &Value) {
             && a["name"] == b["name"]
             && protocol(a) == protocol(b)
     };
-    let matches: [&dyn Fn(&Value, &Value) -> bool; 2] = [&same_number, &same_name];
     let mut used: Vec<(i64, String)> =
         ports.iter().filter_map(|port| Some((node_port(port)?, protocol(port)))).collect();
-    for is_match in matches {
+    for by_name in [false, true] {
         for port in ports.iter_mut().filter(|port| node_port(port).is_none()) {
-            let inherited = old.iter().filter(|old| is_match(port, old)).find_map(node_port);
+            let inherited = old
+                .iter()
+                .filter(|old| if by_name { same_name(port, old) } else { same_number(port, old) })
+                .find_map(node_port);
             if let Some(number) = inherited.filter(|number| !used.contains(&(*number, protocol(port))))
                 && let Value::Object(fields) = port
             {

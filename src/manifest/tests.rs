@@ -318,22 +318,34 @@ fn reads_nodes() {
 
 #[test]
 fn says_what_is_no_object() {
-    says("", expect![[r#"
+    says(
+        "",
+        expect![[r#"
         error[empty-input] 1:1 <> `a.yaml` has no objects
-    "#]]);
-    says("# nothing\n---\n", expect![[r#"
+    "#]],
+    );
+    says(
+        "# nothing\n---\n",
+        expect![[r#"
         error[empty-input] 1:1 <> `a.yaml` has no objects
-    "#]]);
-    says("kind: Service\n", expect![[r#"
+    "#]],
+    );
+    says(
+        "kind: Service\n",
+        expect![[r#"
         error[no-kind] 1:1 <> apiVersion is missing
           hint: a Service begins with `apiVersion: v1` and `kind: Service`
-    "#]]);
-    says("- a\n---\nplain text\n---\n{}\n", expect![[r#"
+    "#]],
+    );
+    says(
+        "- a\n---\nplain text\n---\n{}\n",
+        expect![[r#"
         error[not-an-object] 1:1 <> this is not a Kubernetes object
         error[not-an-object] 3:1 <plain text> this is not a Kubernetes object
         error[no-kind] 5:1 <{> apiVersion and kind are missing
           hint: a Service begins with `apiVersion: v1` and `kind: Service`
-    "#]]);
+    "#]],
+    );
     says(
         "apiVersion: v1beta1\nkind: Service\n---\napiVersion: discovery.k8s.io/v1beta1\nkind: EndpointSlice\n",
         expect![[r#"
@@ -349,42 +361,66 @@ fn says_what_is_no_object() {
 fn reads_on_after_bad_syntax() {
     let good = service(&format!("clusterIP: 10.96.0.1\n{PORT}"));
     let text = format!("a: [1, 2\n---\n{good}---\nb: 'x\n");
-    says(&text, expect![[r#"
+    says(
+        &text,
+        expect![[r#"
         error[yaml-syntax] 1:4 <> unclosed bracket '['
         error[yaml-syntax] 10:4 <> unclosed quote
-    "#]]);
+    "#]],
+    );
     assert_eq!(loaded(&text).cluster.services.len(), 1);
-    says("{\"a\": 1,}\n{\"kind\": \"Pod\", \"apiVersion\": \"v1\"}\n{\"b\": \n", expect![[r#"
+    says(
+        "{\"a\": 1,}\n{\"kind\": \"Pod\", \"apiVersion\": \"v1\"}\n{\"b\": \n",
+        expect![[r#"
         error[json-syntax] 1:9 <> key must be a string
         error[json-syntax] 4:1 <> the text ends too early: EOF while parsing a value
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn says_which_field_has_the_wrong_type() {
-    says(&service("clusterIP: 10\nports: [{port: 80}]"), expect![[r#"
-        error[wrong-type] 5:14 <10> Service shop/web: spec.clusterIP: invalid type: integer `10`, expected a string
-    "#]]);
-    says(&service("clusterIP: 10.0.0.1\nports: [{port: '80'}]"), expect![[r#"
-        error[wrong-type] 6:18 <'80'> Service shop/web: spec.ports[0].port: invalid type: string "80", expected i64
-    "#]]);
-    says(&service("clusterIP: 10.0.0.1\nports: {port: 80}"), expect![[r#"
-        error[wrong-type] 6:10 <{> Service shop/web: spec.ports: invalid type: map, expected a sequence
-    "#]]);
-    says(&service("clusterIP: 10.0.0.1\nports: [{port: 80, port: 81}]"), expect![[r#"
+    says(
+        &service("clusterIP: 10\nports: [{port: 80}]"),
+        expect![[r#"
+            error[wrong-type] 5:14 <10> Service shop/web: spec.clusterIP must be a string, not the integer `10`
+        "#]],
+    );
+    says(
+        &service("clusterIP: 10.0.0.1\nports: [{port: '80'}]"),
+        expect![[r#"
+            error[wrong-type] 6:18 <'80'> Service shop/web: spec.ports[0].port must be a whole number, not the string `80`
+        "#]],
+    );
+    says(
+        &service("clusterIP: 10.0.0.1\nports: {port: 80}"),
+        expect![[r#"
+            error[wrong-type] 6:10 <{> Service shop/web: spec.ports must be a list, not an object
+        "#]],
+    );
+    says(
+        &service("clusterIP: 10.0.0.1\nports: [{port: 80, port: 81}]"),
+        expect![[r#"
         error[wrong-type] 6:11 <{> Service shop/web: spec.ports[0]: duplicate field `port`
-    "#]]);
-    says("{\"apiVersion\": \"v1\", \"kind\": \"Service\",\n \"metadata\": [\"a\"]}", expect![[r#"
-        error[wrong-type] 2:14 <[> Service: metadata: invalid type: sequence, expected an object
-    "#]]);
+    "#]],
+    );
+    says(
+        "{\"apiVersion\": \"v1\", \"kind\": \"Service\",\n \"metadata\": [\"a\"]}",
+        expect![[r#"
+            error[wrong-type] 2:14 <[> Service: metadata must be an object, not a list
+        "#]],
+    );
 }
 
 #[test]
 fn says_which_values_are_bad() {
     let ip = "clusterIP: 10.96.0.1\n";
-    says(&service(&format!("clusterIP: 10.96.0.300\n{PORT}")), expect![[r#"
+    says(
+        &service(&format!("clusterIP: 10.96.0.300\n{PORT}")),
+        expect![[r#"
         error[bad-address] 5:14 <10.96.0.300> Service shop/web: cluster IP `10.96.0.300` is not an IP address
-    "#]]);
+    "#]],
+    );
     says(
         &service(&format!(
             "{ip}ports: [{{port: 0}}, {{port: 70000, name: a}}, {{port: 1, name: A, nodePort: -1}}]"
@@ -399,10 +435,13 @@ fn says_which_values_are_bad() {
             error[bad-port] 6:75 <-1> Service shop/web: nodePort `-1` is not between 1 and 65535
         "#]],
     );
-    says(&service(&format!("{ip}ports: [{{port: 1, protocol: tcp}}]\ntype: NodePorts")), expect![[r#"
+    says(
+        &service(&format!("{ip}ports: [{{port: 1, protocol: tcp}}]\ntype: NodePorts")),
+        expect![[r#"
         error[unknown-word] 7:9 <NodePorts> Service shop/web: type cannot be `NodePorts`
           hint: it can be `ClusterIP`, `NodePort`, `LoadBalancer`, `ExternalName`
-    "#]]);
+    "#]],
+    );
     says(
         &service(&format!("{ip}ports: [{{port: 1, name: a}}, {{port: 2, name: a}}, {{port: 1, name: b}}]")),
         expect![[r#"
@@ -421,23 +460,37 @@ fn says_which_values_are_bad() {
     says(
         &service(&format!("{ip}internalTrafficPolicy: local\nexternalTrafficPolicy: Nearby\n{PORT}")),
         expect![[r#"
+            error[unknown-word] 6:26 <local> Service shop/web: internalTrafficPolicy cannot be `local`
+              hint: did you mean `Local`?
             error[unknown-word] 7:26 <Nearby> Service shop/web: externalTrafficPolicy cannot be `Nearby`
               hint: it can be `Cluster`, `Local`
         "#]],
     );
-    says(&service(ip), expect![[r#"
+    says(
+        &service(ip),
+        expect![[r#"
         error[no-ports] 5:3 <> Service shop/web: the Service has no ports
-    "#]]);
-    says(&service(&format!("{ip}clusterIPs: [10.96.0.2]\n{PORT}")), expect![[r#"
+    "#]],
+    );
+    says(
+        &service(&format!("{ip}clusterIPs: [10.96.0.2]\n{PORT}")),
+        expect![[r#"
         error[cluster-ip-mismatch] 5:14 <10.96.0.1> Service shop/web: clusterIP `10.96.0.1` is not the first of clusterIPs, `10.96.0.2`
-    "#]]);
-    says(&service(&format!("{ip}clusterIPs: [10.96.0.1]\nipFamilies: [IPv6]\n{PORT}")), expect![[r#"
+    "#]],
+    );
+    says(
+        &service(&format!("{ip}clusterIPs: [10.96.0.1]\nipFamilies: [IPv6]\n{PORT}")),
+        expect![[r#"
         error[family-mismatch] 7:16 <IPv6> Service shop/web: cluster IP `10.96.0.1` is not IPv6, as ipFamilies says
-    "#]]);
-    says(&service(PORT), expect![[r#"
+    "#]],
+    );
+    says(
+        &service(PORT),
+        expect![[r#"
         warning[no-cluster-ip] 3:18 <web> Service shop/web: the Service has no cluster IP and is left out
           hint: give --snapshot with what kubectl printed from the cluster, or --service-cidr for placeholder addresses
-    "#]]);
+    "#]],
+    );
     says(
         &service(&format!("{ip}{PORT}")).replace("name: web", "name: \"we\\\"b\\n\"").replace("shop", "Shop"),
         expect![[r#"
@@ -460,41 +513,56 @@ fn says_what_is_odd_about_slices() {
               hint: the endpoint is left out
         "#]],
     );
-    says(&slice("a", "ports: [{port: 80000}, {name: 'a b', port: 1}, {port: 2, protocol: ICMP}]"), expect![[r#"
+    says(
+        &slice("a", "ports: [{port: 80000}, {name: 'a b', port: 1}, {port: 2, protocol: ICMP}]"),
+        expect![[r#"
         error[bad-port] 6:16 <80000> EndpointSlice shop/a: port `80000` is not between 1 and 65535
         error[bad-name] 6:31 <'a b'> EndpointSlice shop/a: the port name `a b` is not a DNS label
         error[unknown-word] 6:68 <ICMP> EndpointSlice shop/a: protocol cannot be `ICMP`
           hint: it can be `TCP`, `UDP`, `SCTP`
-    "#]]);
-    says(&slice("a", "").replace("kubernetes.io/service-name: web", ""), expect![[r#"
+    "#]],
+    );
+    says(
+        &slice("a", "").replace("kubernetes.io/service-name: web", ""),
+        expect![[r#"
         warning[slice-without-service] 4:46 <{> EndpointSlice shop/a: the label `kubernetes.io/service-name` is missing
           hint: kube-proxy does not look at this slice
-    "#]]);
+    "#]],
+    );
     let text = service("clusterIP: 10.96.0.1\nports: [{port: 80, name: http}]")
         + &slice("a", "ports: [{port: 80, name: web}]\nendpoints: []");
-    says(&text, expect![[r#"
+    says(
+        &text,
+        expect![[r#"
         warning[port-without-endpoint] 6:28 <http> Service shop/web: port `http` TCP is in no EndpointSlice of the Service
           hint: EndpointSlice `a` has ports: `web` TCP
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn says_what_two_objects_cannot_both_have() {
     let a = service("clusterIP: 10.96.0.1\ntype: NodePort\nports: [{port: 80, nodePort: 30080}]");
     let b = a.replace("name: web", "name: api");
-    says(&format!("{a}---\n{a}---\n{b}"), expect![[r#"
-        warning[vip-conflict] 7:18 <80> Service shop/web: `10.96.0.1:80` TCP is also claimed by Service `shop/api`
-        warning[node-port-conflict] 7:32 <30080> Service shop/web: node port `30080` TCP is also claimed by Service `shop/api`
-        error[duplicate-object] 11:18 <web> Service shop/web: there is another Service `shop/web`
-          hint: the first is at `a.yaml:3:18`, and is kept
-    "#]]);
+    says(
+        &format!("{a}---\n{a}---\n{b}"),
+        expect![[r#"
+            error[duplicate-object] 11:18 <web> Service shop/web: there is another Service `shop/web`
+              hint: the first is at `a.yaml:3:18`, and is kept
+            warning[vip-conflict] 23:18 <80> Service shop/api: `10.96.0.1:80` TCP is also claimed by Service `shop/web`
+            warning[node-port-conflict] 23:32 <30080> Service shop/api: node port `30080` TCP is also claimed by Service `shop/web`
+        "#]],
+    );
     let nodes = "apiVersion: v1\nkind: Node\nmetadata: {name: n}\n";
-    says(&format!("{nodes}---\n{nodes}{}{}", slice("a", ""), slice("a", "")), expect![[r#"
+    says(
+        &format!("{nodes}---\n{nodes}{}{}", slice("a", ""), slice("a", "")),
+        expect![[r#"
         error[duplicate-object] 7:18 <n> Node n: there is another Node `n`
           hint: the first is at `a.yaml:3:18`, and is kept
         error[duplicate-object] 17:18 <a> EndpointSlice shop/a: there is another EndpointSlice `shop/a`
           hint: the first is at `a.yaml:11:18`, and is kept
-    "#]]);
+    "#]],
+    );
 }
 
 fn ranges() -> LoadOptions {
@@ -514,7 +582,8 @@ fn gives_placeholders() {
     assert!(loaded.diagnostics.is_empty());
     expect![[r#"
         shop/web LoadBalancer 10.96.90.154 :80/tcp->32020
-    "#]].assert_eq(&shown(&loaded));
+    "#]]
+    .assert_eq(&shown(&loaded));
     let service = &loaded.cluster.services[&ServiceName::new("shop", "web")];
     assert!(service.placeholders.cluster_ips && service.placeholders.node_ports);
     assert!(service.health_check_node_port.is_some_and(|port| port >= 30000));
@@ -562,6 +631,8 @@ fn inherits_from_the_snapshot() {
             "type: LoadBalancer\nexternalTrafficPolicy: Local\nports:\n- {name: http, port: 80}\n- {name: dns, port: 5353, protocol: UDP}\n- {name: new, port: 9}",
         ),
         expect![[r#"
+            warning[no-node-port] 10:23 <9> Service shop/web: port `9` has no node port yet
+              hint: the API server chooses one: give nodePort, or --service-cidr for placeholders
             shop/other ClusterIp 10.96.0.8 :1/tcp
             shop/web LoadBalancer 10.96.0.7,fd00::7 http:80/tcp->30080 dns:5353/udp->30053 new:9/tcp
             external [] lb [203.0.113.1] affinity None etp Local health Some(31999)
@@ -571,20 +642,29 @@ fn inherits_from_the_snapshot() {
 
 #[test]
 fn follows_a_change_of_type() {
-    overlays(&service("type: ClusterIP\nports:\n- {name: http, port: 80}\n"), expect![[r#"
+    overlays(
+        &service("type: ClusterIP\nports:\n- {name: http, port: 80}\n"),
+        expect![[r#"
         shop/other ClusterIp 10.96.0.8 :1/tcp
         shop/web ClusterIp 10.96.0.7,fd00::7 http:80/tcp
         external [] lb [] affinity None etp Cluster health None
-    "#]]);
-    overlays(&service("type: NodePort\nports:\n- {name: http, port: 80, nodePort: 30053}\n"), expect![[r#"
+    "#]],
+    );
+    overlays(
+        &service("type: NodePort\nports:\n- {name: http, port: 80, nodePort: 30053}\n"),
+        expect![[r#"
         shop/other ClusterIp 10.96.0.8 :1/tcp
         shop/web NodePort 10.96.0.7,fd00::7 http:80/tcp->30053
         external [] lb [] affinity None etp Local health None
-    "#]]);
-    overlays(&service("type: ExternalName\nexternalName: example.org\n"), expect![[r#"
+    "#]],
+    );
+    overlays(
+        &service("type: ExternalName\nexternalName: example.org\n"),
+        expect![[r#"
         shop/other ClusterIp 10.96.0.8 :1/tcp
 
-    "#]]);
+    "#]],
+    );
     overlays(
         &service("type: LoadBalancer\nipFamilyPolicy: SingleStack\nports:\n- {name: http, port: 80}\n"),
         expect![[r#"
@@ -611,18 +691,24 @@ fn keeps_the_snapshot_where_an_apply_would_fail() {
             external [192.0.2.1] lb [203.0.113.1] affinity Some(10800) etp Local health Some(31999)
         "#]],
     );
-    overlays(&service("ports:\n- {name: http, port: 0}\n"), expect![[r#"
+    overlays(
+        &service("ports:\n- {name: http, port: 0}\n"),
+        expect![[r#"
         error[bad-port] 6:24 <0> Service shop/web: port `0` is not between 1 and 65535
         shop/other ClusterIp 10.96.0.8 :1/tcp
         shop/web LoadBalancer 10.96.0.7,fd00::7 http:80/tcp->30080 dns:53/udp->30053
         external [192.0.2.1] lb [203.0.113.1] affinity Some(10800) etp Local health Some(31999)
-    "#]]);
-    overlays(&service("ports: 5\n"), expect![[r#"
-        error[wrong-type] 5:10 <5> Service shop/web: spec.ports: invalid type: integer `5`, expected a sequence
-        shop/other ClusterIp 10.96.0.8 :1/tcp
-        shop/web LoadBalancer 10.96.0.7,fd00::7 http:80/tcp->30080 dns:53/udp->30053
-        external [192.0.2.1] lb [203.0.113.1] affinity Some(10800) etp Local health Some(31999)
-    "#]]);
+    "#]],
+    );
+    overlays(
+        &service("ports: 5\n"),
+        expect![[r#"
+            error[wrong-type] 5:10 <5> Service shop/web: spec.ports must be a list, not the integer `5`
+            shop/other ClusterIp 10.96.0.8 :1/tcp
+            shop/web LoadBalancer 10.96.0.7,fd00::7 http:80/tcp->30080 dns:53/udp->30053
+            external [192.0.2.1] lb [203.0.113.1] affinity Some(10800) etp Local health Some(31999)
+        "#]],
+    );
 }
 
 #[test]
@@ -676,9 +762,13 @@ fn survives_garbage() {
         .run(&bytes, |bytes| {
             let text = String::from_utf8_lossy(&bytes).into_owned();
             let garbage = source("g", &text);
-            let loaded = load_over(&[garbage.clone()], &[source("s", SNAPSHOT)], &ranges());
+            let loaded = load_over(std::slice::from_ref(&garbage), &[source("s", SNAPSHOT)], &ranges());
             said(&[garbage.clone(), source("s", SNAPSHOT)], &loaded);
-            load_over(&[source("m", &service(PORT))], &[garbage.clone()], &LoadOptions::default());
+            load_over(
+                &[source("m", &service(PORT))],
+                std::slice::from_ref(&garbage),
+                &LoadOptions::default(),
+            );
             load_config(&garbage, SourceId(0));
             Ok(())
         })
