@@ -51,7 +51,9 @@ pub(super) fn check_claims(services: &[(&Service, Origin)], findings: &mut Vec<F
         let (first, second) = (pair[0], pair[1]);
         let same = (first.addr, first.port, first.protocol) == (second.addr, second.port, second.protocol);
         if same && first.service != second.service {
-            conflicts.push((second, first));
+            // The later one in the input is the one to look at.
+            let is_later = services[second.service as usize].1 > services[first.service as usize].1;
+            conflicts.push(if is_later { (second, first) } else { (first, second) });
         }
     }
     for (claim, other) in conflicts {

@@ -17,7 +17,7 @@ use super::overlay;
 use super::service::{self, NamedReading};
 use super::source::{Chunk, Format};
 use super::word::quoted;
-use super::yaml;
+use super::yaml::{self, Json};
 
 /// Text below this size, in bytes, is read on one thread.
 const MIN_PARALLEL_BYTES: usize = 256 << 10;
@@ -104,7 +104,7 @@ pub(super) struct Reader<'o> {
 }
 
 /// Runs two jobs at once; on one thread if another cannot be had.
-fn both<T: Send>(first: impl FnOnce() -> T + Send, second: impl Fn() -> T + Sync) -> (T, T) {
+pub(super) fn both<T: Send>(first: impl FnOnce() -> T + Send, second: impl Fn() -> T + Sync) -> (T, T) {
     std::thread::scope(|scope| match std::thread::Builder::new().spawn_scoped(scope, &second) {
         Ok(handle) => {
             let first = first();
@@ -144,20 +144,18 @@ impl Reader<'_> {
         let mut names = Names::default();
         for (chunk, index) in chunks.iter().zip(first_index..) {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
-            let text: Cow<'_, str> = match chunk.format {
-                Format::Json => chunk.text.into(),
-                Format::Yaml => {
-                    let (json, error) = yaml::to_json(chunk.text, false);
-                    if let Some(error) = error {
-                        let place = chunk.place(error.byte..error.byte);
-                        batch
-                            .findings
-                            .push(Diagnostic::error("yaml-syntax", error.message).at(Some(place)).into());
-                    }
-                    json.text.into()
+            let converted = (chunk.format == Format::Yaml).then(|| {
+                let (json, error) = yaml::to_json(chunk.text, false);
+                if let Some(error) = error {
+                    let place = chunk.place(error.byte..error.byte);
+                    let diagnostic = Diagnostic::error("yaml-syntax", error.message).at(Some(place));
+                    batch.findings.push(diagnostic.into());
                 }
-            };
-            let mut items = Items { text: &text, chunk, index, list: Vec::new(), batch: &mut batch };
+                json
+            });
+            let text = converted.as_ref().map_or(chunk.text, |json| &json.text);
+            let json = converted.as_ref();
+            let mut items = Items { text, json, chunk, index, list: Vec::new(), batch: &mut batch };
             items.find_values();
             let list = std::mem::take(&mut items.list);
             if parallel && text.len() >= MIN_PARALLEL_BYTES && list.len() > 1 {
@@ -187,7 +185,12 @@ impl Reader<'_> {
         let Batch { findings: list, .. } = batch;
         let mut findings = Findings::new(list, item.origin);
         let envelope: Envelope<'_> = match serde_json::from_str(item.json) {
-            Ok(envelope) => envelope,
+            Ok(envelope) if item.json.starts_with('{') => envelope,
+            Ok(_) => {
+                batch.n_objects += 1;
+                findings.add("", not_an_object());
+                return;
+            }
             Err(error) => {
                 batch.n_objects += 1;
                 findings.add("", wrong_type(&error.to_string(), ""));
@@ -345,14 +348,36 @@ fn name_of(kind: &str, json: &str) -> String {
     }
 }
 
-/// An error of serde, in our words: `invalid type: integer `10`, expected a string`.
+/// An error of serde in our words: `invalid type: integer `10`, expected a string` has what is there and what should
+/// be.
 fn wrong_type(error: &str, path: &str) -> Diagnostic {
-    let what = match error.rfind(" at line ") {
-        Some(end) => &error[..end],
-        None => error,
+    let what = before_line(error).replace('\n', " ");
+    let field = if path.is_empty() { "this" } else { path };
+    let message = match what.strip_prefix("invalid type: ").and_then(|rest| rest.rsplit_once(", expected ")) {
+        Some((found, wanted)) => {
+            let found = match found.split_once(' ') {
+                Some(("string", text)) => format!("the string {}", quoted(text.trim_matches('"'))),
+                Some((kind @ ("integer" | "boolean"), value)) => format!("the {kind} {value}"),
+                Some(("floating", value)) => format!("the number {}", value.trim_start_matches("point ")),
+                Some(_) | None => match found {
+                    "map" => "an object".to_owned(),
+                    "sequence" => "a list".to_owned(),
+                    other => other.to_owned(),
+                },
+            };
+            let wanted = match wanted {
+                "i64" | "u64" => "a whole number",
+                "a boolean" => "`true` or `false`",
+                "a sequence" => "a list",
+                "a map" => "an object",
+                other if other.starts_with("struct ") => "an object",
+                other => other,
+            };
+            format!("{field} must be {wanted}, not {found}")
+        }
+        None if path.is_empty() => what,
+        None => format!("{path}: {what}"),
     };
-    let what = what.replace('\n', " ");
-    let message = if path.is_empty() { what } else { format!("{path}: {what}") };
     Diagnostic::error("wrong-type", message)
 }
 
@@ -408,7 +433,7 @@ fn list_items<'t>(
     let base = json.as_ptr() as usize;
     let item = |raw: &&'t serde_json::value::RawValue| Item {
         json: raw.get(),
-        origin: Origin { chunk: origin.chunk, offset: origin.offset + (raw.get().as_ptr() as usize - base) },
+        origin: Origin { offset: origin.offset + (raw.get().as_ptr() as usize - base), ..origin },
         kind: item_kind.map(|kind| kind.to_owned().into()),
         version: item_kind.and(version).map(|version| version.to_owned().into()),
     };
@@ -418,6 +443,8 @@ fn list_items<'t>(
 /// Finds the objects of a chunk.
 struct Items<'t, 'b> {
     text: &'t str,
+    /// What `text` is of, if it was converted.
+    json: Option<&'b Json>,
     chunk: &'b Chunk<'b>,
     index: u32,
     list: Vec<Item<'t>>,
@@ -435,6 +462,12 @@ impl<'t> Items<'t, '_> {
                 start += text[start..].len() - text[start..].trim_start().len();
                 match values.next() {
                     None => return,
+                    Some(Ok(_)) if !text[start..].starts_with('{') => {
+                        let origin = self.origin(start, start);
+                        self.batch.n_objects += 1;
+                        Findings::new(&mut self.batch.findings, origin).add("", not_an_object());
+                        start = at + values.byte_offset();
+                    }
                     Some(Ok(envelope)) => {
                         let end = at + values.byte_offset();
                         self.add(start..end, envelope);
@@ -450,8 +483,17 @@ impl<'t> Items<'t, '_> {
         }
     }
 
+    /// The origin of the value at a byte; a value that has no span of its own begins where one around it does.
+    fn origin(&self, offset: usize, around: usize) -> Origin {
+        let begin = match self.json {
+            None => offset,
+            Some(json) => json.span_of(offset).or_else(|| json.span_of(around)).unwrap_or_default().start,
+        };
+        Origin { chunk: self.index, offset, begin }
+    }
+
     fn add(&mut self, span: std::ops::Range<usize>, envelope: Envelope<'t>) {
-        let origin = Origin { chunk: self.index, offset: span.start };
+        let origin = self.origin(span.start, span.start);
         let json = &self.text[span];
         let word = |raw: Option<&serde_json::value::RawValue>| {
             raw.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok())
@@ -461,7 +503,10 @@ impl<'t> Items<'t, '_> {
         {
             let version = word(envelope.api_version);
             let items: Vec<&serde_json::value::RawValue> = items;
-            self.list.extend(list_items(json, origin, &kind, version.as_deref(), &items));
+            let start = origin.offset;
+            let mut list = list_items(json, origin, &kind, version.as_deref(), &items);
+            list.iter_mut().for_each(|item| item.origin = self.origin(item.origin.offset, start));
+            self.list.append(&mut list);
         } else {
             self.list.push(Item { json, origin, kind: None, version: None });
         }
@@ -469,7 +514,7 @@ impl<'t> Items<'t, '_> {
 
     /// Says what is wrong with the value at `start`. Where to read on, if there is anything to read.
     fn after_error(&mut self, start: usize, error: &serde_json::Error) -> Option<usize> {
-        let origin = Origin { chunk: self.index, offset: start };
+        let origin = self.origin(start, start);
         let rest = self.text.get(start..)?;
         let mut values = serde_json::Deserializer::from_str(rest).into_iter::<&serde_json::value::RawValue>();
         match values.next()? {
@@ -477,7 +522,7 @@ impl<'t> Items<'t, '_> {
                 self.batch.n_objects += 1;
                 let diagnostic = match raw.get().as_bytes().first() {
                     Some(b'{') => wrong_type(&error.to_string(), ""),
-                    _ => Diagnostic::error("not-an-object", "this is not a Kubernetes object"),
+                    _ => not_an_object(),
                 };
                 Findings::new(&mut self.batch.findings, origin).add("", diagnostic);
                 Some(start + values.byte_offset())
@@ -496,6 +541,10 @@ impl<'t> Items<'t, '_> {
             }
         }
     }
+}
+
+fn not_an_object() -> Diagnostic {
+    Diagnostic::error("not-an-object", "this is not a Kubernetes object")
 }
 
 fn before_line(error: &str) -> &str {

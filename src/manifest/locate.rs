@@ -14,6 +14,8 @@ pub(super) struct Origin {
     pub(super) chunk: u32,
     /// First byte in the JSON text of the chunk.
     pub(super) offset: usize,
+    /// First byte in the text of the chunk.
+    pub(super) begin: usize,
 }
 
 /// Finds places in chunks. Keeps the conversion of the last YAML chunk it was asked about.
@@ -35,6 +37,12 @@ impl<'t> Locator<'t> {
         let source = self.sources.get(place.source.0 as usize)?;
         let (line, column) = source.line_column(place.span.start);
         Some(format!("{}:{line}:{column}", source.name))
+    }
+
+    /// Where an object begins.
+    pub(super) fn begin(&self, origin: Origin) -> Option<Place> {
+        let chunk = self.chunks.get(origin.chunk as usize)?;
+        Some(chunk.place(origin.begin..origin.begin))
     }
 
     /// The place of a field (`spec.ports[1].port`) of an object; if it is not there, of the nearest that is around it.

@@ -1,8 +1,11 @@
 //! Text to cluster: Kubernetes manifests and `kubectl get` output, YAML or JSON, to [`Cluster`]. The only place that
 //! knows YAML and the shapes of the API. Nothing here fails: what is wrong is reported and left out.
 
+mod config;
+mod config_object;
 mod conflict;
 mod decode;
+mod duration;
 mod endpoint_slice;
 mod finding;
 mod intern;
@@ -13,9 +16,12 @@ mod overlay;
 mod placeholder;
 mod service;
 mod source;
+#[cfg(test)]
+mod tests;
 mod word;
 mod yaml;
 
+pub use config::load_config;
 pub use source::decode_text;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +29,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Place, Severity, Source, SourceId};
-use crate::model::{Cluster, ServiceName};
+use crate::model::{Cluster, EndpointGroups, ServiceName};
 use crate::net::{IpCidr, IpFamily, PerFamily};
 
 use self::decode::{Batch, Manifest, Reader, Services};
@@ -125,6 +131,56 @@ fn load_layers(sources: &[Source], snapshot: &[Source], options: &LoadOptions) -
         loading.add(under);
     }
     loading.finish(&chunks, sources.iter().chain(snapshot).collect(), options)
+}
+
+/// Warns of a Service that has an address, and not the node port that its type asks for.
+fn missing_node_port(draft: &Draft) -> Option<Finding> {
+    let service = &draft.service;
+    let i = service.ports.iter().position(|port| draft.wants.node_ports && port.node_port.is_none())?;
+    let port = service.ports[i].port;
+    let diagnostic = Diagnostic::warning("no-node-port", format!("port `{port}` has no node port yet"))
+        .about(format!("Service {}", service.name))
+        .hint("the API server chooses one: give nodePort, or --service-cidr for placeholders");
+    Some(Finding { diagnostic, field: Some((draft.origin, format!("spec.ports[{i}].port"))), first: None })
+}
+
+/// Slices for more Services than this are merged on two threads.
+const MIN_PARALLEL_SLICES: usize = 1000;
+
+/// Merges slices, which are in order of their Services, and looks for ports of Services that they do not have.
+fn merge_slices(slices: &[Slice], drafts: &[Draft]) -> (PerFamily<EndpointGroups>, Vec<Finding>) {
+    if slices.len() >= MIN_PARALLEL_SLICES {
+        let middle = &slices[slices.len() / 2].service;
+        let (left, right) = slices.split_at(slices.partition_point(|slice| slice.service < *middle));
+        let (left_drafts, right_drafts) =
+            drafts.split_at(drafts.partition_point(|draft| draft.service.name < *middle));
+        let ((mut groups, mut findings), (mut more, mut more_findings)) =
+            decode::both(|| merge_part(left, left_drafts), || merge_part(right, right_drafts));
+        for family in IpFamily::ALL {
+            groups.get_mut(family).append(more.get_mut(family));
+        }
+        findings.append(&mut more_findings);
+        return (groups, findings);
+    }
+    merge_part(slices, drafts)
+}
+
+fn merge_part(slices: &[Slice], drafts: &[Draft]) -> (PerFamily<EndpointGroups>, Vec<Finding>) {
+    let mut groups: PerFamily<EndpointGroups> = PerFamily::default();
+    let mut findings = Vec::new();
+    let mut rest = drafts.iter().peekable();
+    for of_service in slices.chunk_by(|a, b| a.service == b.service) {
+        let of_service: Vec<&Slice> = of_service.iter().collect();
+        for family in IpFamily::ALL {
+            endpoint_slice::merge(&of_service, family, groups.get_mut(family));
+        }
+        let name = &of_service[0].service;
+        while rest.next_if(|draft| draft.service.name < *name).is_some() {}
+        if let Some(draft) = rest.next_if(|draft| draft.service.name == *name) {
+            conflict::check_ports(&draft.service, draft.origin, &of_service, &mut findings);
+        }
+    }
+    (groups, findings)
 }
 
 /// Objects by name while they come in, and then what is made of all of them.
@@ -248,27 +304,16 @@ impl Loading {
         let mut drafts = self.serve(options);
         drafts.sort_by(|a, b| a.service.name.cmp(&b.service.name));
         let mut cluster = Cluster::default();
-        let mut rest = drafts.iter().peekable();
-        for of_service in slices.chunk_by(|a, b| a.service == b.service) {
-            let of_service: Vec<&Slice> = of_service.iter().collect();
-            for family in IpFamily::ALL {
-                endpoint_slice::merge(&of_service, family, cluster.endpoints.get_mut(family));
-            }
-            let name = &of_service[0].service;
-            while rest.next_if(|draft| draft.service.name < *name).is_some() {}
-            if let Some(draft) = rest.next_if(|draft| draft.service.name == *name) {
-                conflict::check_ports(&draft.service, draft.origin, &of_service, &mut self.findings);
-            }
-        }
+        let (endpoints, mut findings) = merge_slices(&slices, &drafts);
+        cluster.endpoints = endpoints;
+        self.findings.append(&mut findings);
         let services: Vec<_> = drafts.iter().map(|draft| (&draft.service, draft.origin)).collect();
         conflict::check_claims(&services, &mut self.findings);
 
         let mut locator = Locator::new(chunks, sources);
         let places = services
             .iter()
-            .filter_map(|(service, origin)| {
-                Some((service.name.clone(), locator.place(*origin, "metadata.name")?))
-            })
+            .filter_map(|(service, origin)| Some((service.name.clone(), locator.begin(*origin)?)))
             .collect();
         let mut diagnostics: Vec<Diagnostic> =
             self.findings.into_iter().map(|finding| finding.locate(&mut locator)).collect();
@@ -302,6 +347,7 @@ impl Loading {
         drafts.retain(|draft| {
             let service = &draft.service;
             if service.cluster_ips != PerFamily::default() {
+                self.findings.extend(missing_node_port(draft));
                 return true;
             }
             let diagnostic = Diagnostic::warning("no-cluster-ip", "the Service has no cluster IP and is left out")

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -57,6 +58,33 @@ where
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
+/// An object, or `null` as the default of the type. A list is refused, which serde would take for the fields in order.
+pub(super) fn null_object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    struct ObjectVisitor<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for ObjectVisitor<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_unit<E>(self) -> Result<T, E> {
+            Ok(T::default())
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+
+    deserializer.deserialize_any(ObjectVisitor(PhantomData))
+}
+
 /// What tells what an object is, and the items if it is a list.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", expecting = "an object")]
@@ -79,9 +107,9 @@ pub(super) struct Metadata<'a> {
     pub(super) name: Text<'a>,
     #[serde(borrow, default)]
     pub(super) namespace: Text<'a>,
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "null_object")]
     pub(super) labels: Labels<'a>,
-    #[serde(default, deserialize_with = "null_default")]
+    #[serde(default, deserialize_with = "null_object")]
     pub(super) annotations: Annotations,
 }
 
@@ -115,11 +143,11 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error>
 /// A Service.
 #[derive(Debug, Default, serde::Deserialize)]
 pub(super) struct Service<'a> {
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "null_object")]
     pub(super) metadata: Metadata<'a>,
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "null_object")]
     pub(super) spec: ServiceSpec<'a>,
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "null_object")]
     pub(super) status: ServiceStatus<'a>,
 }
 
@@ -145,7 +173,7 @@ pub(super) struct ServiceSpec<'a> {
     pub(super) allocate_load_balancer_node_ports: Option<bool>,
     #[serde(borrow, default)]
     pub(super) session_affinity: Text<'a>,
-    #[serde(default, deserialize_with = "null_default")]
+    #[serde(default, deserialize_with = "null_object")]
     pub(super) session_affinity_config: SessionAffinityConfig,
     #[serde(borrow, default)]
     pub(super) internal_traffic_policy: Text<'a>,
@@ -192,7 +220,7 @@ impl<'de> Deserialize<'de> for Selector {
 /// `spec.sessionAffinityConfig`.
 #[derive(Debug, Default, serde::Deserialize)]
 pub(super) struct SessionAffinityConfig {
-    #[serde(default, rename = "clientIP", deserialize_with = "null_default")]
+    #[serde(default, rename = "clientIP", deserialize_with = "null_object")]
     pub(super) client_ip: ClientIpConfig,
 }
 
@@ -222,7 +250,7 @@ pub(super) struct ServicePort<'a> {
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ServiceStatus<'a> {
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "null_object")]
     pub(super) load_balancer: LoadBalancerStatus<'a>,
 }
 
@@ -247,7 +275,7 @@ pub(super) struct Ingress<'a> {
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct EndpointSlice<'a> {
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "null_object")]
     pub(super) metadata: Metadata<'a>,
     #[serde(borrow, default)]
     pub(super) address_type: Text<'a>,
@@ -263,11 +291,11 @@ pub(super) struct EndpointSlice<'a> {
 pub(super) struct SliceEndpoint<'a> {
     #[serde(borrow, default)]
     pub(super) addresses: FirstAddress<'a>,
-    #[serde(default, deserialize_with = "null_default")]
+    #[serde(default, deserialize_with = "null_object")]
     pub(super) conditions: EndpointConditions,
     #[serde(borrow, default)]
     pub(super) node_name: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "null_object")]
     pub(super) hints: EndpointHints<'a>,
 }
 
@@ -345,7 +373,7 @@ pub(super) struct SlicePort<'a> {
 /// Endpoints, the kind that EndpointSlices came after.
 #[derive(Debug, Default, serde::Deserialize)]
 pub(super) struct Endpoints<'a> {
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "null_object")]
     pub(super) metadata: Metadata<'a>,
     #[serde(borrow, default, deserialize_with = "null_default")]
     pub(super) subsets: Vec<Subset<'a>>,
@@ -376,11 +404,11 @@ pub(super) struct EndpointAddress<'a> {
 /// A Node.
 #[derive(Debug, Default, serde::Deserialize)]
 pub(super) struct Node<'a> {
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "null_object")]
     pub(super) metadata: Metadata<'a>,
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "null_object")]
     pub(super) spec: NodeSpec<'a>,
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "null_object")]
     pub(super) status: NodeStatus<'a>,
 }
 

@@ -147,7 +147,8 @@ fn convert(
     let cluster_ips = read_cluster_ips(spec, &mut wants, findings);
     let ports = read_ports(&spec.ports, names, findings);
     let external_traffic_policy =
-        one_of(findings, "spec.externalTrafficPolicy", &spec.external_traffic_policy, &POLICIES)?;
+        one_of(findings, "spec.externalTrafficPolicy", &spec.external_traffic_policy, &POLICIES)
+            .unwrap_or(TrafficPolicy::Cluster);
     let may_allocate = match kind {
         ServiceType::ClusterIp => false,
         ServiceType::NodePort => true,
@@ -173,7 +174,8 @@ fn convert(
             "spec.internalTrafficPolicy",
             &spec.internal_traffic_policy,
             &POLICIES,
-        )?,
+        )
+        .unwrap_or(TrafficPolicy::Cluster),
         external_traffic_policy,
         health_check_node_port,
         ports,

@@ -9,6 +9,8 @@ use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
 
 /// Deepest nesting that is read. API objects need about ten levels.
 const MAX_DEPTH: usize = 100;
+/// Collections around an item of a list: the list and its `items`.
+const ITEM_DEPTH: usize = 2;
 /// Nodes that aliases may add to a chunk.
 const MAX_ALIAS_NODES: usize = 200_000;
 /// Bytes of JSON that a chunk with aliases may become, on top of 16 times its own size.
@@ -21,7 +23,7 @@ pub(super) struct Json {
     pub(super) text: String,
     /// Where each value stands in the YAML: its first byte in `text`, and its span. In rising order.
     spans: Vec<(usize, Range<usize>)>,
-    /// Whether spans are kept.
+    /// Whether spans of all values are kept, or only those of mappings near the top.
     with_spans: bool,
 }
 
@@ -41,8 +43,8 @@ impl Json {
         Some(self.spans[i].1.clone())
     }
 
-    fn note_span(&mut self, span: &Range<usize>) {
-        if self.with_spans {
+    fn note_span(&mut self, span: &Range<usize>, depth: usize, is_mapping: bool) {
+        if self.with_spans || (is_mapping && depth <= ITEM_DEPTH) {
             self.spans.push((self.text.len(), span.clone()));
         }
     }
@@ -109,6 +111,7 @@ enum Open {
 }
 
 /// Writes JSON while the events come, for texts without anchors: nothing is kept but the open collections.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the events of the parser are open-ended")]
 fn stream(yaml: &str, json: &mut Json) -> Result<(), Stop> {
     let mut open: Vec<Open> = Vec::new();
     let mut document_start = 0;
@@ -138,7 +141,7 @@ fn stream(yaml: &str, json: &mut Json) -> Result<(), Stop> {
                     json.text.push(':');
                 } else {
                     before_value(&mut open, json);
-                    json.note_span(&span);
+                    json.note_span(&span, open.len(), false);
                     write_scalar(&mut json.text, &value, style, tag.as_deref());
                 }
             }
@@ -146,12 +149,12 @@ fn stream(yaml: &str, json: &mut Json) -> Result<(), Stop> {
                 return Err(Stop::Anchors);
             }
             Event::SequenceStart(..) => {
-                begin(&mut open, json, &span, document_start)?;
+                begin(&mut open, json, &span, false, document_start)?;
                 json.text.push('[');
                 open.push(Open::Sequence { empty: true });
             }
             Event::MappingStart(..) => {
-                begin(&mut open, json, &span, document_start)?;
+                begin(&mut open, json, &span, true, document_start)?;
                 json.text.push('{');
                 open.push(Open::Mapping { empty: true, at_key: true });
             }
@@ -176,6 +179,7 @@ fn begin(
     open: &mut [Open],
     json: &mut Json,
     span: &Range<usize>,
+    is_mapping: bool,
     document_start: usize,
 ) -> Result<(), YamlError> {
     let problem = match open.last() {
@@ -188,17 +192,14 @@ fn begin(
         return Err(error_at(span, message));
     }
     before_value(open, json);
-    json.note_span(span);
+    json.note_span(span, open.len(), is_mapping);
     Ok(())
 }
 
 fn before_value(open: &mut [Open], json: &mut Json) {
     match open.last_mut() {
-        Some(Open::Sequence { empty }) => {
-            if !std::mem::replace(empty, false) {
-                json.text.push(',');
-            }
-        }
+        Some(Open::Sequence { empty: empty @ true }) => *empty = false,
+        Some(Open::Sequence { empty: false }) => json.text.push(','),
         Some(Open::Mapping { at_key, .. }) => *at_key = true,
         None => {}
     }
@@ -239,6 +240,7 @@ struct Building {
 }
 
 /// Reads through a tree, where aliases are shared nodes, and writes it with what the aliases add held in bounds.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the events of the parser are open-ended")]
 fn build(yaml: &str, json: &mut Json) -> Result<(), YamlError> {
     let mut tree = Tree::default();
     let mut left = Budget { nodes: MAX_ALIAS_NODES + yaml.len(), bytes: MAX_ALIAS_BYTES + 16 * yaml.len() };
@@ -260,7 +262,7 @@ fn build(yaml: &str, json: &mut Json) -> Result<(), YamlError> {
             Event::DocumentEnd => {
                 let start = json.text.len();
                 if let Some(root) = tree.root.take() {
-                    if write_node(json, &root, &mut left).is_none() {
+                    if write_node(json, &root, 0, &mut left).is_none() {
                         json.cut_back(start);
                         return Err(error_at(&root.span, "aliases make it too large"));
                     }
@@ -396,9 +398,9 @@ struct Budget {
 }
 
 /// Writes a tree; `None` if it is over the budget. The depth is bounded when the tree is built.
-fn write_node(json: &mut Json, node: &Node, left: &mut Budget) -> Option<()> {
+fn write_node(json: &mut Json, node: &Node, depth: usize, left: &mut Budget) -> Option<()> {
     left.nodes = left.nodes.checked_sub(1)?;
-    json.note_span(&node.span);
+    json.note_span(&node.span, depth, matches!(node.value, Value::Mapping(_)));
     match &node.value {
         Value::Scalar(text) => {
             left.bytes = left.bytes.checked_sub(text.len())?;
@@ -410,7 +412,7 @@ fn write_node(json: &mut Json, node: &Node, left: &mut Budget) -> Option<()> {
                 if i > 0 {
                     json.text.push(',');
                 }
-                write_node(json, item, left)?;
+                write_node(json, item, depth + 1, left)?;
             }
             json.text.push(']');
         }
@@ -423,7 +425,7 @@ fn write_node(json: &mut Json, node: &Node, left: &mut Budget) -> Option<()> {
                 left.bytes = left.bytes.checked_sub(key.len())?;
                 write_string(&mut json.text, key);
                 json.text.push(':');
-                write_node(json, item, left)?;
+                write_node(json, item, depth + 1, left)?;
             }
             json.text.push('}');
         }
