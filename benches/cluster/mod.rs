@@ -4,17 +4,17 @@ use std::fmt::Write as _;
 
 /// How large.
 #[derive(Debug, Clone, Copy)]
-pub struct Size {
+pub(crate) struct Size {
     /// Services, each with one port and one EndpointSlice.
-    pub services: usize,
+    pub(crate) services: usize,
     /// Endpoints of each.
-    pub endpoints: usize,
+    pub(crate) endpoints: usize,
     /// One endpoint of Service 0 is another than it would be: to measure what a small change costs.
-    pub moved: bool,
+    pub(crate) moved: bool,
 }
 
 /// The List: three Nodes, the Services, their EndpointSlices.
-pub fn list(size: Size) -> String {
+pub(crate) fn list(size: Size) -> String {
     let mut text = String::from("{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[");
     for node in 1..=3 {
         let comma = if node == 1 { "" } else { "," };

@@ -11,3 +11,4 @@ mod properties;
 mod recordings;
 mod rig;
 mod tidy;
+mod tools;
