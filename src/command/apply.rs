@@ -63,7 +63,7 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
     let input = input::read(&args.input, host, console)?;
     refuse_unfit(&input)?;
     let _lock = if args.dry_run { None } else { Some(args.lock.take(host, console)?) };
-    let compared = Comparison::with_machine(&input, args.iptables, host)?;
+    let compared = Comparison::with_machine(&input, args.iptables, host, console)?;
     for warning in &compared.live.warnings {
         writeln!(console.err, "warning: {warning}")?;
     }
@@ -82,6 +82,7 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
     } else {
         let bar = progress::bar(console, steps.len());
         for (done, step) in steps.iter().enumerate() {
+            tracing::info!("{step}");
             bar.set_message(step.to_string());
             execute::execute(host, tools.variant, step).map_err(|refused| {
                 let error = refusal::explain(step, &refused, Some((&input, &compared.wanted)));

@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::backend::iptables::LowerOptions;
 use crate::host::Host;
+use crate::model::Service;
 use crate::net::{IpFamily, PerFamily};
 use crate::pipeline::{self, Wanted};
 use crate::program::xtables::emit;
@@ -145,13 +146,24 @@ fn header(family: IpFamily, input: &Input, wanted: &Wanted) -> String {
             lines.push(format!("Needs sysctl {}={value}", key.replace('/', ".")));
         }
     }
-    for service in input.loaded.cluster.services.values().filter(|service| service.placeholders.any()) {
-        let what = match (service.placeholders.cluster_ips, service.placeholders.node_ports) {
-            (true, true) => "cluster IPs and node ports",
-            (true, false) => "cluster IPs",
-            (false, _) => "node ports",
-        };
-        lines.push(format!("Placeholder: the {what} of {}", service.name));
-    }
+    let made_up = input.loaded.cluster.services.values().filter(|service| service.placeholders.any());
+    lines.extend(made_up.map(|service| placeholders(service, family)));
     lines.into_iter().map(|line| format!("# {line}\n")).collect()
+}
+
+/// Which values of a Service are stand-ins.
+fn placeholders(service: &Service, family: IpFamily) -> String {
+    let mut values = Vec::new();
+    if service.placeholders.cluster_ips {
+        values.extend(service.cluster_ips.get(family).map(|addr| format!("cluster IP {addr}")));
+    }
+    if service.placeholders.node_ports {
+        values.extend(
+            service.ports.iter().filter_map(|port| port.node_port).map(|port| format!("node port {port}")),
+        );
+        let health_check =
+            service.health_check_node_port.map(|port| format!("health check node port {port}"));
+        values.extend(health_check);
+    }
+    format!("Placeholders of {}, for what the API server will choose: {}", service.name, values.join(", "))
 }

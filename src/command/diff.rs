@@ -14,7 +14,7 @@ use crate::report;
 use super::compile::TargetArgs;
 use super::input::{self, Input, InputArgs};
 use super::live::{self, Live, VariantArg};
-use super::{Console, Error, Outcome};
+use super::{Console, Error, Outcome, progress};
 
 /// `-o`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -83,7 +83,7 @@ pub fn run(args: &DiffArgs, host: &mut dyn Host, console: &mut Console<'_>) -> R
     let compared = if let Some(path) = &args.against {
         against_dump(args, path, &input, host)?
     } else if args.base.is_empty() {
-        Comparison::with_machine(&input, args.iptables, host)?
+        Comparison::with_machine(&input, args.iptables, host, console)?
     } else {
         against_base(args, &input, host, console)?
     };
@@ -120,16 +120,19 @@ impl Comparison {
         input: &Input,
         variant: VariantArg,
         host: &mut dyn Host,
+        console: &Console<'_>,
     ) -> Result<Comparison, Error> {
         let abilities = live::abilities(host)?;
         let context = input.node_context(Some(&host.local_addresses()?));
         let options = abilities.lower_options(&input.config);
         let cluster = &input.loaded.cluster;
+        let spinner = progress::spinner(console, "reading this machine's rules");
         let (wanted, live) = std::thread::scope(|scope| {
             let wanted = scope.spawn(|| pipeline::wanted(cluster, &context, &input.families, &options));
             let live = live::read(host, &abilities, variant, &input.families);
             (wanted.join(), live)
         });
+        spinner.finish_and_clear();
         let wanted = wanted.map_err(|_| Error::internal("the compiler stopped"))?;
         Ok(Comparison::of(wanted, live?))
     }
@@ -174,7 +177,7 @@ impl Comparison {
             return Ok(());
         }
         for (family, changes) in &changes {
-            report::diff::write_services(console.out, changes, *family, &placeholder)?;
+            report::diff::write_services(console.out, changes, *family, &placeholder, console.color_out)?;
         }
         for step in &self.plan.steps {
             if matches!(step, plan::Step::SetSysctl { .. } | plan::Step::AddNfacct { .. }) {

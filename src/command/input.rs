@@ -14,7 +14,7 @@ use crate::net::{IpCidr, IpFamily, PerFamily};
 use crate::report;
 use crate::resolve::{self, NodeContext};
 
-use super::{Console, Error};
+use super::{Console, Error, progress};
 
 /// `--family`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -224,11 +224,13 @@ pub(super) fn read_instead(
         placeholders: placeholders(args),
         strict: args.strict,
     };
+    let spinner = progress::spinner(console, "reading manifests");
     let mut loaded = if args.snapshot.is_empty() {
         manifest::load(&manifests, &options)
     } else {
         manifest::load_over(&manifests, &snapshot, &options)
     };
+    spinner.finish_and_clear();
     diagnostics.append(&mut loaded.diagnostics);
     manifests.extend(snapshot);
     let mut sources = manifests;

@@ -66,6 +66,9 @@ fn lock_file(path: &Path, limit: Duration, on_wait: &mut dyn FnMut(&str)) -> Res
                 continue;
             }
             sign(&mut file).map_err(failed)?;
+            // The tools that are run inherit it: should this process be killed, the lock lasts as long as their work.
+            rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty())
+                .map_err(|error| failed(error.into()))?;
             return Ok(LockGuard { _held: Some(Held { path: path.to_owned(), _file: file }) });
         }
         let holder = holder(&mut file);

@@ -1,13 +1,16 @@
 //! Runs a program: arguments, standard input, what it printed, a time limit.
-#![allow(clippy::disallowed_methods, reason = "host is the folder with IO")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "host is the folder with IO")]
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::error::{HostError, HostErrorKind};
 
@@ -28,6 +31,9 @@ pub(super) fn find(program: &str) -> Option<PathBuf> {
 }
 
 /// Runs a program to its end with `input` as its standard input, and kills it when the time is over.
+///
+/// The input is a file in memory that is complete before the program begins: should this process be killed, the program
+/// still reads all of it. Nobody is left with the half of a document.
 pub(super) fn run(
     program: &Path,
     args: &[&str],
@@ -36,11 +42,12 @@ pub(super) fn run(
 ) -> Result<Finished, HostError> {
     let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy();
     let action = || format!("run `{name}`");
+    let stdin = in_memory(input).map_err(|error| HostError::io(action(), &error))?;
     let mut child = Command::new(program)
         .args(args)
         .env("LC_ALL", "C")
         .env("PATH", search_path())
-        .stdin(Stdio::piped())
+        .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -48,7 +55,7 @@ pub(super) fn run(
             let is_missing = error.kind() == io::ErrorKind::NotFound;
             if is_missing { missing(&name) } else { HostError::io(action(), &error) }
         })?;
-    converse(&mut child, input, limit).map_err(|error| {
+    listen(&mut child, limit).map_err(|error| {
         // Ends a child that is still there, and takes its status so that no zombie stays.
         let _ = child.kill();
         let _ = child.wait();
@@ -87,10 +94,16 @@ fn is_program(path: &Path) -> bool {
     rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file()
 }
 
-/// Writes and reads at the same time, each pipe in its own thread: neither side can fill up.
-fn converse(child: &mut Child, input: &[u8], limit: Duration) -> io::Result<Finished> {
+fn in_memory(input: &[u8]) -> io::Result<File> {
+    let mut file = File::from(memfd_create("input", MemfdFlags::CLOEXEC)?);
+    file.write_all(input)?;
+    file.seek(SeekFrom::Start(0))?;
+    Ok(file)
+}
+
+/// Reads both outputs at the same time, each in its own thread: neither can fill up.
+fn listen(child: &mut Child, limit: Duration) -> io::Result<Finished> {
     let deadline = Instant::now() + limit;
-    let stdin = child.stdin.take();
     let (stdout_done, stdout) = mpsc::channel();
     let (stderr_done, stderr) = mpsc::channel();
     if let Some(pipe) = child.stdout.take() {
@@ -99,19 +112,9 @@ fn converse(child: &mut Child, input: &[u8], limit: Duration) -> io::Result<Fini
     if let Some(pipe) = child.stderr.take() {
         thread::spawn(move || stderr_done.send(read_all(pipe)));
     }
-    let input = input.to_vec();
-    let writer = thread::spawn(move || match stdin {
-        Some(mut pipe) => pipe.write_all(&input),
-        None => Ok(()),
-    });
     let stdout = before(deadline, &stdout)?;
     let stderr = before(deadline, &stderr)?;
     let status = wait(child, deadline)?;
-    match writer.join() {
-        // A program may end without reading all: its own words matter more than the broken pipe.
-        Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe && status.success() => return Err(error),
-        Ok(_) | Err(_) => {}
-    }
     Ok(Finished { status, stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() })
 }
 

@@ -6,7 +6,10 @@ use std::time::Duration;
 use similar::TextDiff;
 
 use crate::backend::{ChainDelta, Changes, LiftedName, LiftedPort, LiftedVip, PortChange};
-use crate::net::IpFamily;
+use crate::net::{AddrPort, IpFamily};
+use crate::program::xtables::diff::ChainChange;
+
+use super::painted;
 
 /// Beyond this the line diff settles for one that is not minimal.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -20,25 +23,28 @@ pub fn write_services(
     changes: &Changes,
     family: IpFamily,
     placeholder: &IsPlaceholder<'_>,
+    color: bool,
 ) -> io::Result<()> {
     for (name, change) in &changes.ports {
         let mark = if placeholder(name) { " (placeholder)" } else { "" };
         let place = heading(name, change.port(), mark);
-        match change {
-            PortChange::Added(port) => writeln!(out, "+ {place}{} → {}", also(port), outcome(port))?,
-            PortChange::Removed(port) => writeln!(out, "- {place}{}", also(port))?,
-            PortChange::Changed { .. } => writeln!(out, "~ {place}: {}", change_text(change))?,
-        }
+        let line = match change {
+            PortChange::Added(port) => format!("+ {place}{} → {}", also(port), outcome(port)),
+            PortChange::Removed(port) => format!("- {place}{}", also(port)),
+            PortChange::Changed { .. } => format!("~ {place}: {}", change_text(change)),
+        };
+        writeln!(out, "{}", painted(&line, color))?;
     }
     for delta in changes.skeleton() {
         let what = match delta.change {
-            Some(crate::program::xtables::diff::ChainChange::Create) => "chain is missing",
-            Some(crate::program::xtables::diff::ChainChange::Delete) => "chain is left over",
-            Some(crate::program::xtables::diff::ChainChange::Rewrite) => "rules differ",
+            Some(ChainChange::Create) => "chain is missing",
+            Some(ChainChange::Delete) => "chain is left over",
+            Some(ChainChange::Rewrite) => "rules differ",
             None if delta.wanted.is_empty() => "jump is left over",
             None => "jump is missing",
         };
-        writeln!(out, "~ node {family} {} {}: {what}", delta.table, delta.chain)?;
+        let line = format!("~ node {family} {} {}: {what}", delta.table, delta.chain);
+        writeln!(out, "{}", painted(&line, color))?;
     }
     Ok(())
 }
@@ -76,7 +82,7 @@ fn change_text(change: &PortChange) -> String {
     if !added.is_empty() || !removed.is_empty() {
         let now = outcome(change.port());
         let each = |sign: char, endpoints: &[_]| -> Vec<String> {
-            endpoints.iter().map(|endpoint: &crate::net::AddrPort| format!("{sign}{endpoint}")).collect()
+            endpoints.iter().map(|endpoint: &AddrPort| format!("{sign}{endpoint}")).collect()
         };
         let listed = [each('+', &added), each('-', &removed)].concat();
         parts.push(format!("{} → {now}", shortened(&listed)));
@@ -134,17 +140,7 @@ pub fn write_rules(
         .header(&format!("{from} {tool}"), &format!("wanted {tool}"))
         .to_string();
     for line in text.lines() {
-        let style = match line.as_bytes().first() {
-            Some(b'+') => "\x1b[32m",
-            Some(b'-') => "\x1b[31m",
-            Some(b'@') => "\x1b[36m",
-            Some(_) | None => "",
-        };
-        if color && !style.is_empty() {
-            writeln!(out, "{style}{line}\x1b[0m")?;
-        } else {
-            writeln!(out, "{line}")?;
-        }
+        writeln!(out, "{}", painted(line, color))?;
     }
     Ok(())
 }
