@@ -21,18 +21,26 @@ impl From<Diagnostic> for Finding {
     }
 }
 
-impl Finding {
-    /// Works out the place.
-    pub(super) fn locate(self, locator: &mut Locator<'_>) -> Diagnostic {
-        let mut diagnostic = self.diagnostic;
-        if let Some((origin, path)) = self.field {
+/// Works out the places of all findings, and sorts by them.
+pub(super) fn locate(mut findings: Vec<Finding>, locator: &mut Locator<'_>) -> Vec<Diagnostic> {
+    // Chunk by chunk, so that none has to be converted twice.
+    findings.sort_by_key(|finding| finding.field.as_ref().map(|(origin, _)| origin.chunk));
+    let mut firsts = Vec::new();
+    let mut diagnostics = Vec::with_capacity(findings.len());
+    for (finding, i) in findings.into_iter().zip(0..) {
+        let mut diagnostic = finding.diagnostic;
+        if let Some((origin, path)) = finding.field {
             diagnostic.place = locator.place(origin, &path);
         }
-        if let Some(text) = self.first.and_then(|first| locator.line_text(first, "metadata.name")) {
-            diagnostic.hint = Some(format!("the first is at `{text}`, and is kept"));
-        }
-        diagnostic
+        firsts.extend(finding.first.map(|first| (i, first)));
+        diagnostics.push(diagnostic);
     }
+    for (i, text) in locator.line_texts(firsts, "metadata.name") {
+        diagnostics[i].hint = Some(format!("the first is at `{text}`, and is kept"));
+    }
+    diagnostics
+        .sort_by_key(|diagnostic| diagnostic.place.as_ref().map(|place| (place.source, place.span.start)));
+    diagnostics
 }
 
 /// Collects findings about one object.
