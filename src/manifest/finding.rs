@@ -43,6 +43,9 @@ pub(super) fn locate(mut findings: Vec<Finding>, locator: &mut Locator<'_>) -> V
     diagnostics
 }
 
+/// Findings about one object that are shown.
+const MAX_PER_OBJECT: usize = 20;
+
 /// Collects findings about one object.
 pub(super) struct Findings<'f> {
     /// All of them, of all objects.
@@ -53,17 +56,27 @@ pub(super) struct Findings<'f> {
     pub(super) object: String,
     /// Whether an error was among them.
     pub(super) failed: bool,
+    n: usize,
 }
 
 impl<'f> Findings<'f> {
     /// A collector for an object whose name is not known yet.
     pub(super) fn new(list: &'f mut Vec<Finding>, origin: Origin) -> Findings<'f> {
-        Findings { list, origin, object: String::new(), failed: false }
+        Findings { list, origin, object: String::new(), failed: false, n: 0 }
     }
 
     /// Adds a diagnostic about a field.
     pub(super) fn add(&mut self, path: impl Into<String>, diagnostic: Diagnostic) {
         self.failed |= diagnostic.severity == Severity::Error;
+        self.n += 1;
+        if self.n > MAX_PER_OBJECT {
+            return;
+        }
+        let diagnostic = if self.n == MAX_PER_OBJECT {
+            diagnostic.hint(format!("only the first {MAX_PER_OBJECT} problems of an object are shown"))
+        } else {
+            diagnostic
+        };
         let diagnostic = if self.object.is_empty() { diagnostic } else { diagnostic.about(&self.object) };
         self.list.push(Finding { diagnostic, field: Some((self.origin, path.into())), first: None });
     }
