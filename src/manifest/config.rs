@@ -15,7 +15,7 @@ use crate::net::{IpCidr, IpFamily, PerFamily, parse_addr_sloppy};
 use super::config_object::{ConntrackSection, FIELDS, KubeProxyConfiguration, ModeSection};
 use super::decode::decode;
 use super::duration;
-use super::finding::{Finding, Findings};
+use super::finding::{self, Finding, Findings};
 use super::locate::{Locator, Origin};
 use super::object::Text;
 use super::source::{Chunk, Format, chunks};
@@ -24,6 +24,8 @@ use super::yaml;
 
 const MODES: [(&str, Mode); 4] =
     [("", Mode::Iptables), ("iptables", Mode::Iptables), ("ipvs", Mode::Ipvs), ("nftables", Mode::Nftables)];
+/// Code of what is said about a document of another kind.
+const NOT_A_CONFIG: &str = "not-a-config";
 const SECOND: i64 = 1_000_000_000;
 
 /// Reads a configuration, YAML or JSON: a KubeProxyConfiguration, or the ConfigMap that kubeadm keeps one in. No
@@ -35,23 +37,30 @@ pub fn load_config(source: &Source, id: SourceId) -> (Option<Config>, Vec<Diagno
 fn load_text(source: &Source, id: SourceId, may_be_map: bool) -> (Option<Config>, Vec<Diagnostic>) {
     let chunks = chunks(id, &source.text);
     let mut list: Vec<Finding> = Vec::new();
-    let config = match chunks.first() {
-        None => {
-            let place = Place { source: id, span: 0..0 };
-            let diagnostic =
-                Diagnostic::error("empty-input", format!("`{}` has no configuration", source.name));
-            list.push(diagnostic.at(Some(place)).into());
-            None
+    let mut config = None;
+    for (chunk, index) in chunks.iter().zip(0..) {
+        // A kubeadm file has other documents beside it.
+        let mut of_chunk = Vec::new();
+        config = read_chunk(chunk, index, may_be_map, &mut of_chunk);
+        let is_other = of_chunk.iter().any(|finding| finding.diagnostic.code == NOT_A_CONFIG);
+        if !is_other || list.is_empty() {
+            list = of_chunk;
         }
-        Some(chunk) => read_chunk(chunk, may_be_map, &mut list),
-    };
-    let mut locator = Locator::new(&chunks, Vec::new());
-    let diagnostics: Vec<Diagnostic> = list.into_iter().map(|finding| finding.locate(&mut locator)).collect();
+        if !is_other {
+            break;
+        }
+    }
+    if config.is_none() && list.is_empty() {
+        let place = Place { source: id, span: 0..0 };
+        let diagnostic = Diagnostic::error("empty-input", format!("`{}` has no configuration", source.name));
+        list.push(diagnostic.at(Some(place)).into());
+    }
+    let diagnostics = finding::locate(list, &mut Locator::new(&chunks, Vec::new()));
     let failed = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
     (config.filter(|_| !failed), diagnostics)
 }
 
-fn read_chunk(chunk: &Chunk<'_>, may_be_map: bool, list: &mut Vec<Finding>) -> Option<Config> {
+fn read_chunk(chunk: &Chunk<'_>, index: u32, may_be_map: bool, list: &mut Vec<Finding>) -> Option<Config> {
     let json: Cow<'_, str> = match chunk.format {
         Format::Json => chunk.text.into(),
         Format::Yaml => {
@@ -64,7 +73,7 @@ fn read_chunk(chunk: &Chunk<'_>, may_be_map: bool, list: &mut Vec<Finding>) -> O
             json.text.into()
         }
     };
-    let mut findings = Findings::new(list, Origin { chunk: 0, offset: 0, begin: 0 });
+    let mut findings = Findings::new(list, Origin { chunk: index, offset: 0, begin: 0 });
     let mut values = serde_json::Deserializer::from_str(&json).into_iter::<Value>();
     let value = match values.next() {
         Some(Ok(value)) => value,
@@ -99,7 +108,7 @@ fn read_chunk(chunk: &Chunk<'_>, may_be_map: bool, list: &mut Vec<Finding>) -> O
             };
             findings.add(
                 if kind.is_empty() { "" } else { "kind" },
-                Diagnostic::error("not-a-config", message).hint(
+                Diagnostic::error(NOT_A_CONFIG, message).hint(
                     "write `apiVersion: kubeproxy.config.k8s.io/v1alpha1` and `kind: KubeProxyConfiguration`",
                 ),
             );
@@ -500,6 +509,17 @@ mod tests {
     }
 
     #[test]
+    fn says_that_there_is_nothing() {
+        for text in ["", "# only this\n", "null\n", "---\n...\n"] {
+            assert_eq!(
+                load(text),
+                (None, "1:1 empty-input: `config.yaml` has no configuration\n".to_owned()),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn takes_the_section_of_the_mode() {
         let sections = "iptables: {masqueradeBit: 3, syncPeriod: 1h2m, minSyncPeriod: 0s}\n\
                         nftables: {masqueradeBit: 4, masqueradeAll: true}\nipvs: {syncPeriod: 10s}\n";
@@ -557,29 +577,37 @@ mod tests {
         bad(
             "mode: IPVS\niptables:\n  masqueradeBit: 32\n  syncPeriod: 1s\n  minSyncPeriod: 2s\nudp: 1\n",
             expect![[r#"
-                8:6 unknown-field: unknown field `udp`
                 3:7 unknown-word: mode cannot be `IPVS`
                 5:18 out-of-range: iptables.masqueradeBit `32` is not between 0 and 31
                 7:18 out-of-range: iptables.minSyncPeriod is longer than iptables.syncPeriod
+                8:6 unknown-field: unknown field `udp`
             "#]],
         );
         bad(
             "clusterCIDR: 10.0.0.0/8, fd00::/8\nnodePortAddresses: [primary, 10.0.0.0/8]\n\
              detectLocalMode: ClusterCIDR\noomScoreAdj: -1001\nmetricsBindAddress: nowhere\n",
             expect![[r#"
-                6:14 out-of-range: oomScoreAdj `-1001` is not between -1000 and 1000
                 3:14 bad-cidr: clusterCIDR has ` fd00::/8`, which is not a CIDR
                 4:21 bad-cidr: nodePortAddresses has `primary` among others
+                6:14 out-of-range: oomScoreAdj `-1001` is not between -1000 and 1000
                 7:21 bad-address: metricsBindAddress `nowhere` is not an address and a port
             "#]],
         );
         bad(
             "detectLocalMode: BridgeInterface\niptables: {masqueradebit: 1}\n",
             expect![[r#"
-                4:27 unknown-field: unknown field `iptables.masqueradebit`
                 3:18 missing-field: detectLocalMode `BridgeInterface` needs detectLocal.bridgeInterface
+                4:27 unknown-field: unknown field `iptables.masqueradebit`
             "#]],
         );
+        let kubeadm = format!(
+            "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\n---\n{HEAD}mode: ipvs\n"
+        );
+        assert_eq!(load(&kubeadm).0.unwrap().mode, Mode::Ipvs);
+        expect![[r#"
+            2:7 not-a-config: `Pod` of `v1` is no configuration
+        "#]]
+        .assert_eq(&load("apiVersion: v1\nkind: Pod\n---\nkind: Pod\n").1);
         bad(
             "portRange: ''\nnonsense: {a: 1}\n",
             expect![[r#"

@@ -1,5 +1,6 @@
 //! What two Services cannot both have, and Service ports that no EndpointSlice port is for.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::diagnostic::Diagnostic;
@@ -9,6 +10,11 @@ use crate::net::{Port, Protocol};
 use super::endpoint_slice::Slice;
 use super::finding::Finding;
 use super::locate::Origin;
+
+/// Ports of one Service, or of its slices, that a message shows.
+const MAX_PORTS_SHOWN: usize = 10;
+/// Claims of one Service that are compared with those of others.
+const MAX_CLAIMS: usize = 100_000;
 
 /// One thing that a Service takes for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,7 +26,7 @@ struct Claim {
     /// Index of the Service.
     service: u32,
     /// Index of its port.
-    index: u16,
+    index: u32,
 }
 
 /// Warns of Services that claim the same address and port, or the same node port.
@@ -29,8 +35,9 @@ pub(super) fn check_claims(services: &[(&Service, Origin)], findings: &mut Vec<F
     for ((service, _), number) in services.iter().zip(0..) {
         let cluster_ips = [service.cluster_ips.v4, service.cluster_ips.v6].into_iter().flatten();
         let external = service.external_ips.iter().chain(&service.load_balancer_ips).copied();
+        let end = claims.len() + MAX_CLAIMS;
         for addr in cluster_ips.chain(external).map(Some).chain([None]) {
-            for (port, index) in service.ports.iter().zip(0..) {
+            for (port, index) in service.ports.iter().zip(0..).take(end.saturating_sub(claims.len())) {
                 let Some(port_number) = (if addr.is_some() { Some(port.port) } else { port.node_port })
                 else {
                     continue;
@@ -78,39 +85,41 @@ pub(super) fn check_claims(services: &[(&Service, Origin)], findings: &mut Vec<F
 
 /// Warns of ports of a Service that its slices do not have, while they have others.
 pub(super) fn check_ports(service: &Service, origin: Origin, slices: &[&Slice], findings: &mut Vec<Finding>) {
-    let mut slice_ports = slices.iter().flat_map(|slice| &slice.ports).peekable();
-    if slice_ports.peek().is_none() {
+    let of_slices = || slices.iter().flat_map(|slice| &slice.ports).map(|port| (&*port.name, port.protocol));
+    if of_slices().next().is_none() {
         return;
     }
-    for (i, port) in service.ports.iter().enumerate() {
-        let mut slice_ports = slices.iter().flat_map(|slice| &slice.ports);
-        if slice_ports.any(|other| other.protocol == port.protocol && other.name == port.name) {
-            continue;
-        }
-        let mut others: Vec<String> = slices
+    // Nearly always every slice has every port, in the same order.
+    let is_same = |slice: &&&Slice| {
+        let names = slice.ports.iter().map(|port| (&*port.name, port.protocol));
+        names.eq(service.ports.iter().map(|port| (&*port.name, port.protocol)))
+    };
+    if slices.iter().any(|slice| is_same(&slice)) {
+        return;
+    }
+    let known: BTreeSet<(&str, Protocol)> = of_slices().collect();
+    let shown = |name: &str, or: &str, protocol: Protocol| match name {
+        "" => format!("{or} {}", protocol.api_name()),
+        name => format!("`{name}` {}", protocol.api_name()),
+    };
+    let missing =
+        service.ports.iter().enumerate().filter(|(_, port)| !known.contains(&(&*port.name, port.protocol)));
+    for (i, port) in missing.take(MAX_PORTS_SHOWN) {
+        let others: Vec<String> = known
             .iter()
-            .flat_map(|slice| &slice.ports)
-            .map(|port| match &*port.name {
-                "" => format!("{} without a name", port.protocol.api_name()),
-                name => format!("`{name}` {}", port.protocol.api_name()),
-            })
+            .take(MAX_PORTS_SHOWN)
+            .map(|(name, protocol)| shown(name, "one without a name", *protocol))
             .collect();
-        others.sort();
-        others.dedup();
-        let shown = match &*port.name {
-            "" => format!("port `{}` {}", port.port, port.protocol.api_name()),
-            name => format!("port `{name}` {}", port.protocol.api_name()),
-        };
-        let diagnostic = Diagnostic::warning(
-            "port-without-endpoint",
-            format!("{shown} is in no EndpointSlice of the Service"),
-        )
-        .about(format!("Service {}", service.name))
-        .hint(format!("EndpointSlice `{}` has ports: {}", slices[0].name, others.join(", ")));
-        findings.push(Finding {
-            diagnostic,
-            field: Some((origin, format!("spec.ports[{i}].name"))),
-            first: None,
-        });
+        let number = format!("`{}`", port.port);
+        let message = format!(
+            "port {} is in no EndpointSlice of the Service",
+            shown(&port.name, &number, port.protocol)
+        );
+        let diagnostic = Diagnostic::warning("port-without-endpoint", message)
+            .about(format!("Service {}", service.name))
+            .hint(format!("EndpointSlice `{}` has ports: {}", slices[0].name, others.join(", ")));
+        let field = if port.name.is_empty() { "port" } else { "name" };
+        let field = Some((origin, format!("spec.ports[{i}].{field}")));
+        findings.push(Finding { diagnostic, field, first: None });
     }
 }

@@ -202,6 +202,10 @@ pub(super) fn read_endpoints(
     findings: &mut Findings<'_>,
 ) -> Option<(ServiceName, Vec<Slice>)> {
     let metadata = &endpoints.metadata;
+    if is_dns_subdomain(&metadata.name) && !is_dns_label(&metadata.name) {
+        // Names with dots are allowed here, but no Service can have one.
+        return None;
+    }
     let service = read_name("Endpoints", metadata, default_namespace, names, findings)?;
     if metadata.annotations.has_leader || metadata.labels.skip_mirror.as_deref() == Some("true") {
         return Some((service, Vec::new()));

@@ -21,19 +21,30 @@ impl From<Diagnostic> for Finding {
     }
 }
 
-impl Finding {
-    /// Works out the place.
-    pub(super) fn locate(self, locator: &mut Locator<'_>) -> Diagnostic {
-        let mut diagnostic = self.diagnostic;
-        if let Some((origin, path)) = self.field {
+/// Works out the places of all findings, and sorts by them.
+pub(super) fn locate(mut findings: Vec<Finding>, locator: &mut Locator<'_>) -> Vec<Diagnostic> {
+    // Chunk by chunk, so that none has to be converted twice.
+    findings.sort_by_key(|finding| finding.field.as_ref().map(|(origin, _)| origin.chunk));
+    let mut firsts = Vec::new();
+    let mut diagnostics = Vec::with_capacity(findings.len());
+    for (finding, i) in findings.into_iter().zip(0..) {
+        let mut diagnostic = finding.diagnostic;
+        if let Some((origin, path)) = finding.field {
             diagnostic.place = locator.place(origin, &path);
         }
-        if let Some(text) = self.first.and_then(|first| locator.line_text(first, "metadata.name")) {
-            diagnostic.hint = Some(format!("the first is at `{text}`, and is kept"));
-        }
-        diagnostic
+        firsts.extend(finding.first.map(|first| (i, first)));
+        diagnostics.push(diagnostic);
     }
+    for (i, text) in locator.line_texts(firsts, "metadata.name") {
+        diagnostics[i].hint = Some(format!("the first is at `{text}`, and is kept"));
+    }
+    diagnostics
+        .sort_by_key(|diagnostic| diagnostic.place.as_ref().map(|place| (place.source, place.span.start)));
+    diagnostics
 }
+
+/// Findings about one object that are shown.
+const MAX_PER_OBJECT: usize = 20;
 
 /// Collects findings about one object.
 pub(super) struct Findings<'f> {
@@ -45,17 +56,27 @@ pub(super) struct Findings<'f> {
     pub(super) object: String,
     /// Whether an error was among them.
     pub(super) failed: bool,
+    n: usize,
 }
 
 impl<'f> Findings<'f> {
     /// A collector for an object whose name is not known yet.
     pub(super) fn new(list: &'f mut Vec<Finding>, origin: Origin) -> Findings<'f> {
-        Findings { list, origin, object: String::new(), failed: false }
+        Findings { list, origin, object: String::new(), failed: false, n: 0 }
     }
 
     /// Adds a diagnostic about a field.
     pub(super) fn add(&mut self, path: impl Into<String>, diagnostic: Diagnostic) {
         self.failed |= diagnostic.severity == Severity::Error;
+        self.n += 1;
+        if self.n > MAX_PER_OBJECT {
+            return;
+        }
+        let diagnostic = if self.n == MAX_PER_OBJECT {
+            diagnostic.hint(format!("only the first {MAX_PER_OBJECT} problems of an object are shown"))
+        } else {
+            diagnostic
+        };
         let diagnostic = if self.object.is_empty() { diagnostic } else { diagnostic.about(&self.object) };
         self.list.push(Finding { diagnostic, field: Some((self.origin, path.into())), first: None });
     }

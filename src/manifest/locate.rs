@@ -31,12 +31,25 @@ impl<'t> Locator<'t> {
         Locator { chunks, sources, converted: None }
     }
 
-    /// Where a field is, as `file:line:column`.
-    pub(super) fn line_text(&mut self, origin: Origin, path: &str) -> Option<String> {
-        let place = self.place(origin, path)?;
-        let source = self.sources.get(place.source.0 as usize)?;
-        let (line, column) = source.line_column(place.span.start);
-        Some(format!("{}:{line}:{column}", source.name))
+    /// Where a field of many objects is, as `file:line:column`. Every object has a number, which comes back with it.
+    pub(super) fn line_texts(&mut self, mut of: Vec<(usize, Origin)>, path: &str) -> Vec<(usize, String)> {
+        of.sort_by_key(|(_, origin)| *origin);
+        let mut starts: Vec<(Place, usize)> =
+            of.into_iter().filter_map(|(number, origin)| Some((self.place(origin, path)?, number))).collect();
+        starts.sort_by_key(|(place, _)| (place.source, place.span.start));
+        let mut texts = Vec::with_capacity(starts.len());
+        for of_source in starts.chunk_by(|(a, _), (b, _)| a.source == b.source) {
+            let Some(source) = self.sources.get(of_source[0].0.source.0 as usize) else { continue };
+            let (mut at, mut line, mut column) = (0, 1, 1);
+            for (place, number) in of_source {
+                for c in source.text.get(at..place.span.start).unwrap_or_default().chars() {
+                    (line, column) = if c == '\n' { (line + 1, 1) } else { (line, column + 1) };
+                }
+                at = place.span.start;
+                texts.push((*number, format!("{}:{line}:{column}", source.name)));
+            }
+        }
+        texts
     }
 
     /// Where an object begins.

@@ -128,6 +128,7 @@ fn load_layers(sources: &[Source], snapshot: &[Source], options: &LoadOptions) -
         }
         loading.add(manifests);
         loading.n_manifest_chunks = n_manifest_chunks;
+        loading.has_snapshot = true;
         loading.add(under);
     }
     loading.finish(&chunks, sources.iter().chain(snapshot).collect(), options)
@@ -195,6 +196,8 @@ struct Loading {
     n_objects: usize,
     /// Objects of chunks from here on give way to those before, without a word.
     n_manifest_chunks: usize,
+    /// Whether there is a snapshot.
+    has_snapshot: bool,
 }
 
 impl Loading {
@@ -301,8 +304,7 @@ impl Loading {
 
     fn finish(mut self, chunks: &[Chunk<'_>], sources: Vec<&Source>, options: &LoadOptions) -> Loaded {
         let slices = self.sorted_slices();
-        let mut drafts = self.serve(options);
-        drafts.sort_by(|a, b| a.service.name.cmp(&b.service.name));
+        let drafts = self.serve(options);
         let mut cluster = Cluster::default();
         let (endpoints, mut findings) = merge_slices(&slices, &drafts);
         cluster.endpoints = endpoints;
@@ -315,11 +317,7 @@ impl Loading {
             .iter()
             .filter_map(|(service, origin)| Some((service.name.clone(), locator.begin(*origin)?)))
             .collect();
-        let mut diagnostics: Vec<Diagnostic> =
-            self.findings.into_iter().map(|finding| finding.locate(&mut locator)).collect();
-        diagnostics.sort_by_key(|diagnostic| {
-            diagnostic.place.as_ref().map(|place| (place.source, place.span.start))
-        });
+        let mut diagnostics = finding::locate(self.findings, &mut locator);
         if options.strict {
             for diagnostic in diagnostics.iter_mut().filter(|d| d.severity == Severity::Warning) {
                 diagnostic.severity = Severity::Error;
@@ -331,7 +329,7 @@ impl Loading {
         Loaded { cluster, places, diagnostics, skipped: self.skipped, n_objects: self.n_objects }
     }
 
-    /// The Services that have rules, with placeholders for what they lack.
+    /// The Services that have rules, in order of their names, with placeholders for what they lack.
     fn serve(&mut self, options: &LoadOptions) -> Vec<Draft> {
         let mut drafts: Vec<Draft> = Vec::with_capacity(self.services.len());
         for (_, named) in std::mem::take(&mut self.services) {
@@ -344,18 +342,21 @@ impl Loading {
             drafts.iter().for_each(|draft| taken.add(&draft.service));
             drafts.iter_mut().for_each(|draft| placeholder::assign(draft, ranges, &mut taken));
         }
+        let hint = if self.has_snapshot {
+            "it is not in the snapshot: give --service-cidr for placeholder addresses"
+        } else {
+            "give --snapshot with what kubectl printed from the cluster, or --service-cidr for placeholder addresses"
+        };
         drafts.retain(|draft| {
             let service = &draft.service;
             if service.cluster_ips != PerFamily::default() {
                 self.findings.extend(missing_node_port(draft));
                 return true;
             }
-            let diagnostic = Diagnostic::warning("no-cluster-ip", "the Service has no cluster IP and is left out")
-                .about(format!("Service {}", service.name))
-                .hint(
-                    "give --snapshot with what kubectl printed from the cluster, or --service-cidr for placeholder \
-                     addresses",
-                );
+            let diagnostic =
+                Diagnostic::warning("no-cluster-ip", "the Service has no cluster IP and is left out")
+                    .about(format!("Service {}", service.name))
+                    .hint(hint);
             let field = Some((draft.origin, "metadata.name".to_owned()));
             self.findings.push(Finding { diagnostic, field, first: None });
             false

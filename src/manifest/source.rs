@@ -7,9 +7,7 @@ use crate::diagnostic::{Diagnostic, Place, Source, SourceId};
 /// Makes a source of bytes that were read: UTF-8, with or without a byte order mark.
 #[expect(clippy::result_large_err, reason = "made at most once for each file")]
 pub fn decode_text(name: &str, bytes: Vec<u8>) -> Result<Source, Diagnostic> {
-    let not_text = |message: String| {
-        Diagnostic::error("not-utf-8", message).about(name).hint("save it as UTF-8 without a byte order mark")
-    };
+    let not_text = |message: String| Diagnostic::error("not-utf-8", message).hint("save it as UTF-8");
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err(not_text(format!("`{name}` is UTF-16 text, not UTF-8")));
     }

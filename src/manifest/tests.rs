@@ -304,6 +304,17 @@ fn reads_lists_and_json_streams() {
 }
 
 #[test]
+fn reads_json_and_yaml_alike() {
+    let json = load(&[source("a.json", SNAPSHOT)], &LoadOptions::default());
+    let yaml = load(&[source("a.yaml", &format!("# JSON is YAML\n{SNAPSHOT}"))], &LoadOptions::default());
+    assert_eq!(format!("{:?}", json.cluster), format!("{:?}", yaml.cluster));
+    assert_eq!(json.cluster.services.len(), 2);
+    let line = |loaded: &Loaded| loaded.places.values().map(|place| place.span.start).collect::<Vec<_>>();
+    let shift = "# JSON is YAML\n".len();
+    assert_eq!(line(&json).iter().map(|start| start + shift).collect::<Vec<_>>(), line(&yaml));
+}
+
+#[test]
 fn reads_nodes() {
     let text = "apiVersion: v1\nkind: Node\nmetadata: {name: n1, labels: {topology.kubernetes.io/zone: z}}\n\
         spec: {podCIDR: 10.1.0.0/24}\nstatus:\n  addresses:\n  - {type: ExternalIP, address: 192.0.2.1}\n  - \

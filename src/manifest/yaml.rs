@@ -1,7 +1,7 @@
 //! YAML to JSON text, as kubectl does it: so there is one reader of objects, and one way to find a place again.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -242,7 +242,7 @@ struct Building {
 /// Reads through a tree, where aliases are shared nodes, and writes it with what the aliases add held in bounds.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the events of the parser are open-ended")]
 fn build(yaml: &str, json: &mut Json) -> Result<(), YamlError> {
-    let mut tree = Tree::default();
+    let mut tree = Tree::new();
     let mut left = Budget { nodes: MAX_ALIAS_NODES + yaml.len(), bytes: MAX_ALIAS_BYTES + 16 * yaml.len() };
     for event in Parser::new_from_str(yaml) {
         let (event, span) = event.map_err(|error| scan_error(&error))?;
@@ -258,7 +258,7 @@ fn build(yaml: &str, json: &mut Json) -> Result<(), YamlError> {
             Event::SequenceStart(_, anchor, _) => tree.begin(anchor, Value::Sequence(Vec::new()), span)?,
             Event::MappingStart(_, anchor, _) => tree.begin(anchor, Value::Mapping(Vec::new()), span)?,
             Event::SequenceEnd | Event::MappingEnd => tree.end()?,
-            Event::DocumentStart(..) => tree = Tree::default(),
+            Event::DocumentStart(..) => tree = Tree::new(),
             Event::DocumentEnd => {
                 let start = json.text.len();
                 if let Some(root) = tree.root.take() {
@@ -275,14 +275,19 @@ fn build(yaml: &str, json: &mut Json) -> Result<(), YamlError> {
     Ok(())
 }
 
-#[derive(Default)]
 struct Tree {
+    /// Entries that merge keys may still bring.
+    merges_left: usize,
     open: Vec<Building>,
     anchors: BTreeMap<usize, Rc<Node>>,
     root: Option<Rc<Node>>,
 }
 
 impl Tree {
+    fn new() -> Tree {
+        Tree { merges_left: MAX_ALIAS_NODES, open: Vec::new(), anchors: BTreeMap::new(), root: None }
+    }
+
     fn scalar(
         &mut self,
         value: &str,
@@ -328,8 +333,12 @@ impl Tree {
     fn end(&mut self) -> Result<(), YamlError> {
         let Some(Building { span, anchor, mut value, merges, .. }) = self.open.pop() else { return Ok(()) };
         if let Value::Mapping(entries) = &mut value {
+            let mut keys: BTreeSet<String> = match merges.as_slice() {
+                [] => BTreeSet::new(),
+                _ => entries.iter().map(|(key, _)| key.clone()).collect(),
+            };
             for merged in merges {
-                merge(entries, &merged)?;
+                merge(entries, &mut keys, &merged, &mut self.merges_left)?;
             }
         }
         let below = match &value {
@@ -375,18 +384,27 @@ impl Tree {
 }
 
 /// `<<`: entries of the merged mapping, or of each in a sequence, that are not there yet.
-fn merge(entries: &mut Vec<(String, Rc<Node>)>, merged: &Node) -> Result<(), YamlError> {
+fn merge(
+    entries: &mut Vec<(String, Rc<Node>)>,
+    keys: &mut BTreeSet<String>,
+    merged: &Node,
+    left: &mut usize,
+) -> Result<(), YamlError> {
     match &merged.value {
         Value::Mapping(more) => {
+            let Some(rest) = left.checked_sub(more.len() + 1) else {
+                return Err(error_at(&merged.span, "aliases make it too large"));
+            };
+            *left = rest;
             for (key, node) in more {
-                if !entries.iter().any(|(existing, _)| existing == key) {
+                if keys.insert(key.clone()) {
                     entries.push((key.clone(), node.clone()));
                 }
             }
             Ok(())
         }
         Value::Sequence(items) if items.iter().all(|item| matches!(item.value, Value::Mapping(_))) => {
-            items.iter().try_for_each(|item| merge(entries, item))
+            items.iter().try_for_each(|item| merge(entries, keys, item, left))
         }
         Value::Sequence(_) | Value::Scalar(_) => Err(error_at(&merged.span, "`<<` merges mappings only")),
     }
