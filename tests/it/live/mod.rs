@@ -2,6 +2,8 @@
 //! and iptables-nft. What each packet must meet is written (`testdata/live/flows*.txt`), and the oracle and the rules that the
 //! kernel then has must say the same.
 
+mod kill;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
