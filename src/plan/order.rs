@@ -16,7 +16,7 @@ pub(super) fn xtables_steps(family: IpFamily, wanted: &Ruleset, rules: &RulesetD
     let mut steps = Vec::new();
     for table in JUMP_ORDER.into_iter().rev() {
         let Some(changes) = rules.tables.get(&table) else { continue };
-        steps.extend(changes.jumps_stale.iter().map(|(chain, rule)| Step::DeleteJump {
+        steps.extend(in_order_of_deletion(&changes.jumps_stale).map(|(chain, rule)| Step::DeleteJump {
             family,
             table,
             chain: *chain,
@@ -45,6 +45,12 @@ fn in_order_of_insertion(missing: &[(ChainName, Rule)]) -> impl Iterator<Item = 
     let of_hook =
         move |hook: &'static str| missing.iter().rev().filter(move |(chain, _)| chain.as_str() == hook);
     HOOK_ORDER.into_iter().flat_map(of_hook)
+}
+
+/// The other way round: as long as traffic is still sent elsewhere, its source is rewritten.
+fn in_order_of_deletion(stale: &[(ChainName, Rule)]) -> impl Iterator<Item = &(ChainName, Rule)> {
+    let of_hook = move |hook: &'static str| stale.iter().filter(move |(chain, _)| chain.as_str() == hook);
+    HOOK_ORDER.into_iter().rev().flat_map(of_hook)
 }
 
 fn restore_step(family: IpFamily, wanted: &Ruleset, rules: &RulesetDiff) -> Option<Step> {

@@ -103,9 +103,10 @@ fn jumps_go_before_chains() {
         [
             "delete filter INPUT",
             "delete filter INPUT",
-            "delete nat OUTPUT",
-            "delete nat POSTROUTING",
             "delete nat PREROUTING",
+            "delete nat OUTPUT",
+            // Sources are rewritten for as long as traffic is sent elsewhere.
+            "delete nat POSTROUTING",
             "restore",
         ]
     );

@@ -7,6 +7,7 @@ mod generated;
 mod given;
 mod host_live;
 mod licences;
+mod live;
 mod properties;
 mod recordings;
 mod rig;
