@@ -9,7 +9,7 @@ use crate::pipeline;
 use crate::report;
 
 use super::diff::{Comparison, OutputArg};
-use super::input::{self, Input, InputArgs};
+use super::input::{self, Input, InputArgs, Notes};
 use super::live::VariantArg;
 use super::{Console, Error, Outcome, progress, refusal};
 
@@ -60,7 +60,7 @@ Exit status:
 /// Runs it.
 pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> Result<Outcome, Error> {
     let began = host.now();
-    let input = input::read(&args.input, host, console)?;
+    let input = input::read(&args.input, &args.input.filenames, Notes::Hidden, host, console)?;
     refuse_unfit(&input)?;
     let _lock = if args.dry_run { None } else { Some(args.lock.take(host, console)?) };
     let compared = Comparison::with_machine(&input, args.iptables, host, console)?;

@@ -10,7 +10,7 @@ use crate::pipeline::{self, Wanted};
 use crate::program::xtables::emit;
 use crate::report::one_line;
 
-use super::input::{self, Input, InputArgs};
+use super::input::{self, Input, InputArgs, Notes};
 use super::{Console, Error, Outcome};
 
 /// Print the rules that a node would get; changes nothing, needs no root
@@ -66,7 +66,7 @@ Exit status:
 
 /// Runs it.
 pub fn run(args: &CompileArgs, host: &mut dyn Host, console: &mut Console<'_>) -> Result<Outcome, Error> {
-    let input = input::read(&args.input, host, console)?;
+    let input = input::read(&args.input, &args.input.filenames, Notes::Shown, host, console)?;
     let context = input.node_context(None);
     let options = PerFamily::from_fn(|_| LowerOptions {
         masquerade_mark: 1 << input.config.masquerade_bit,

@@ -12,7 +12,7 @@ use crate::program::xtables::Ruleset;
 use crate::report;
 
 use super::compile::TargetArgs;
-use super::input::{self, Input, InputArgs};
+use super::input::{self, Input, InputArgs, Notes};
 use super::live::{self, Live, VariantArg};
 use super::{Console, Error, Outcome, progress};
 
@@ -79,7 +79,7 @@ Exit status:
 
 /// Runs it.
 pub fn run(args: &DiffArgs, host: &mut dyn Host, console: &mut Console<'_>) -> Result<Outcome, Error> {
-    let input = input::read(&args.input, host, console)?;
+    let input = input::read(&args.input, &args.input.filenames, Notes::Hidden, host, console)?;
     let compared = if let Some(path) = &args.against {
         against_dump(args, path, &input, host)?
     } else if args.base.is_empty() {
@@ -225,7 +225,7 @@ fn against_base(
     host: &mut dyn Host,
     console: &mut Console<'_>,
 ) -> Result<Comparison, Error> {
-    let base = input::read_instead(&args.input, &args.base, host, console)?;
+    let base = input::read(&args.input, &args.base, Notes::Hidden, host, console)?;
     let compile = |input: &Input| {
         let options = PerFamily::from_fn(|_| LowerOptions {
             masquerade_mark: 1 << input.config.masquerade_bit,

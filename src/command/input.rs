@@ -204,15 +204,20 @@ impl Input {
     }
 }
 
-/// Reads everything that the options name, and says what is wrong with it on standard error.
-pub(super) fn read(args: &InputArgs, host: &mut dyn Host, console: &mut Console<'_>) -> Result<Input, Error> {
-    read_instead(args, &args.filenames, host, console)
+/// Whether notes are of interest: what need not be wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Notes {
+    /// They are.
+    Shown,
+    /// Only with `-v`.
+    Hidden,
 }
 
-/// As [`read`], with other manifests in the place of `-f`.
-pub(super) fn read_instead(
+/// Reads everything that the options name, `filenames` as manifests, and says what is wrong with it on standard error.
+pub(super) fn read(
     args: &InputArgs,
     filenames: &[String],
+    notes: Notes,
     host: &mut dyn Host,
     console: &mut Console<'_>,
 ) -> Result<Input, Error> {
@@ -243,6 +248,9 @@ pub(super) fn read_instead(
                 diagnostic.severity = Severity::Error;
             }
         }
+    }
+    if notes == Notes::Hidden && !tracing::enabled!(tracing::Level::INFO) {
+        diagnostics.retain(|diagnostic| diagnostic.severity > Severity::Note);
     }
     report::diagnostic::write(console.err, &diagnostics, &sources, console.color_err)?;
     let skipped: usize = loaded.skipped.values().sum();
