@@ -363,7 +363,7 @@ fn killed_changes(variant: XtablesVariant, n_points: u32) {
         all.extend(found.into_iter().map(|problem| format!("killed after {wait:?}: {problem}")));
         trial.run("apply", Some(names[to]));
         // Once says all: where the rules are the same, so is what is made of them.
-        let has_difference = point == 0 && trial.run("diff", Some(names[to])) != "";
+        let has_difference = point == 0 && !trial.run("diff", Some(names[to])).is_empty();
         if has_difference || trial.rules() != states[to].rules {
             all.push(format!("killed after {wait:?}: the next apply does not get there"));
         }

@@ -243,7 +243,9 @@ impl<'a> Table<'a> {
         for _ in 0..MANY {
             let (endpoint, seen) = match ask(PATIENCE) {
                 Answer::Reply { endpoint, seen_source } => (endpoint, seen_source),
-                other => return Err(format!("{other:?} after {met:?}")),
+                none @ (Answer::Refused | Answer::NoAnswer | Answer::Unreachable(_)) => {
+                    return Err(format!("{none:?} after {met:?}"));
+                }
             };
             if expected.get(&endpoint) != Some(&seen) {
                 return Err(format!("{endpoint} saw {seen}, expected is {expected:?}"));
