@@ -2,13 +2,14 @@
 //! and iptables-nft. What each packet must meet is written (`testdata/live/flows*.txt`), and the oracle and the rules that the
 //! kernel then has must say the same.
 
+mod conflict;
 mod kill;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -40,7 +41,10 @@ struct Said {
 /// Runs svcproxy in a namespace.
 fn svcproxy(namespace: &Namespace, args: &[&str]) -> Said {
     let argv: Vec<&str> = [PROGRAM].into_iter().chain(args.iter().copied()).collect();
-    let done = namespace.run_with(&argv, b"");
+    said(namespace.run_with(&argv, b""))
+}
+
+fn said(done: Output) -> Said {
     Said {
         status: done.status.code(),
         stdout: String::from_utf8(done.stdout).unwrap(),
@@ -239,7 +243,9 @@ impl<'a> Table<'a> {
         for _ in 0..MANY {
             let (endpoint, seen) = match ask(PATIENCE) {
                 Answer::Reply { endpoint, seen_source } => (endpoint, seen_source),
-                other => return Err(format!("{other:?} after {met:?}")),
+                none @ (Answer::Refused | Answer::NoAnswer | Answer::Unreachable(_)) => {
+                    return Err(format!("{none:?} after {met:?}"));
+                }
             };
             if expected.get(&endpoint) != Some(&seen) {
                 return Err(format!("{endpoint} saw {seen}, expected is {expected:?}"));
