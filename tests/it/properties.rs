@@ -32,6 +32,9 @@ const PODS: u8 = 128;
 const OTHERS: u8 = 200;
 const NODES: u8 = 77;
 
+/// Host, node, ready, serving, terminating, zone hint (whether ours), node hint (whether ours).
+type EndpointShape = (u8, u8, bool, bool, bool, Option<bool>, Option<bool>);
+
 #[derive(Debug, Clone)]
 struct ServiceShape {
     kind: u8,
@@ -44,7 +47,7 @@ struct ServiceShape {
     affinity: bool,
     internal_local: bool,
     external_local: bool,
-    endpoints: Vec<(u8, u8, bool, bool, bool, Option<bool>, Option<bool>)>,
+    endpoints: Vec<EndpointShape>,
 }
 
 fn service_shape() -> impl Strategy<Value = ServiceShape> {
@@ -149,15 +152,7 @@ fn cluster(shapes: &[ServiceShape]) -> Cluster {
 
 fn endpoint(
     family: IpFamily,
-    (host, node, ready, serving, terminating, zone, for_node): &(
-        u8,
-        u8,
-        bool,
-        bool,
-        bool,
-        Option<bool>,
-        Option<bool>,
-    ),
+    (host, node, ready, serving, terminating, zone, for_node): &EndpointShape,
 ) -> Endpoint {
     let mut hints = Hints::default();
     hints.zones.extend(zone.map(|same| if same { "zone-a".into() } else { "zone-b".into() }));
