@@ -3,6 +3,12 @@
 //!
 //! `cargo bench --bench process` runs 1,000 to 30,000 Services; `cargo bench --bench process -- 10000` one size;
 //! `cargo bench --bench process -- --write DIR 10000` only writes the cluster, to measure by other means.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a benchmark runs programs, takes the time and prints it"
+)]
 
 mod cluster;
 

@@ -1,4 +1,10 @@
 //! The stages of a compile and of a diff, each on its own, at three sizes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a benchmark runs programs, takes the time and prints it"
+)]
 
 mod cluster;
 

@@ -1,4 +1,4 @@
-//! One file a subcommand: its arguments and what it does with a [`Host`]. No command knows another.
+//! One file a subcommand: its arguments and what it does with a [`crate::host::Host`]. No command knows another.
 //!
 //! `input` and `live` are what several of them begin with: reading manifests, reading the kernel.
 
