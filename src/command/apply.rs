@@ -59,6 +59,7 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
     let began = host.now();
     let input = input::read(&args.input, host, console)?;
     refuse_unfit(&input)?;
+    input.say_left_out(console)?;
     let _lock = if args.dry_run { None } else { Some(args.lock.take(host, console)?) };
     let compared = Comparison::with_machine(&input, args.iptables, host)?;
     for warning in &compared.live.warnings {
@@ -67,7 +68,8 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
     let Some(tools) = &compared.live.tools else {
         return Err(Error::internal("a machine without tools was read"));
     };
-    compared.report(&input, OutputArg::Text, None, console)?;
+    // Whoever closed the pipe wants no report, but still the rules.
+    compared.report(&input, OutputArg::Text, None, console).or_else(Error::unless_broken_pipe)?;
     let steps = &compared.plan.steps;
     if args.dry_run {
         for step in steps {
@@ -101,7 +103,7 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
 
 /// What must not reach a kernel: anything of which a part is broken, or made up.
 fn refuse_unfit(input: &Input) -> Result<(), Error> {
-    if input.has_errors {
+    if input.has_errors() {
         return Err(Error::input("nothing was applied, since some of the input is broken")
             .hint("mend it, or give --keep-going to apply the rest"));
     }

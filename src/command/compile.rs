@@ -64,6 +64,7 @@ Exit status:
 /// Runs it.
 pub fn run(args: &CompileArgs, host: &mut dyn Host, console: &mut Console<'_>) -> Result<Outcome, Error> {
     let input = input::read(&args.input, host, console)?;
+    input.say_left_out(console)?;
     let context = input.node_context(None);
     let options = PerFamily::from_fn(|_| LowerOptions {
         masquerade_mark: 1 << input.config.masquerade_bit,
@@ -90,7 +91,7 @@ pub fn run(args: &CompileArgs, host: &mut dyn Host, console: &mut Console<'_>) -
         }
     }
     console.out.flush()?;
-    Ok(if input.has_errors { Outcome::BadInput } else { Outcome::Done })
+    Ok(if input.has_errors() { Outcome::BadInput } else { Outcome::Done })
 }
 
 /// A program of ours that is not well formed is our fault, whatever the manifests say.
