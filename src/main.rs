@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     let (color_out, color_err) = (color(stdout.is_terminal()), color(stderr.is_terminal()));
     let progress = stderr.is_terminal() && !dumb;
     let mut out = BufWriter::with_capacity(OUT_BUFFER, stdout.lock());
-    let mut err = stderr;
+    let mut err = Unheeded(stderr);
     let mut console = Console { out: &mut out, err: &mut err, color_out, color_err, progress };
     let result = cli::run(&cli, &mut LinuxHost::new(), &mut console);
     match result {
@@ -50,6 +50,21 @@ fn main() -> ExitCode {
             let _ = writeln!(io::stderr(), "{error}");
             ExitCode::from(2)
         }
+    }
+}
+
+/// A stream whose errors change nothing: what is said on standard error is no part of the work.
+struct Unheeded<W>(W);
+
+impl<W: Write> Write for Unheeded<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = self.0.write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let _ = self.0.flush();
+        Ok(())
     }
 }
 

@@ -60,8 +60,10 @@ Exit status:
 /// Runs it.
 pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> Result<Outcome, Error> {
     let began = host.now();
+    input::read_stdin_once(args.input.paths())?;
     let input = input::read(&args.input, &args.input.filenames, Notes::Hidden, host, console)?;
     refuse_unfit(&input)?;
+    input.say_left_out(console)?;
     let _lock = if args.dry_run { None } else { Some(args.lock.take(host, console)?) };
     let compared = Comparison::with_machine(&input, args.iptables, host, console)?;
     for warning in &compared.live.warnings {
@@ -71,7 +73,8 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
         return Err(Error::internal("a machine without tools was read"));
     };
     pipeline::check(&compared.wanted.program).map_err(Error::internal)?;
-    compared.report(&input, OutputArg::Text, None, console)?;
+    // Whoever closed the pipe wants no report, but still the rules.
+    compared.report(&input, OutputArg::Text, None, console).or_else(Error::unless_broken_pipe)?;
     let steps = &compared.plan.steps;
     if args.dry_run {
         for step in steps {
@@ -106,7 +109,7 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
 
 /// What must not reach a kernel: anything of which a part is broken, or made up.
 fn refuse_unfit(input: &Input) -> Result<(), Error> {
-    if input.has_errors {
+    if input.has_errors() {
         return Err(Error::input("nothing was applied, since some of the input is broken")
             .hint("mend it, or give --keep-going to apply the rest"));
     }

@@ -72,9 +72,11 @@ pub fn run(args: &CleanupArgs, host: &mut dyn Host, console: &mut Console<'_>) -
         if args.dry_run {
             report::plan::write(console.out, &plan)?;
         } else {
-            for step in &plan.steps {
-                execute::execute(host, tools.variant, step)
-                    .map_err(|refused| refusal::explain(step, &refused, None))?;
+            for (done, step) in plan.steps.iter().enumerate() {
+                execute::execute(host, tools.variant, step).map_err(|refused| {
+                    let error = refusal::explain(step, &refused, None);
+                    error.detail(format!("{done} of {} steps were taken before it", plan.steps.len()))
+                })?;
             }
         }
         n_steps += plan.steps.len();

@@ -66,7 +66,9 @@ Exit status:
 
 /// Runs it.
 pub fn run(args: &CompileArgs, host: &mut dyn Host, console: &mut Console<'_>) -> Result<Outcome, Error> {
+    input::read_stdin_once(args.input.paths())?;
     let input = input::read(&args.input, &args.input.filenames, Notes::Shown, host, console)?;
+    input.say_left_out(console)?;
     let context = input.node_context(None);
     let options = PerFamily::from_fn(|_| LowerOptions {
         masquerade_mark: 1 << input.config.masquerade_bit,
@@ -83,7 +85,7 @@ pub fn run(args: &CompileArgs, host: &mut dyn Host, console: &mut Console<'_>) -
     });
     written?;
     checked.map_err(|_| Error::internal("the check stopped"))?.map_err(Error::internal)?;
-    let outcome = if input.has_errors { Outcome::BadInput } else { Outcome::Done };
+    let outcome = if input.has_errors() { Outcome::BadInput } else { Outcome::Done };
     // The process ends here: taking half a million rules apart first would only cost time.
     std::mem::forget((input, wanted));
     Ok(outcome)

@@ -79,13 +79,23 @@ Exit status:
 
 /// Runs it.
 pub fn run(args: &DiffArgs, host: &mut dyn Host, console: &mut Console<'_>) -> Result<Outcome, Error> {
-    let input = input::read(&args.input, &args.input.filenames, Notes::Hidden, host, console)?;
+    let given = &args.input;
+    // The snapshot and the configuration are read for either side.
+    let of_base: Vec<&String> =
+        if args.base.is_empty() { Vec::new() } else { given.snapshot.iter().chain(&given.config).collect() };
+    input::read_stdin_once(given.paths().chain(&args.against).chain(&args.base).chain(of_base))?;
+    let input = input::read(given, &given.filenames, Notes::Hidden, host, console)?;
+    input.say_left_out(console)?;
+    let mut has_errors = input.has_errors();
     let compared = if let Some(path) = &args.against {
         against_dump(args, path, &input, host)?
     } else if args.base.is_empty() {
         Comparison::with_machine(&input, args.iptables, host, console)?
     } else {
-        against_base(args, &input, host, console)?
+        let base = input::read(given, &args.base, Notes::Hidden, host, console)?;
+        base.say_left_out(console)?;
+        has_errors |= base.has_errors();
+        against_base(args, &input, &base)
     };
     for warning in &compared.live.warnings {
         writeln!(console.err, "warning: {warning}")?;
@@ -98,7 +108,7 @@ pub fn run(args: &DiffArgs, host: &mut dyn Host, console: &mut Console<'_>) -> R
         "base"
     };
     compared.report(&input, args.output, args.rules.then_some(from), console)?;
-    Ok(if input.has_errors {
+    Ok(if has_errors {
         Outcome::BadInput
     } else if compared.plan.is_empty() {
         Outcome::Done
@@ -219,13 +229,7 @@ fn against_dump(
     Ok(Comparison::of(wanted, live))
 }
 
-fn against_base(
-    args: &DiffArgs,
-    input: &Input,
-    host: &mut dyn Host,
-    console: &mut Console<'_>,
-) -> Result<Comparison, Error> {
-    let base = input::read(&args.input, &args.base, Notes::Hidden, host, console)?;
+fn against_base(args: &DiffArgs, input: &Input, base: &Input) -> Comparison {
     let compile = |input: &Input| {
         let options = PerFamily::from_fn(|_| LowerOptions {
             masquerade_mark: 1 << input.config.masquerade_bit,
@@ -235,6 +239,6 @@ fn against_base(
         });
         pipeline::wanted(&input.loaded.cluster, &input.node_context(None), &input.families, &options)
     };
-    let live = Live::of_program(compile(&base).program);
-    Ok(Comparison::of(compile(input), live))
+    let live = Live::of_program(compile(base).program);
+    Comparison::of(compile(input), live)
 }

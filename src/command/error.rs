@@ -58,6 +58,11 @@ impl Error {
         Error::new(ErrorKind::Internal, message)
     }
 
+    /// Success, if all that happened is that nobody reads what is written.
+    pub fn unless_broken_pipe(self) -> Result<(), Error> {
+        if self.kind == ErrorKind::BrokenPipe { Ok(()) } else { Err(self) }
+    }
+
     /// Adds a fact.
     pub fn detail(mut self, detail: impl Into<String>) -> Error {
         self.details.push(detail.into());

@@ -181,6 +181,13 @@ pub struct NodeArgs {
     pub iptables_localhost_nodeports: Option<bool>,
 }
 
+impl InputArgs {
+    /// Every path that is read.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &String> {
+        self.filenames.iter().chain(&self.snapshot).chain(&self.config)
+    }
+}
+
 /// Everything that was read, checked.
 pub(super) struct Input {
     /// The texts, for messages.
@@ -193,11 +200,33 @@ pub(super) struct Input {
     pub(super) node: Node,
     /// Families asked for.
     pub(super) families: BTreeSet<IpFamily>,
-    /// Broken objects were left out, and nobody said that this is fine.
-    pub(super) has_errors: bool,
+    /// How much of the input is broken and left out.
+    n_errors: usize,
+    /// Whether that is fine.
+    keep_going: bool,
 }
 
 impl Input {
+    /// Whether broken objects were left out, and nobody said that this is fine.
+    pub(super) fn has_errors(&self) -> bool {
+        self.n_errors > 0 && !self.keep_going
+    }
+
+    /// Says that the result is that of a part of the input.
+    pub(super) fn say_left_out(&self, console: &mut Console<'_>) -> Result<(), Error> {
+        let errors = match self.n_errors {
+            0 => return Ok(()),
+            1 => "1 error".to_owned(),
+            n => format!("{n} errors"),
+        };
+        let severity = if self.keep_going { "warning" } else { "error" };
+        writeln!(
+            console.err,
+            "{severity}: {errors}: what is broken is left out, the result is that of the rest"
+        )?;
+        Ok(())
+    }
+
     /// What decisions depend on. `local_addresses`: those of the interfaces, if this is the node; else the Node's are taken.
     pub(super) fn node_context(&self, local_addresses: Option<&[IpAddr]>) -> NodeContext {
         NodeContext::new(&self.config, &self.node, local_addresses.unwrap_or(&self.node.addresses))
@@ -211,6 +240,16 @@ pub(super) enum Notes {
     Shown,
     /// Only with `-v`.
     Hidden,
+}
+
+/// A second reader of standard input would find nothing.
+pub(super) fn read_stdin_once<'a>(paths: impl Iterator<Item = &'a String>) -> Result<(), Error> {
+    if paths.filter(|path| *path == "-").count() > 1 {
+        return Err(
+            Error::usage("standard input (`-`) can be read once only").hint("put the others into files")
+        );
+    }
+    Ok(())
 }
 
 /// Reads everything that the options name, `filenames` as manifests, and says what is wrong with it on standard error.
@@ -239,9 +278,14 @@ pub(super) fn read(
     diagnostics.append(&mut loaded.diagnostics);
     manifests.extend(snapshot);
     let mut sources = manifests;
-    let config = read_config(args, host, &mut sources, &mut diagnostics)?;
-    let node = node(args, &config, &loaded, &host.host_name(), &mut diagnostics)?;
-
+    let config = read_config(args, host, &mut sources, &mut diagnostics);
+    let config_and_node = config.and_then(|config| {
+        let node = node(args, &config, &loaded, &host.host_name(), &mut diagnostics)?;
+        Ok((config, node))
+    });
+    if loaded.cluster.services.is_empty() && diagnostics.iter().all(|one| one.severity != Severity::Error) {
+        diagnostics.push(no_services(&loaded));
+    }
     if args.strict {
         for diagnostic in &mut diagnostics {
             if diagnostic.severity == Severity::Warning {
@@ -253,18 +297,34 @@ pub(super) fn read(
         diagnostics.retain(|diagnostic| diagnostic.severity > Severity::Note);
     }
     report::diagnostic::write(console.err, &diagnostics, &sources, console.color_err)?;
+    // What is wrong with the manifests may be why there is no such node.
+    let (config, node) = config_and_node?;
     let skipped: usize = loaded.skipped.values().sum();
     if skipped > 0 {
         let kinds: Vec<String> = loaded.skipped.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
         tracing::info!("skipped {skipped} objects of other kinds: {}", kinds.join(", "));
     }
     let n_errors = diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
-    if n_errors > 0 && loaded.cluster.services.is_empty() && loaded.n_objects == 0 {
-        return Err(Error::input("nothing could be read from the input"));
+    let is_nothing = loaded.cluster.services.is_empty() && (loaded.n_objects == 0 || !args.keep_going);
+    if n_errors > 0 && is_nothing {
+        // Rules without any Service would pass for an answer.
+        return Err(Error::input("no valid Service in the input"));
     }
-    let has_errors = n_errors > 0 && !args.keep_going;
     loaded.diagnostics = diagnostics;
-    Ok(Input { sources, loaded, config, node, families: FamilyArg::families(args.family), has_errors })
+    let (families, keep_going) = (FamilyArg::families(args.family), args.keep_going);
+    Ok(Input { sources, loaded, config, node, families, n_errors, keep_going })
+}
+
+/// Input without Services is no error, but it takes every Service rule from a node.
+fn no_services(loaded: &Loaded) -> Diagnostic {
+    let kinds: Vec<String> = loaded.skipped.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
+    let skipped = if kinds.is_empty() {
+        String::new()
+    } else {
+        format!("; skipped as of other kinds: {}", kinds.join(", "))
+    };
+    Diagnostic::warning("no-services", format!("the input has no Service that gets rules{skipped}"))
+        .hint("is it all that you meant? `kubectl get svc,endpointslices,nodes -A -o json` prints it")
 }
 
 fn read_sources(paths: &[String], host: &mut dyn Host) -> Result<(Vec<Source>, Vec<Diagnostic>), Error> {
@@ -304,6 +364,8 @@ fn read_config(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Result<Config, Error> {
     let mut config = Config::default();
+    // A configuration that is wrong changes every rule: nothing goes on without it.
+    let unusable = || Error::input("the configuration cannot be used");
     if let Some(path) = &args.config {
         let mut texts = host.read_path(path)?;
         let Some((name, bytes)) = texts.pop().filter(|_| texts.is_empty()) else {
@@ -314,15 +376,14 @@ fn read_config(
             Ok(source) => {
                 let (read, said) = manifest::load_config(&source, id);
                 sources.push(source);
-                let failed = read.is_none() || said.iter().any(|one| one.severity == Severity::Error);
+                let failed = said.iter().any(|one| one.severity == Severity::Error);
                 diagnostics.extend(said);
-                config = read.unwrap_or_default();
-                if failed {
-                    diagnostics.retain(|one| one.severity == Severity::Error);
-                    return Err(config_error(diagnostics, sources));
-                }
+                config = read.filter(|_| !failed).ok_or_else(unusable)?;
             }
-            Err(diagnostic) => return Err(config_error(&[diagnostic], sources)),
+            Err(diagnostic) => {
+                diagnostics.push(diagnostic);
+                return Err(unusable());
+            }
         }
     }
     lay_options_over(&args.node_options, &mut config)?;
@@ -334,18 +395,6 @@ fn read_config(
             .hint("`--mode iptables` overrules the configuration"));
     }
     Ok(config)
-}
-
-/// A configuration that is wrong changes every rule: nothing goes on without it.
-fn config_error(diagnostics: &[Diagnostic], sources: &[Source]) -> Error {
-    let mut text = Vec::new();
-    // Writing to a Vec cannot fail.
-    let _ = report::diagnostic::write(&mut text, diagnostics, sources, false);
-    let mut error = Error::input("the configuration cannot be used");
-    for line in String::from_utf8_lossy(&text).lines() {
-        error = error.detail(line);
-    }
-    error
 }
 
 fn lay_options_over(args: &NodeArgs, config: &mut Config) -> Result<(), Error> {
@@ -414,6 +463,10 @@ fn node(
     let Some(name) = resolve::node_name(args.node.as_deref(), config, host_name) else {
         return Err(Error::usage("no node name: give --node"));
     };
+    // It stands in the head of the rules.
+    if !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_')) {
+        return Err(Error::usage(format!("`{}` is no node name", name.escape_default())).hint("give --node"));
+    }
     let nodes = &loaded.cluster.nodes;
     let known = nodes.get(&name).cloned();
     if known.is_none() && !nodes.is_empty() {

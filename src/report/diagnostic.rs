@@ -2,16 +2,16 @@
 
 use std::io;
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Element, Level, Renderer, Snippet};
 
 use crate::diagnostic::{Diagnostic, Place, Severity, Source};
 
 use super::one_line;
 
-/// Lines shown around the place.
-const LINES_BEFORE: usize = 1;
 /// Longer lines are cut to a window of this many bytes around the place: a JSON dump may be one line of megabytes.
-const WINDOW: usize = 160;
+const WINDOW: usize = 60;
+/// What stands for the part that was cut off.
+const CUT: &str = "…";
 
 /// Writes all of them, in order.
 pub fn write(
@@ -22,7 +22,8 @@ pub fn write(
 ) -> io::Result<()> {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     for diagnostic in diagnostics {
-        writeln!(out, "{}", render(diagnostic, sources, &renderer))?;
+        // An empty line after each, as between paragraphs.
+        writeln!(out, "{}\n", render(diagnostic, sources, &renderer))?;
     }
     Ok(())
 }
@@ -38,63 +39,75 @@ fn render(diagnostic: &Diagnostic, sources: &[Source], renderer: &Renderer) -> S
         None => diagnostic.message.clone(),
     };
     let window = diagnostic.place.as_ref().and_then(|place| Window::new(place, sources));
-    let mut group = level
-        .primary_title(one_line(&title))
-        .id(diagnostic.code)
-        .elements(std::iter::empty::<annotate_snippets::Element<'_>>());
+    let mut group = level.primary_title(one_line(&title)).id(diagnostic.code).elements(NOTHING);
     if let Some(window) = &window {
         let annotation = AnnotationKind::Primary.span(window.span.clone());
-        group = group.element(
-            Snippet::source(window.text)
-                .line_start(window.line)
-                .path(window.path.as_str())
-                .annotation(annotation),
-        );
+        let snippet =
+            Snippet::source(window.text.as_str()).line_start(window.line).path(window.path.as_str());
+        group = group.element(snippet.annotation(annotation));
     }
     if let Some(hint) = &diagnostic.hint {
         group = group.element(Level::HELP.with_name("hint").message(one_line(hint)));
     }
-    renderer.render(&[group])
+    let text = renderer.render(&[group]);
+    match &window {
+        // The renderer works out the column from the window, which may begin within the line.
+        Some(Window { path, line, column, shown_column, .. }) if column != shown_column => {
+            text.replacen(&format!("{path}:{line}:{shown_column}"), &format!("{path}:{line}:{column}"), 1)
+        }
+        Some(_) | None => text,
+    }
 }
 
-/// The few lines around a place: the renderer is never given a whole file.
-struct Window<'a> {
-    text: &'a str,
+const NOTHING: [Element<'static>; 0] = [];
+
+/// The line of a place, or what of it is around the place: the renderer is never given a whole file.
+struct Window {
+    text: String,
+    /// Line and column of the place, from 1.
     line: usize,
+    column: usize,
+    /// Column of the place in `text`, from 1.
+    shown_column: usize,
+    /// The place in `text`.
     span: std::ops::Range<usize>,
     path: String,
 }
 
-impl<'a> Window<'a> {
-    fn new(place: &Place, sources: &'a [Source]) -> Option<Window<'a>> {
+impl Window {
+    fn new(place: &Place, sources: &[Source]) -> Option<Window> {
         let source = sources.get(usize::try_from(place.source.0).ok()?)?;
         let text = source.text.as_str();
         let start = floor_boundary(text, place.span.start.min(text.len()));
-        let end = floor_boundary(text, place.span.end.clamp(start, text.len()));
-        // A span over several lines points at its first.
-        let line_end = text[start..].find('\n').map_or(text.len(), |length| start + length);
-        let end = end.min(line_end).max(start);
-        let mut from = start;
-        for _ in 0..=LINES_BEFORE {
-            from = text[..from].rfind('\n').unwrap_or(0);
-        }
-        let from = if from == 0 { 0 } else { from + 1 };
-        let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
-        let cut = |from: usize| floor_boundary(text, from.max(start.saturating_sub(WINDOW)));
-        let from = if start - from > WINDOW { cut(line_start) } else { from };
-        let to = floor_boundary(text, line_end.min(end.saturating_add(WINDOW)));
         let (line, column) = source.line_column(start);
-        let first_line = line - text[from..start].bytes().filter(|byte| *byte == b'\n').count();
-        // The renderer works out the column from the window alone, which may begin within a line.
-        let path = if from > line_start && start > line_start {
-            format!("{}:{line}:{column}", one_line(&source.name))
+        let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
+        let line_end = text[start..].find('\n').map_or(text.len(), |length| start + length);
+        let line_end = line_start + text[line_start..line_end].trim_end_matches('\r').len();
+        let start = start.min(line_end);
+        // A span over several lines points at its first; one that is longer than the window, at its beginning.
+        let end = place.span.end.clamp(start, line_end.min(start + WINDOW));
+        let end = floor_boundary(text, end).max(start);
+        let fits = line_end - line_start <= 2 * WINDOW;
+        let from = if fits {
+            line_start
         } else {
-            one_line(&source.name)
+            floor_boundary(text, line_start.max(start.saturating_sub(WINDOW)))
         };
-        Some(Window { text: &text[from..to], line: first_line, span: start - from..end - from, path })
+        let to = if fits { line_end } else { floor_boundary(text, line_end.min(end + WINDOW)) };
+        let (before, after) =
+            (if from > line_start { CUT } else { "" }, if to < line_end { CUT } else { "" });
+        Some(Window {
+            text: format!("{before}{}{after}", &text[from..to]),
+            line,
+            column,
+            shown_column: before.chars().count() + text[from..start].chars().count() + 1,
+            span: before.len() + start - from..before.len() + end - from,
+            path: one_line(&source.name),
+        })
     }
 }
 
+/// The last boundary of a character that is not after a byte.
 fn floor_boundary(text: &str, mut at: usize) -> usize {
     while !text.is_char_boundary(at) {
         at -= 1;
