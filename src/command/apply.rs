@@ -1,17 +1,16 @@
 //! `svcproxy apply`: makes this node as it is wanted.
 
-use std::time::Duration;
-
 use clap::Args;
 
 use crate::host::{Host, execute};
 use crate::pipeline;
+use crate::plan::Step;
 use crate::report;
 
-use super::diff::{Comparison, OutputArg};
-use super::input::{self, Input, InputArgs, Notes};
-use super::live::VariantArg;
-use super::{Console, Error, Outcome, progress, refusal};
+use super::comparison::Comparison;
+use super::input::{self, Input};
+use super::options::{InputArgs, LockArgs, OutputArg, VariantArg};
+use super::{Console, Error, Outcome, lock, progress, refusal};
 
 /// Make this node's rules as they are wanted; a second time it does nothing
 #[derive(Debug, Clone, Args)]
@@ -34,14 +33,6 @@ pub struct ApplyArgs {
     pub lock: LockArgs,
 }
 
-/// Two at once would undo each other's work.
-#[derive(Debug, Clone, Copy, Args)]
-pub struct LockArgs {
-    /// How long to wait for another svcproxy to finish
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    pub lock_timeout: u64,
-}
-
 const EXAMPLES: &str = "\
 Examples:
   What would be done:
@@ -61,11 +52,10 @@ Exit status:
 pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> Result<Outcome, Error> {
     let began = host.now();
     input::read_stdin_once(args.input.paths())?;
-    let input = input::read(&args.input, &args.input.filenames, Notes::Hidden, host, console)?;
+    let _lock = if args.dry_run { None } else { Some(lock::take(args.lock, host, console)?) };
+    let (input, compared) = Comparison::with_machine(&args.input, args.iptables, host, console)?;
     refuse_unfit(&input)?;
     input.say_left_out(console)?;
-    let _lock = if args.dry_run { None } else { Some(args.lock.take(host, console)?) };
-    let compared = Comparison::with_machine(&input, args.iptables, host, console)?;
     for warning in &compared.live.warnings {
         writeln!(console.err, "warning: {warning}")?;
     }
@@ -95,7 +85,7 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
         }
         bar.finish_and_clear();
     }
-    let n_rules: usize = steps.iter().map(crate::plan::Step::n_rules).sum();
+    let n_rules: usize = steps.iter().map(Step::n_rules).sum();
     let took = host.now().saturating_sub(began).as_secs_f64();
     let verb = if args.dry_run { "would be taken" } else { "taken" };
     let summary = match steps.len() {
@@ -104,6 +94,8 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
     };
     writeln!(console.out, "{summary} with iptables-{} in {took:.2} s", tools.variant)?;
     console.out.flush()?;
+    // The process ends here: taking half a million rules apart first would only cost time.
+    std::mem::forget((input, compared));
     Ok(Outcome::Done)
 }
 
@@ -134,20 +126,4 @@ fn refuse_unfit(input: &Input) -> Result<(), Error> {
         made_up.join(", ")
     ))
     .hint("create them in the cluster first; `diff` and `compile` take placeholders"))
-}
-
-impl LockArgs {
-    /// Keeps other svcproxy out until the guard is dropped.
-    pub(super) fn take(
-        self,
-        host: &mut dyn Host,
-        console: &mut Console<'_>,
-    ) -> Result<crate::host::LockGuard, Error> {
-        let mut said = Ok(());
-        let guard = host.lock(Duration::from_secs(self.lock_timeout), &mut |holder| {
-            said = writeln!(console.err, "waiting for another svcproxy: {holder}");
-        })?;
-        said?;
-        Ok(guard)
-    }
 }

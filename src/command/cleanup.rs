@@ -9,10 +9,8 @@ use crate::program::Program;
 use crate::program::xtables::Ruleset;
 use crate::report;
 
-use super::apply::LockArgs;
-use super::input::FamilyArg;
-use super::live::{self, VariantArg};
-use super::{Console, Error, Outcome, refusal};
+use super::options::{FamilyArg, LockArgs, VariantArg};
+use super::{Console, Error, Outcome, live, lock, refusal};
 
 /// Remove all Service rules from this node; rules of others stay
 #[derive(Debug, Clone, Args)]
@@ -50,7 +48,7 @@ Exit status:
 /// Runs it.
 pub fn run(args: &CleanupArgs, host: &mut dyn Host, console: &mut Console<'_>) -> Result<Outcome, Error> {
     let began = host.now();
-    let _lock = if args.dry_run { None } else { Some(args.lock.take(host, console)?) };
+    let _lock = if args.dry_run { None } else { Some(lock::take(args.lock, host, console)?) };
     let families = FamilyArg::families(args.family);
     let abilities = live::abilities(host)?;
     let (mut n_steps, mut cleaned) = (0, Vec::new());

@@ -10,7 +10,8 @@ use crate::pipeline::{self, Wanted};
 use crate::program::xtables::emit;
 use crate::report::one_line;
 
-use super::input::{self, Input, InputArgs, Notes};
+use super::input::{self, Input, Notes};
+use super::options::{InputArgs, TargetArgs};
 use super::{Console, Error, Outcome};
 
 /// Print the rules that a node would get; changes nothing, needs no root
@@ -28,22 +29,6 @@ pub struct CompileArgs {
     /// What the machine that loads the rules can do.
     #[command(flatten)]
     pub target: TargetArgs,
-}
-
-/// What the machine that will load the rules can do.
-#[derive(Debug, Clone, Copy, Args)]
-#[command(next_help_heading = "Target machine")]
-pub struct TargetArgs {
-    /// Leave out nfacct matches, for machines without nfacct objects
-    ///
-    /// kube-proxy counts with the nfacct objects ct_state_invalid_dropped_pkts and localhost_nps_accepted_pkts wherever the
-    /// kernel has nfacct. `apply` makes them; a file that is loaded by hand needs `nfacct add` first, or this option.
-    #[arg(long)]
-    pub no_nfacct: bool,
-
-    /// Leave out `--random-fully`, for iptables before 1.6.2
-    #[arg(long)]
-    pub no_random_fully: bool,
 }
 
 const EXAMPLES: &str = "\

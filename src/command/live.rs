@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use clap::ValueEnum;
-
 use crate::backend::iptables::{self, LowerOptions};
 use crate::host::{Host, HostErrorKind, XtablesTools, XtablesVariant, unreadable_tables};
 use crate::model::Config;
@@ -12,17 +10,7 @@ use crate::program::xtables::{Ruleset, parse};
 use crate::program::{Program, Scope};
 
 use super::Error;
-
-/// `--iptables`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum VariantArg {
-    /// The one that holds rules of ours, else the one that holds the kubelet's or the most, else plain `iptables`
-    Auto,
-    /// iptables-legacy
-    Legacy,
-    /// iptables-nft
-    Nft,
-}
+use super::options::VariantArg;
 
 /// What one set of tools shows.
 struct Reading {

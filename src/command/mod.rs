@@ -1,15 +1,18 @@
 //! One file a subcommand: its arguments and what it does with a [`crate::host::Host`]. No command knows another.
 //!
-//! `input` and `live` are what several of them begin with: reading manifests, reading the kernel.
+//! What several of them share: `options`, `input` (reading manifests), `live` (reading the kernel), `comparison` of the two.
 
 pub mod apply;
 pub mod cleanup;
+mod comparison;
 pub mod compile;
 pub mod completions;
 pub mod diff;
 mod error;
 mod input;
 mod live;
+mod lock;
+pub mod options;
 mod progress;
 mod refusal;
 
