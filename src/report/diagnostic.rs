@@ -56,8 +56,15 @@ fn render(diagnostic: &Diagnostic, sources: &[Source], cursor: &mut Cursor, rend
         Some(Window { path, line, column, shown_column, .. }) if column != shown_column => {
             text.replacen(&format!("{path}:{line}:{shown_column}"), &format!("{path}:{line}:{column}"), 1)
         }
-        Some(_) | None => text,
+        Some(_) => text,
+        None => without_gutter(&text),
     }
+}
+
+/// Without the empty line under a title that has no source line to be parted from.
+fn without_gutter(text: &str) -> String {
+    let is_gutter = |line: &&str| line.trim() == "|" || line.trim() == "\x1b[1m\x1b[94m|\x1b[0m";
+    text.lines().filter(|line| !is_gutter(line)).collect::<Vec<_>>().join("\n")
 }
 
 const NOTHING: [Element<'static>; 0] = [];
