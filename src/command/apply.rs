@@ -77,6 +77,7 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
         for (done, step) in steps.iter().enumerate() {
             tracing::info!("{step}");
             bar.set_message(step.to_string());
+            tracing::info!("step {} of {}: {step}", done + 1, steps.len());
             execute::execute(host, tools.variant, step).map_err(|refused| {
                 let error = refusal::explain(step, &refused, Some((&input, &compared.wanted)));
                 error.detail(format!("{done} of {} steps were taken before it", steps.len()))

@@ -71,6 +71,7 @@ pub fn run(args: &CleanupArgs, host: &mut dyn Host, console: &mut Console<'_>) -
             report::plan::write(console.out, &plan)?;
         } else {
             for (done, step) in plan.steps.iter().enumerate() {
+                tracing::info!("step {} of {}: {step}", done + 1, plan.steps.len());
                 execute::execute(host, tools.variant, step).map_err(|refused| {
                     let error = refusal::explain(step, &refused, None);
                     error.detail(format!("{done} of {} steps were taken before it", plan.steps.len()))

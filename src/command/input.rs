@@ -172,6 +172,14 @@ pub(super) fn say(
     report::diagnostic::write(console.err, &diagnostics, &sources, console.color_err)?;
     // What is wrong with the manifests may be why there is no such node.
     let (config, node) = config_and_node?;
+    let Loaded { cluster, n_objects, .. } = &loaded;
+    tracing::info!(
+        "read {n_objects} objects from {} texts: {} Services with rules, {} Nodes; the node is {}",
+        sources.len(),
+        cluster.services.len(),
+        cluster.nodes.len(),
+        node.name,
+    );
     let skipped: usize = loaded.skipped.values().sum();
     if skipped > 0 {
         let kinds: Vec<String> = loaded.skipped.iter().map(|(kind, n)| format!("{n} {kind}")).collect();

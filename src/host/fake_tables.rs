@@ -116,10 +116,15 @@ impl FakeTables {
     }
 
     /// Inserts or deletes one rule.
-    pub(super) fn change(&mut self, table: &str, command: &str) -> Result<(), Refusal> {
+    pub(super) fn change(
+        &mut self,
+        table: &str,
+        command: &str,
+        counters: &BTreeSet<String>,
+    ) -> Result<(), Refusal> {
         let refusal = |(kind, words)| Refusal { line: None, kind, words };
         let (name, mut chains) = self.start(&format!("*{table}")).map_err(refusal)?;
-        apply_line(&mut chains, command).and_then(|()| check(&chains, &BTreeSet::new())).map_err(refusal)?;
+        apply_line(&mut chains, command).and_then(|()| check(&chains, counters)).map_err(refusal)?;
         self.0.insert(name, chains);
         Ok(())
     }
@@ -280,11 +285,12 @@ mod tests {
     #[test]
     fn inserts_and_deletes_one_rule() {
         let mut tables = loaded(&FakeTables::default(), "*nat\n:A - [0:0]\nCOMMIT\n").unwrap();
-        tables.change("nat", "-I OUTPUT 1 -m comment --comment \"a b\" -j A").unwrap();
+        let none = BTreeSet::new();
+        tables.change("nat", "-I OUTPUT 1 -m comment --comment \"a b\" -j A", &none).unwrap();
         assert_eq!(tables.0["nat"]["OUTPUT"].rules, ["-m comment --comment \"a b\" -j A"]);
-        assert_eq!(tables.change("nat", "-D OUTPUT -j A").unwrap_err().kind, HostErrorKind::NotFound);
-        assert_eq!(tables.change("nat", "-I OUTPUT 1 -j B").unwrap_err().kind, HostErrorKind::NotFound);
-        tables.change("nat", "-D OUTPUT -m comment --comment \"a b\" -j A").unwrap();
+        assert_eq!(tables.change("nat", "-D OUTPUT -j A", &none).unwrap_err().kind, HostErrorKind::NotFound);
+        assert_eq!(tables.change("nat", "-I OUTPUT 1 -j B", &none).unwrap_err().kind, HostErrorKind::NotFound);
+        tables.change("nat", "-D OUTPUT -m comment --comment \"a b\" -j A", &none).unwrap();
         assert!(tables.0["nat"]["OUTPUT"].rules.is_empty());
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use annotate_snippets::{AnnotationKind, Element, Level, Renderer, Snippet};
 
-use crate::diagnostic::{Diagnostic, Place, Severity, Source};
+use crate::diagnostic::{Diagnostic, Place, Severity, Source, SourceId};
 
 use super::one_line;
 
@@ -21,14 +21,15 @@ pub fn write(
     color: bool,
 ) -> io::Result<()> {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+    let mut cursor = Cursor::default();
     for diagnostic in diagnostics {
         // An empty line after each, as between paragraphs.
-        writeln!(out, "{}\n", render(diagnostic, sources, &renderer))?;
+        writeln!(out, "{}\n", render(diagnostic, sources, &mut cursor, &renderer))?;
     }
     Ok(())
 }
 
-fn render(diagnostic: &Diagnostic, sources: &[Source], renderer: &Renderer) -> String {
+fn render(diagnostic: &Diagnostic, sources: &[Source], cursor: &mut Cursor, renderer: &Renderer) -> String {
     let level = match diagnostic.severity {
         Severity::Note => Level::NOTE,
         Severity::Warning => Level::WARNING,
@@ -38,7 +39,7 @@ fn render(diagnostic: &Diagnostic, sources: &[Source], renderer: &Renderer) -> S
         Some(object) => format!("{object}: {}", diagnostic.message),
         None => diagnostic.message.clone(),
     };
-    let window = diagnostic.place.as_ref().and_then(|place| Window::new(place, sources));
+    let window = diagnostic.place.as_ref().and_then(|place| Window::new(place, sources, cursor));
     let mut group = level.primary_title(one_line(&title)).id(diagnostic.code).elements(NOTHING);
     if let Some(window) = &window {
         let annotation = AnnotationKind::Primary.span(window.span.clone());
@@ -55,8 +56,15 @@ fn render(diagnostic: &Diagnostic, sources: &[Source], renderer: &Renderer) -> S
         Some(Window { path, line, column, shown_column, .. }) if column != shown_column => {
             text.replacen(&format!("{path}:{line}:{shown_column}"), &format!("{path}:{line}:{column}"), 1)
         }
-        Some(_) | None => text,
+        Some(_) => text,
+        None => without_gutter(&text),
     }
+}
+
+/// Without the empty line under a title that has no source line to be parted from.
+fn without_gutter(text: &str) -> String {
+    let is_gutter = |line: &&str| line.trim() == "|" || line.trim() == "\x1b[1m\x1b[94m|\x1b[0m";
+    text.lines().filter(|line| !is_gutter(line)).collect::<Vec<_>>().join("\n")
 }
 
 const NOTHING: [Element<'static>; 0] = [];
@@ -75,13 +83,12 @@ struct Window {
 }
 
 impl Window {
-    fn new(place: &Place, sources: &[Source]) -> Option<Window> {
+    fn new(place: &Place, sources: &[Source], cursor: &mut Cursor) -> Option<Window> {
         let source = sources.get(usize::try_from(place.source.0).ok()?)?;
         let text = source.text.as_str();
         let start = floor_boundary(text, place.span.start.min(text.len()));
-        let (line, column) = source.line_column(start);
-        let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
-        let line_end = text[start..].find('\n').map_or(text.len(), |length| start + length);
+        cursor.go_to(place.source, text, start);
+        let Cursor { line, column, line_start, line_end, .. } = *cursor;
         let line_end = line_start + text[line_start..line_end].trim_end_matches('\r').len();
         let start = start.min(line_end);
         // A span over several lines points at its first; one that is longer than the window, at its beginning.
@@ -107,10 +114,73 @@ impl Window {
     }
 }
 
+/// Where in the sources it was looked last: diagnostics come in order of places, and a line may have megabytes.
+#[derive(Default)]
+struct Cursor {
+    source: Option<SourceId>,
+    byte: usize,
+    line: usize,
+    column: usize,
+    line_start: usize,
+    line_end: usize,
+}
+
+impl Cursor {
+    /// Goes to a byte, from where it is if that is ahead.
+    fn go_to(&mut self, source: SourceId, text: &str, byte: usize) {
+        if self.source != Some(source) || byte < self.byte {
+            *self = Cursor {
+                source: Some(source),
+                byte: 0,
+                line: 1,
+                column: 1,
+                line_start: 0,
+                line_end: end(text, 0),
+            };
+        }
+        if byte > self.line_end {
+            self.line += text[self.byte..byte].bytes().filter(|byte| *byte == b'\n').count();
+            self.line_start = text[..byte].rfind('\n').map_or(0, |newline| newline + 1);
+            self.line_end = end(text, byte);
+            (self.byte, self.column) = (self.line_start, 1);
+        }
+        self.column += text[self.byte..byte].chars().count();
+        self.byte = byte;
+    }
+}
+
+/// Where the line of a byte ends.
+fn end(text: &str, byte: usize) -> usize {
+    text[byte..].find('\n').map_or(text.len(), |length| byte + length)
+}
+
 /// The last boundary of a character that is not after a byte.
 fn floor_boundary(text: &str, mut at: usize) -> usize {
     while !text.is_char_boundary(at) {
         at -= 1;
     }
     at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cursor_agrees_with_the_source() {
+        let text = "a: é\r\n\n  bb: 1\nlast";
+        let sources = [text, "x\ny"].map(|text| Source { name: String::new(), text: text.to_owned() });
+        let boundary = |byte: &usize| text.is_char_boundary(*byte);
+        for step in 1..=4 {
+            let mut cursor = Cursor::default();
+            for byte in (0..=text.len()).step_by(step).filter(boundary).chain([3, 0]) {
+                cursor.go_to(SourceId(0), text, byte);
+                assert_eq!((cursor.line, cursor.column), sources[0].line_column(byte), "byte {byte}");
+                let line = &text[cursor.line_start..cursor.line_end];
+                assert!(text.split('\n').nth(cursor.line - 1) == Some(line), "{line}");
+            }
+            cursor.go_to(SourceId(1), &sources[1].text, 2);
+            assert_eq!((cursor.line, cursor.column), (2, 1));
+        }
+    }
 }

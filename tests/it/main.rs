@@ -3,12 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests may")]
 
 mod cases;
+mod cli;
+mod errors;
 mod generated;
 mod given;
 mod host_live;
 mod licences;
 mod live;
+mod process;
 mod properties;
+mod readme;
 mod recordings;
 mod rig;
 mod tidy;

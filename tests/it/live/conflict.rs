@@ -184,9 +184,11 @@ fn refused(variant: XtablesVariant) {
     let before = lines(&dumps(&scene.namespace, variant));
 
     let text = testdata("cluster.yaml");
-    let at = text.find("name: open}").unwrap() + "name: ".len();
-    let (line, column) = (1 + text[..at].matches('\n').count(), at - text[..at].rfind('\n').unwrap());
-    let place = format!("rule for: shop/open:dns ({}:{line}:{column})\n", scene.manifests);
+    // The Service's document begins on a line of its own.
+    let named = text.find("name: open}").unwrap();
+    let begins = text[..named].rfind("apiVersion").unwrap();
+    let line = 1 + text[..begins].matches('\n').count();
+    let place = format!("rule for: shop/open:dns ({}:{line}:1)\n", scene.manifests);
     let expect = |said: &Said, what: &str| {
         assert_eq!(said.status, Some(2), "{what}: {}", said.stderr);
         let tool = format!("error: cannot run `{tool}`: ");
