@@ -8,7 +8,7 @@ use crate::plan::Step;
 use crate::report;
 
 use super::comparison::Comparison;
-use super::input::{self, Input};
+use super::input::{self, Input, Notes};
 use super::options::{InputArgs, LockArgs, OutputArg, VariantArg};
 use super::{Console, Error, Outcome, lock, progress, refusal};
 
@@ -52,10 +52,11 @@ Exit status:
 pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> Result<Outcome, Error> {
     let began = host.now();
     input::read_stdin_once(args.input.paths())?;
-    let _lock = if args.dry_run { None } else { Some(lock::take(args.lock, host, console)?) };
-    let (input, compared) = Comparison::with_machine(&args.input, args.iptables, host, console)?;
+    let input = input::read(&args.input, &args.input.filenames, Notes::Hidden, host, console)?;
     refuse_unfit(&input)?;
     input.say_left_out(console)?;
+    let _lock = if args.dry_run { None } else { Some(lock::take(args.lock, host, console)?) };
+    let compared = Comparison::of_input(&input, args.iptables, host, console)?;
     for warning in &compared.live.warnings {
         writeln!(console.err, "warning: {warning}")?;
     }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use crate::backend::{self, Changes, LiftedName};
 use crate::host::Host;
+use crate::model::{Cluster, Config, Node};
 use crate::net::IpFamily;
 use crate::pipeline::{self, Wanted};
 use crate::plan::{self, Plan};
@@ -30,8 +31,18 @@ impl Machine {
 
     fn wanted(&self, understood: &Understood, families: &BTreeSet<IpFamily>) -> Option<Wanted> {
         let (cluster, config, node) = understood.cluster()?;
+        Some(self.compile(cluster, config, node, families))
+    }
+
+    fn compile(
+        &self,
+        cluster: &Cluster,
+        config: &Config,
+        node: &Node,
+        families: &BTreeSet<IpFamily>,
+    ) -> Wanted {
         let context = NodeContext::new(config, node, &self.local_addresses);
-        Some(pipeline::wanted(cluster, &context, families, &self.abilities.lower_options(config)))
+        pipeline::wanted(cluster, &context, families, &self.abilities.lower_options(config))
     }
 }
 
@@ -72,6 +83,27 @@ impl Comparison {
         let live = live?;
         let wanted = wanted.ok_or_else(|| Error::internal("nothing was compiled"))?;
         Ok((input, Comparison::of(wanted, live)))
+    }
+
+    /// With this machine, for input that has been found fit: nobody waits for a lock with input that is not.
+    pub(super) fn of_input(
+        input: &Input,
+        variant: VariantArg,
+        host: &mut dyn Host,
+        console: &Console<'_>,
+    ) -> Result<Comparison, Error> {
+        let machine = Machine::ask(host)?;
+        let spinner = progress::spinner(console, "reading this machine's rules");
+        let (wanted, live) = std::thread::scope(|scope| {
+            let wanted = scope.spawn(|| {
+                machine.compile(&input.loaded.cluster, &input.config, &input.node, &input.families)
+            });
+            let live = live::read(host, &machine.abilities, variant, &input.families);
+            (wanted.join(), live)
+        });
+        spinner.finish_and_clear();
+        let wanted = wanted.map_err(|_| Error::internal("the compiler stopped"))?;
+        Ok(Comparison::of(wanted, live?))
     }
 
     /// With a program that was read or made elsewhere.

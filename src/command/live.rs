@@ -51,7 +51,9 @@ impl Live {
     pub(super) fn of_program(mut program: Program) -> Live {
         // Its tags point into the list of another side: its comments tell whose the rules are, as in the kernel.
         let rulesets = [&mut program.xtables.v4, &mut program.xtables.v6].into_iter().flatten();
-        let chains = rulesets.flat_map(|ruleset| ruleset.tables.values_mut()).flat_map(|table| table.chains.values_mut());
+        let chains = rulesets
+            .flat_map(|ruleset| ruleset.tables.values_mut())
+            .flat_map(|table| table.chains.values_mut());
         chains.flat_map(|chain| &mut chain.rules).for_each(|rule| rule.tag = None);
         Live { tools: None, scopes: scopes(&program.xtables), program, warnings: Vec::new() }
     }
@@ -118,8 +120,15 @@ pub(super) fn read(
     }
     let chosen = choose(&readings, asked)?;
     for (index, reading) in readings.iter().enumerate() {
-        let (used, ours) = (if index == chosen { "used" } else { "not used" }, if reading.holds_ours() { "" } else { "no " });
-        tracing::info!("iptables-{}: {} rules, {ours}Service rules, {used}", reading.tools.variant, reading.n_rules());
+        let (used, ours) = (
+            if index == chosen { "used" } else { "not used" },
+            if reading.holds_ours() { "" } else { "no " },
+        );
+        tracing::info!(
+            "iptables-{}: {} rules, {ours}Service rules, {used}",
+            reading.tools.variant,
+            reading.n_rules()
+        );
     }
     let warnings = warnings(&readings, chosen);
     let reading = readings.swap_remove(chosen);

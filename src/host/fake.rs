@@ -162,7 +162,8 @@ impl Host for FakeHost {
         let mut counters = self.nfacct.clone().unwrap_or_default();
         if mode == RestoreMode::Test {
             // No tool notices in test mode that one is missing.
-            let named = text.split("--nfacct-name ").skip(1).filter_map(|rest| rest.split_whitespace().next());
+            let named =
+                text.split("--nfacct-name ").skip(1).filter_map(|rest| rest.split_whitespace().next());
             counters.extend(named.map(str::to_owned));
         }
         let result = tables.load(&text, &counters);

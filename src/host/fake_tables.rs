@@ -289,7 +289,10 @@ mod tests {
         tables.change("nat", "-I OUTPUT 1 -m comment --comment \"a b\" -j A", &none).unwrap();
         assert_eq!(tables.0["nat"]["OUTPUT"].rules, ["-m comment --comment \"a b\" -j A"]);
         assert_eq!(tables.change("nat", "-D OUTPUT -j A", &none).unwrap_err().kind, HostErrorKind::NotFound);
-        assert_eq!(tables.change("nat", "-I OUTPUT 1 -j B", &none).unwrap_err().kind, HostErrorKind::NotFound);
+        assert_eq!(
+            tables.change("nat", "-I OUTPUT 1 -j B", &none).unwrap_err().kind,
+            HostErrorKind::NotFound
+        );
         tables.change("nat", "-D OUTPUT -m comment --comment \"a b\" -j A", &none).unwrap();
         assert!(tables.0["nat"]["OUTPUT"].rules.is_empty());
     }

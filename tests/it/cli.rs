@@ -299,7 +299,11 @@ fn manifests_over_a_snapshot() {
     assert!(ran.out.starts_with("+ shop/new:http 10."), "{}", ran.out);
     assert!(ran.out.contains("/tcp (placeholder) and node:3"), "{}", ran.out);
     let ran = run(&mut host, "compile -f git --snapshot shop --node node-1");
-    assert!(ran.out.contains("# Placeholder: the cluster IPs and node ports of shop/new\n"), "{}", ran.out);
+    assert!(
+        ran.out.contains("# Placeholders of shop/new, for what the API server will choose: cluster IP 10."),
+        "{}",
+        ran.out
+    );
     let ran = run(&mut host, "diff -f git --snapshot shop --base shop --node node-1 -o json");
     let diff: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(diff["families"][0]["services"][0]["placeholder"], true);
