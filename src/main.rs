@@ -47,7 +47,7 @@ fn main() -> ExitCode {
         Err(error) if error.kind == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             let _ = out.flush();
-            let _ = writeln!(io::stderr(), "{error}");
+            let _ = writeln!(io::stderr(), "{}", error.text(color_err));
             ExitCode::from(2)
         }
     }

@@ -58,7 +58,7 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
     let _lock = if args.dry_run { None } else { Some(lock::take(args.lock, host, console)?) };
     let compared = Comparison::of_input(&input, args.iptables, host, console)?;
     for warning in &compared.live.warnings {
-        writeln!(console.err, "warning: {warning}")?;
+        console.warn(warning)?;
     }
     let Some(tools) = &compared.live.tools else {
         return Err(Error::internal("a machine without tools was read"));

@@ -65,7 +65,7 @@ pub fn run(args: &CleanupArgs, host: &mut dyn Host, console: &mut Console<'_>) -
         };
         let plan = plan::plan(&nothing, &live.program, &live.scopes);
         for (table, kept) in plan.kept_chains() {
-            writeln!(console.err, "warning: {table} {kept} is kept, since rules of others refer to it")?;
+            console.warn(&format!("{table} {kept} is kept, since rules of others refer to it"))?;
         }
         if args.dry_run {
             report::plan::write(console.out, &plan)?;

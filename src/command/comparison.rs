@@ -15,18 +15,20 @@ use crate::resolve::NodeContext;
 
 use super::input::{self, Input, Notes, Understood};
 use super::live::{self, Abilities, Live};
-use super::options::{FamilyArg, InputArgs, OutputArg, VariantArg};
+use super::options::{FamilyArg, InputArgs, OutputArg, TargetArgs, VariantArg};
 use super::{Console, Error, progress};
 
 /// What must be known of this machine before anything can be compiled for it.
 struct Machine {
     abilities: Abilities,
+    /// What it is to be spared, though it could.
+    target: TargetArgs,
     local_addresses: Vec<IpAddr>,
 }
 
 impl Machine {
-    fn ask(host: &mut dyn Host) -> Result<Machine, Error> {
-        Ok(Machine { abilities: live::abilities(host)?, local_addresses: host.local_addresses()? })
+    fn ask(host: &mut dyn Host, target: TargetArgs) -> Result<Machine, Error> {
+        Ok(Machine { abilities: live::abilities(host)?, target, local_addresses: host.local_addresses()? })
     }
 
     fn wanted(&self, understood: &Understood, families: &BTreeSet<IpFamily>) -> Option<Wanted> {
@@ -42,7 +44,7 @@ impl Machine {
         families: &BTreeSet<IpFamily>,
     ) -> Wanted {
         let context = NodeContext::new(config, node, &self.local_addresses);
-        pipeline::wanted(cluster, &context, families, &self.abilities.lower_options(config))
+        pipeline::wanted(cluster, &context, families, &self.abilities.lower_options(config, self.target))
     }
 }
 
@@ -57,6 +59,7 @@ impl Comparison {
     /// With this machine: its rules are read while the manifests are understood and compiled.
     pub(super) fn with_machine(
         args: &InputArgs,
+        target: TargetArgs,
         variant: VariantArg,
         host: &mut dyn Host,
         console: &mut Console<'_>,
@@ -64,7 +67,7 @@ impl Comparison {
         let texts = input::gather(args, &args.filenames, host)?;
         let families = FamilyArg::families(args.family);
         let spinner = progress::spinner(console, "reading manifests and this machine's rules");
-        let (understood, wanted, live) = match Machine::ask(host) {
+        let (understood, wanted, live) = match Machine::ask(host, target) {
             Ok(machine) => std::thread::scope(|scope| {
                 let compiled = scope.spawn(|| {
                     let understood = input::understand(args, texts);
@@ -92,7 +95,7 @@ impl Comparison {
         host: &mut dyn Host,
         console: &Console<'_>,
     ) -> Result<Comparison, Error> {
-        let machine = Machine::ask(host)?;
+        let machine = Machine::ask(host, TargetArgs::default())?;
         let spinner = progress::spinner(console, "reading this machine's rules");
         let (wanted, live) = std::thread::scope(|scope| {
             let wanted = scope.spawn(|| {

@@ -41,7 +41,7 @@ pub struct DiffArgs {
     pub output: OutputArg,
 
     /// Which iptables holds the rules
-    #[arg(long, value_name = "WHICH", default_value = "auto")]
+    #[arg(long, value_name = "WHICH", default_value = "auto", conflicts_with_all = ["against", "base"])]
     pub iptables: VariantArg,
 
     /// What the machine that loads the rules can do.
@@ -77,7 +77,7 @@ pub fn run(args: &DiffArgs, host: &mut dyn Host, console: &mut Console<'_>) -> R
         let compared = against_dump(args, path, &input, host)?;
         (input, compared, "recorded", false)
     } else if args.base.is_empty() {
-        let (input, compared) = Comparison::with_machine(given, args.iptables, host, console)?;
+        let (input, compared) = Comparison::with_machine(given, args.target, args.iptables, host, console)?;
         (input, compared, "live", false)
     } else {
         let input = input::read(given, &given.filenames, Notes::Hidden, host, console)?;
@@ -88,7 +88,7 @@ pub fn run(args: &DiffArgs, host: &mut dyn Host, console: &mut Console<'_>) -> R
     };
     input.say_left_out(console)?;
     for warning in &compared.live.warnings {
-        writeln!(console.err, "warning: {warning}")?;
+        console.warn(warning)?;
     }
     compared.report(&input, args.output, args.rules.then_some(from), console)?;
     let outcome = if input.has_errors() || base_has_errors {

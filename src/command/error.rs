@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use anstyle::{AnsiColor, Style};
+
 use crate::host::{HostError, HostErrorKind};
 
 /// Whose fault it is.
@@ -76,16 +78,24 @@ impl Error {
     }
 }
 
+impl Error {
+    /// The error as text of several lines.
+    pub fn text(&self, color: bool) -> String {
+        let (error, hint) = if color {
+            (AnsiColor::Red.on_default().bold(), AnsiColor::Cyan.on_default().bold())
+        } else {
+            (Style::new(), Style::new())
+        };
+        let mut text = format!("{error}error{error:#}: {}", self.message);
+        text.extend(self.details.iter().map(|detail| format!("\n  {detail}")));
+        text.extend(self.hints.iter().map(|words| format!("\n{hint}hint{hint:#}: {words}")));
+        text
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.message)?;
-        for detail in &self.details {
-            write!(f, "\n  {detail}")?;
-        }
-        for hint in &self.hints {
-            write!(f, "\nhint: {hint}")?;
-        }
-        Ok(())
+        f.write_str(&self.text(false))
     }
 }
 

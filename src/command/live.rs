@@ -10,7 +10,7 @@ use crate::program::xtables::{Ruleset, parse};
 use crate::program::{Program, Scope};
 
 use super::Error;
-use super::options::VariantArg;
+use super::options::{TargetArgs, VariantArg};
 
 /// What one set of tools shows.
 struct Reading {
@@ -88,12 +88,13 @@ pub(super) fn abilities(host: &mut dyn Host) -> Result<Abilities, Error> {
 
 impl Abilities {
     /// Options for rules that this machine takes with any of its tools.
-    pub(super) fn lower_options(&self, config: &Config) -> PerFamily<LowerOptions> {
-        let random_fully = self.tools.iter().all(|tools| tools.version >= (1, 6, 2));
+    pub(super) fn lower_options(&self, config: &Config, target: TargetArgs) -> PerFamily<LowerOptions> {
+        let random_fully =
+            !target.no_random_fully && self.tools.iter().all(|tools| tools.version >= (1, 6, 2));
         PerFamily::from_fn(|_| LowerOptions {
             masquerade_mark: 1 << config.masquerade_bit,
             random_fully,
-            nfacct: self.nfacct,
+            nfacct: self.nfacct && !target.no_nfacct,
             tcp_be_liberal: config.conntrack.tcp_be_liberal || self.tcp_be_liberal,
         })
     }

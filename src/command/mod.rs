@@ -20,6 +20,8 @@ pub use error::{Error, ErrorKind};
 
 use std::io::Write;
 
+use anstyle::{AnsiColor, Style};
+
 /// How a command ended, apart from errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -55,3 +57,16 @@ pub struct Console<'a> {
     /// Whether `err` is a terminal on which a progress bar may be drawn.
     pub progress: bool,
 }
+
+impl Console<'_> {
+    /// Says on standard error what need not stop anybody.
+    fn warn(&mut self, warning: &str) -> Result<(), Error> {
+        let label =
+            if self.color_err { format!("{WARNING}warning{WARNING:#}") } else { "warning".to_owned() };
+        writeln!(self.err, "{label}: {warning}")?;
+        Ok(())
+    }
+}
+
+/// The colour of a warning.
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();

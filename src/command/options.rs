@@ -184,7 +184,7 @@ impl InputArgs {
 }
 
 /// What the machine that will load the rules can do.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Copy, Default, Args)]
 #[command(next_help_heading = "Target machine")]
 pub struct TargetArgs {
     /// Leave out nfacct matches, for machines without nfacct objects

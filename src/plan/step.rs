@@ -92,8 +92,11 @@ impl fmt::Display for Step {
         match self {
             Step::XtablesRestore { family, n_chains, n_rules, n_deleted, document } => write!(
                 f,
-                "{}-restore: {n_chains} chains with {n_rules} rules written, {n_deleted} chains deleted, {} bytes",
+                "{}-restore: {} with {} written, {} deleted, {} bytes",
                 tool(*family),
+                counted(*n_chains, "chain"),
+                counted(*n_rules, "rule"),
+                counted(*n_deleted, "chain"),
                 document.text.len(),
             ),
             Step::InsertJump { family, table, chain, rule } => {
@@ -106,6 +109,10 @@ impl fmt::Display for Step {
             Step::SetSysctl { key, value } => write!(f, "sysctl: {} = {value}", key.replace('/', ".")),
         }
     }
+}
+
+fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 fn jumped_to(rule: &Rule) -> &str {
