@@ -10,10 +10,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::net::{AddrPort, IpCidr, IpFamily};
 use crate::program::Tag;
 
-use super::parse::Words;
+use super::word::Words;
 use super::{
     AddrMatch, Chain, ChainName, ConntrackStates, InterfaceMatch, Match, Policy, PortRange, Recent,
-    RecentAction, RejectWith, Rule, Ruleset, Table, TableName, Target, protocol,
+    RecentAction, Rule, Ruleset, Table, TableName, Target, protocol,
 };
 
 /// How much is gathered before it goes to a writer.
@@ -308,7 +308,7 @@ fn write_target(out: &mut Vec<u8>, family: IpFamily, target: &Target) {
         Target::Return => out.extend_from_slice(b" -j RETURN"),
         Target::Reject(with) => {
             out.extend_from_slice(b" -j REJECT --reject-with ");
-            out.extend_from_slice(reject_with_name(*with, family).as_bytes());
+            out.extend_from_slice(with.name(family).as_bytes());
         }
         Target::Mark { value, mask } => {
             out.extend_from_slice(b" -j MARK --set-xmark 0x");
@@ -327,21 +327,6 @@ fn write_target(out: &mut Vec<u8>, family: IpFamily, target: &Target) {
             write_addr_port(out, to);
         }
         Target::Unmodelled(text) => write_raw(out, text),
-    }
-}
-
-/// The name of a kind of rejection.
-pub(super) fn reject_with_name(with: RejectWith, family: IpFamily) -> &'static str {
-    let (v4, v6) = match with {
-        RejectWith::PortUnreachable => ("icmp-port-unreachable", "icmp6-port-unreachable"),
-        RejectWith::TcpReset => ("tcp-reset", "tcp-reset"),
-        RejectWith::HostUnreachable => ("icmp-host-unreachable", "icmp6-addr-unreachable"),
-        RejectWith::NetUnreachable => ("icmp-net-unreachable", "icmp6-no-route"),
-        RejectWith::AdminProhibited => ("icmp-admin-prohibited", "icmp6-adm-prohibited"),
-    };
-    match family {
-        IpFamily::V4 => v4,
-        IpFamily::V6 => v6,
     }
 }
 

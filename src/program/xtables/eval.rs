@@ -5,20 +5,13 @@
 //! so a pool of thousands of endpoints costs as much as it has rules.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use crate::net::AddrPort;
 use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
 
+pub use super::matching::Memory;
 use super::matching::{Answer, Branch, Interface, Meeting, Scene, State};
 use super::{ChainName, Policy, Rule, Ruleset, Table, TableName, Target};
-
-/// What the `recent` lists hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Memory {
-    /// Names of lists, with a source address that each remembers: recent enough for any `--seconds`.
-    pub remembered: BTreeSet<(String, IpAddr)>,
-}
 
 /// What the rules do with a packet.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,11 +6,17 @@ use std::net::IpAddr;
 use crate::net::{AddrPort, Port};
 use crate::packet::{NodeFacts, Packet};
 
-use super::eval::Memory;
 use super::{
     AddrMatch, AddrType, ConntrackStates, InterfaceMatch, Match, PortRange, PortsMatch, ProtocolMatch,
     Recent, RecentAction, Rule,
 };
+
+/// What the `recent` lists hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Names of lists, with a source address that each remembers: recent enough for any `--seconds`.
+    pub remembered: BTreeSet<(String, IpAddr)>,
+}
 
 /// What the rules have made of a packet so far.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -8,6 +8,7 @@ mod matching;
 mod name;
 mod protocol;
 mod rule;
+mod word;
 
 pub mod check;
 pub mod diff;

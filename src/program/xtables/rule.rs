@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::net::{AddrPort, IpCidr, Port};
+use crate::net::{AddrPort, IpCidr, IpFamily, Port};
 use crate::program::Tag;
 
 use super::ChainName;
@@ -192,6 +192,23 @@ pub enum RejectWith {
     NetUnreachable,
     /// icmp-admin-prohibited, icmp6-adm-prohibited.
     AdminProhibited,
+}
+
+impl RejectWith {
+    /// The name of it: ICMP errors are called otherwise in IPv6.
+    pub fn name(self, family: IpFamily) -> &'static str {
+        let (v4, v6) = match self {
+            RejectWith::PortUnreachable => ("icmp-port-unreachable", "icmp6-port-unreachable"),
+            RejectWith::TcpReset => ("tcp-reset", "tcp-reset"),
+            RejectWith::HostUnreachable => ("icmp-host-unreachable", "icmp6-addr-unreachable"),
+            RejectWith::NetUnreachable => ("icmp-net-unreachable", "icmp6-no-route"),
+            RejectWith::AdminProhibited => ("icmp-admin-prohibited", "icmp6-adm-prohibited"),
+        };
+        match family {
+            IpFamily::V4 => v4,
+            IpFamily::V6 => v6,
+        }
+    }
 }
 
 /// `-j` or `-g`.

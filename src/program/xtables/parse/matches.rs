@@ -5,7 +5,7 @@ use crate::net::{IpFamily, Protocol};
 use super::super::{AddrType, ConntrackStates, MarkMatch, Match, PortsMatch, Recent, RecentAction};
 use super::rule::{OptionKind, RuleReader, port_range};
 use super::value;
-use super::word::{Word, WordError, Words};
+use crate::program::xtables::word::{Word, WordError, Words};
 
 /// Reads the options of the match of this name, as many as it has.
 pub(super) fn read(

@@ -3,7 +3,6 @@
 mod matches;
 mod rule;
 mod value;
-mod word;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,8 +17,6 @@ use crate::net::IpFamily;
 
 use super::{Chain, ChainName, Policy, Rule, RuleOrder, Ruleset, Table, TableName};
 use rule::{Fault, RuleReader};
-
-pub(super) use word::Words;
 
 /// Why a text is no rule set, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use crate::net::{AddrPort, IpFamily, Port, Protocol};
 
-use super::super::emit::reject_with_name;
 use super::super::{
     AddrMatch, ChainName, InterfaceMatch, Interfaces, Match, PortRange, PortsMatch, ProtocolMatch,
     RejectWith, Rule, Target, protocol,
 };
 use super::matches;
 use super::value;
-use super::word::{Word, WordError, Words};
+use crate::program::xtables::word::{Word, WordError, Words};
 
 /// Why a rule could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -473,7 +472,7 @@ fn reject_with(text: &str, family: IpFamily) -> Option<RejectWith> {
         (_, "tcp-rst") => Some(RejectWith::TcpReset),
         _ => None,
     };
-    alias.or_else(|| ALL.into_iter().find(|with| reject_with_name(*with, family) == text))
+    alias.or_else(|| ALL.into_iter().find(|with| with.name(family) == text))
 }
 
 fn addr_port(text: &str, family: IpFamily) -> Option<AddrPort> {
