@@ -2,6 +2,7 @@
 //! It has never heard of Kubernetes, and does no IO.
 
 mod emitted;
+pub mod nft;
 mod scope;
 mod tag;
 mod text;
