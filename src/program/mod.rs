@@ -1,10 +1,14 @@
 //! What the packet path of a host is, wanted or live: typed rule languages, each with emit, parse, check, diff, eval.
 //! It has never heard of Kubernetes, and does no IO.
 
+mod emitted;
+pub mod nft;
 mod scope;
 mod tag;
+mod text;
 pub mod xtables;
 
+pub use emitted::{Emitted, LineTags};
 pub use scope::{ChainPattern, Scope};
 pub use tag::Tag;
 

@@ -1,0 +1,441 @@
+//! Writes tables as text for `nft -f`, in the spelling of kube-proxy where it has one.
+//!
+//! A table may have tens of thousands of chains: everything is written into one buffer, with no intermediate strings.
+//! Names and comments cannot hold what would need escaping, and numbers are numbers: nothing here quotes.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::IpAddr;
+
+use crate::program::emitted::{Emitted, LineTags};
+use crate::program::text::{write_decimal, write_hex, write_ip};
+
+use super::statement::{write_scalar, write_stmt};
+use super::{
+    Chain, Comment, Data, DataType, Element, Key, Name, Policy, Rule, Scalar, ScalarType, Set, Stmt, Table,
+    Verdict,
+};
+
+/// How much is gathered before it goes to a writer.
+const CHUNK: usize = 256 * 1024;
+
+/// How many elements stand in one command.
+pub(super) const ELEMENTS_PER_COMMAND: usize = 1000;
+
+/// A text in the making that counts its lines.
+pub(super) struct Document<'a> {
+    pub(super) out: &'a mut Vec<u8>,
+    line: u32,
+    tags: Option<&'a mut LineTags>,
+    /// Family and table, with a space after each.
+    table: Vec<u8>,
+}
+
+impl<'a> Document<'a> {
+    pub(super) fn new(out: &'a mut Vec<u8>, tags: Option<&'a mut LineTags>, table: &Table) -> Document<'a> {
+        let table = format!("{} {} ", table.family, table.name).into_bytes();
+        Document { out, line: 0, tags, table }
+    }
+
+    pub(super) fn into_emitted(table: &Table, write: impl FnOnce(&mut Document<'_>)) -> Emitted {
+        let mut emitted = Emitted::default();
+        write(&mut Document::new(&mut emitted.text, Some(&mut emitted.lines), table));
+        emitted
+    }
+
+    fn end_line(&mut self) {
+        self.out.push(b'\n');
+        self.line += 1;
+    }
+
+    fn header(&mut self, header: &str) {
+        for line in header.lines() {
+            self.out.extend_from_slice(if line.starts_with('#') { b"" } else { b"# " });
+            self.out.extend_from_slice(line.as_bytes());
+            self.end_line();
+        }
+    }
+
+    /// A command on an object of the table.
+    fn begin(&mut self, command: &str, object: &Name) {
+        self.out.extend_from_slice(command.as_bytes());
+        self.out.extend_from_slice(&self.table);
+        self.out.extend_from_slice(object.as_bytes());
+    }
+
+    /// A command that needs no more than a name.
+    pub(super) fn command(&mut self, command: &str, object: &Name) {
+        self.begin(command, object);
+        self.end_line();
+    }
+
+    /// A command on the table itself, as `delete table `.
+    pub(super) fn table_command(&mut self, command: &str) {
+        self.out.extend_from_slice(command.as_bytes());
+        let len = self.table.len() - 1;
+        self.out.extend_from_slice(&self.table[..len]);
+        self.end_line();
+    }
+
+    pub(super) fn table(&mut self, table: &Table) {
+        self.out.extend_from_slice(b"add table ");
+        let len = self.table.len() - 1;
+        self.out.extend_from_slice(&self.table[..len]);
+        if let Some(comment) = &table.comment {
+            self.out.extend_from_slice(b" {");
+            self.property(comment);
+            self.out.extend_from_slice(b" }");
+        }
+        self.end_line();
+    }
+
+    fn property(&mut self, comment: &Comment) {
+        write_comment(self.out, comment);
+        self.out.extend_from_slice(b" ;");
+    }
+
+    /// A chain without its rules. `policy`: say also that it is to accept, as one must where it may be otherwise.
+    pub(super) fn chain(&mut self, name: &Name, chain: &Chain, policy: bool) {
+        self.begin("add chain ", name);
+        if chain.base.is_some() || chain.comment.is_some() {
+            self.out.extend_from_slice(b" {");
+        }
+        if let Some(base) = &chain.base {
+            for part in [" type ", base.kind.as_str(), " hook ", base.hook.as_str(), " priority "] {
+                self.out.extend_from_slice(part.as_bytes());
+            }
+            if base.priority < 0 {
+                self.out.push(b'-');
+            }
+            write_decimal(self.out, u64::from(base.priority.unsigned_abs()));
+            self.out.extend_from_slice(b" ;");
+            match base.policy {
+                Policy::Drop => self.out.extend_from_slice(b" policy drop ;"),
+                Policy::Accept if policy => self.out.extend_from_slice(b" policy accept ;"),
+                Policy::Accept => {}
+            }
+        }
+        if let Some(comment) = &chain.comment {
+            self.property(comment);
+        }
+        if chain.base.is_some() || chain.comment.is_some() {
+            self.out.extend_from_slice(b" }");
+        }
+        self.end_line();
+    }
+
+    /// A set or map without its elements.
+    pub(super) fn set(&mut self, name: &Name, set: &Set) {
+        self.begin(if set.data.is_some() { "add map " } else { "add set " }, name);
+        let values = match &set.data {
+            Some(DataType::Values(types)) => &types[..],
+            Some(DataType::Verdict) | None => &[],
+        };
+        // A number of its own has no `type`, but every type has an expression.
+        let by_example = set.key.iter().chain(values).any(|one| *one == ScalarType::Integer);
+        self.out.extend_from_slice(if by_example { b" { typeof " } else { b" { type " });
+        write_types(self.out, &set.key, by_example);
+        match &set.data {
+            Some(DataType::Verdict) => self.out.extend_from_slice(b" : verdict"),
+            Some(DataType::Values(types)) => {
+                self.out.extend_from_slice(b" : ");
+                write_types(self.out, types, by_example);
+            }
+            None => {}
+        }
+        self.out.extend_from_slice(b" ;");
+        let flags = [
+            (set.flags.constant, "constant"),
+            (set.flags.dynamic, "dynamic"),
+            (set.flags.interval, "interval"),
+            (set.flags.timeout, "timeout"),
+        ];
+        let mut separator: &[u8] = b" flags ";
+        for (_, flag) in flags.iter().filter(|(is_set, _)| *is_set) {
+            self.out.extend_from_slice(separator);
+            self.out.extend_from_slice(flag.as_bytes());
+            separator = b",";
+        }
+        if separator == b"," {
+            self.out.extend_from_slice(b" ;");
+        }
+        if let Some(seconds) = set.timeout {
+            self.out.extend_from_slice(b" timeout ");
+            write_decimal(self.out, u64::from(seconds));
+            self.out.extend_from_slice(b"s ;");
+        }
+        if let Some(size) = set.size {
+            self.out.extend_from_slice(b" size ");
+            write_decimal(self.out, u64::from(size));
+            self.out.extend_from_slice(b" ;");
+        }
+        if let Some(comment) = &set.comment {
+            self.property(comment);
+        }
+        self.out.extend_from_slice(b" }");
+        self.end_line();
+    }
+
+    /// A rule at the end of its chain.
+    pub(super) fn rule(&mut self, table: &Table, chain: &Name, rule: &Rule) {
+        if let Some(tags) = &mut self.tags {
+            tags.note(self.line + 1, rule.tag);
+        }
+        let unmodelled = rule.stmts.iter().find_map(|stmt| match stmt {
+            Stmt::Unmodelled(json) => Some(json),
+            _ => None,
+        });
+        if let Some(json) = unmodelled {
+            // It cannot be said in text, and less than all of it would be another rule.
+            self.begin("# not modelled: rule of ", chain);
+            self.out.push(b' ');
+            self.out.extend_from_slice(json.as_bytes());
+        } else {
+            self.begin("add rule ", chain);
+            write_rule_body(self.out, table, rule);
+        }
+        self.end_line();
+    }
+
+    /// Elements of a set, one a line.
+    pub(super) fn add_elements<'e>(
+        &mut self,
+        name: &Name,
+        mut elements: impl Iterator<Item = (&'e Key, &'e Element)>,
+    ) {
+        let mut next = elements.next();
+        while next.is_some() {
+            self.begin("add element ", name);
+            self.out.extend_from_slice(b" {");
+            self.end_line();
+            for _ in 0..ELEMENTS_PER_COMMAND {
+                let Some((key, element)) = next else { break };
+                if let Some(tags) = &mut self.tags {
+                    tags.note(self.line + 1, element.tag);
+                }
+                write_element(self.out, key, element);
+                self.out.extend_from_slice(b" ,");
+                self.end_line();
+                next = elements.next();
+            }
+            self.out.push(b'}');
+            self.end_line();
+        }
+    }
+
+    /// Deletes elements of a set, one a line.
+    pub(super) fn delete_elements<'e>(&mut self, name: &Name, keys: impl IntoIterator<Item = &'e Key>) {
+        let mut keys = keys.into_iter().peekable();
+        while keys.peek().is_some() {
+            self.begin("delete element ", name);
+            self.out.extend_from_slice(b" {");
+            self.end_line();
+            for key in keys.by_ref().take(ELEMENTS_PER_COMMAND) {
+                write_key(self.out, key);
+                self.out.extend_from_slice(b" ,");
+                self.end_line();
+            }
+            self.out.push(b'}');
+            self.end_line();
+        }
+    }
+}
+
+/// Writes a rule as its own line `add rule …`.
+pub fn write_rule(out: &mut Vec<u8>, table: &Table, chain: &Name, rule: &Rule) {
+    Document::new(out, None, table).rule(table, chain, rule);
+}
+
+/// Writes a document that makes a whole table where there is none. Every line of `header` becomes a comment at its head.
+pub fn write_document(out: &mut Vec<u8>, table: &Table, header: &str) {
+    let Ok(()) = document::<Infallible>(&mut Document::new(out, None, table), table, header, |_| Ok(()));
+}
+
+/// The same document with the tags of its lines.
+pub fn emit(table: &Table, header: &str) -> Emitted {
+    Document::into_emitted(table, |out| {
+        let Ok(()) = document::<Infallible>(out, table, header, |_| Ok(()));
+    })
+}
+
+/// Writes the same document to a writer, piece by piece.
+pub fn write_document_to(out: &mut dyn io::Write, table: &Table, header: &str) -> io::Result<()> {
+    let mut buffer = Vec::with_capacity(CHUNK + CHUNK / 4);
+    document(&mut Document::new(&mut buffer, None, table), table, header, |buffer| {
+        if buffer.len() >= CHUNK {
+            out.write_all(buffer)?;
+            buffer.clear();
+        }
+        Ok::<(), io::Error>(())
+    })?;
+    out.write_all(&buffer)
+}
+
+/// Everything is made before it is used; elements come after the rules, since the kernel walks through a map for each
+/// rule that binds it.
+fn document<E>(
+    out: &mut Document<'_>,
+    table: &Table,
+    header: &str,
+    mut spill: impl FnMut(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
+    out.header(header);
+    out.table(table);
+    for (name, chain) in table.chains.iter().filter(|(_, chain)| chain.base.is_some()) {
+        out.chain(name, chain, false);
+    }
+    for (name, chain) in table.chains.iter().filter(|(_, chain)| chain.base.is_none()) {
+        out.chain(name, chain, false);
+        spill(out.out)?;
+    }
+    for (name, set) in &table.sets {
+        out.set(name, set);
+        spill(out.out)?;
+    }
+    for (name, chain) in &table.chains {
+        for rule in &chain.rules {
+            out.rule(table, name, rule);
+            spill(out.out)?;
+        }
+    }
+    for (name, set) in table.sets.iter().filter(|(_, set)| !set.elements.is_empty()) {
+        let mut elements = set.elements.iter().peekable();
+        while elements.peek().is_some() {
+            out.add_elements(name, elements.by_ref().take(ELEMENTS_PER_COMMAND));
+            spill(out.out)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_rule_body(out: &mut Vec<u8>, table: &Table, rule: &Rule) {
+    for stmt in &rule.stmts {
+        out.push(b' ');
+        write_stmt(out, table.family, stmt);
+    }
+    if let Some(comment) = &rule.comment {
+        write_comment(out, comment);
+    }
+}
+
+fn write_comment(out: &mut Vec<u8>, comment: &Comment) {
+    out.extend_from_slice(b" comment \"");
+    out.extend_from_slice(comment.as_str().as_bytes());
+    out.push(b'"');
+}
+
+fn write_types(out: &mut Vec<u8>, types: &[ScalarType], by_example: bool) {
+    for (nth, one) in types.iter().enumerate() {
+        if nth > 0 {
+            out.extend_from_slice(b" . ");
+        }
+        let word = match one {
+            _ if !by_example => one.as_str(),
+            ScalarType::Ipv4Addr => "ip daddr",
+            ScalarType::Ipv6Addr => "ip6 daddr",
+            ScalarType::InetProto => "meta l4proto",
+            ScalarType::InetService => "tcp dport",
+            ScalarType::Mark => "meta mark",
+            ScalarType::Integer => "numgen random mod 1",
+            ScalarType::Interface => "meta iifname",
+            ScalarType::FibType => "fib daddr type",
+            ScalarType::NfProto => "meta nfproto",
+            ScalarType::Other(name) => name,
+        };
+        // The name of a type that is not modelled comes from outside.
+        out.extend(word.bytes().filter(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b' ')));
+    }
+}
+
+fn write_element(out: &mut Vec<u8>, key: &Key, element: &Element) {
+    write_key(out, key);
+    if let Some(seconds) = element.timeout {
+        out.extend_from_slice(b" timeout ");
+        write_decimal(out, u64::from(seconds));
+        out.push(b's');
+    }
+    if let Some(comment) = &element.comment {
+        write_comment(out, comment);
+    }
+    if let Some(data) = &element.data {
+        out.extend_from_slice(b" : ");
+        write_data(out, data);
+    }
+}
+
+pub(super) fn write_key(out: &mut Vec<u8>, key: &Key) {
+    for (nth, (first, last)) in key.first().iter().zip(key.last()).enumerate() {
+        if nth > 0 {
+            out.extend_from_slice(b" . ");
+        }
+        write_scalar(out, first);
+        if first == last {
+            continue;
+        }
+        match prefix_len(first, last) {
+            Some(len) => {
+                out.push(b'/');
+                write_decimal(out, u64::from(len));
+            }
+            None => {
+                out.push(b'-');
+                write_scalar(out, last);
+            }
+        }
+    }
+}
+
+/// The length of the prefix that an interval of addresses is.
+fn prefix_len(first: &Scalar, last: &Scalar) -> Option<u32> {
+    let (first, last, bits) = match (first.addr()?, last.addr()?) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => (u32::from(first).into(), u32::from(last).into(), 32),
+        (IpAddr::V6(first), IpAddr::V6(last)) => (u128::from(first), u128::from(last), 128),
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return None,
+    };
+    let differ = first ^ last;
+    let is_prefix = differ & differ.wrapping_add(1) == 0 && first & differ == 0;
+    is_prefix.then(|| bits - differ.count_ones())
+}
+
+pub(super) fn write_data(out: &mut Vec<u8>, data: &Data) {
+    match data {
+        Data::Verdict(verdict) => write_verdict(out, verdict),
+        Data::Values(values) => {
+            for (nth, value) in values.iter().enumerate() {
+                if nth > 0 {
+                    out.extend_from_slice(b" . ");
+                }
+                write_scalar(out, value);
+            }
+        }
+    }
+}
+
+pub(super) fn write_verdict(out: &mut Vec<u8>, verdict: &Verdict) {
+    match verdict {
+        Verdict::Accept => out.extend_from_slice(b"accept"),
+        Verdict::Drop => out.extend_from_slice(b"drop"),
+        Verdict::Continue => out.extend_from_slice(b"continue"),
+        Verdict::Return => out.extend_from_slice(b"return"),
+        Verdict::Jump(chain) => {
+            out.extend_from_slice(b"jump ");
+            out.extend_from_slice(chain.as_bytes());
+        }
+        Verdict::Goto(chain) => {
+            out.extend_from_slice(b"goto ");
+            out.extend_from_slice(chain.as_bytes());
+        }
+    }
+}
+
+/// As kube-proxy writes a mark: eight digits.
+pub(super) fn write_mark(out: &mut Vec<u8>, mark: u32) {
+    out.extend_from_slice(b"0x");
+    let zeros = (mark | 1).leading_zeros() / 4;
+    out.extend(std::iter::repeat_n(b'0', zeros as usize));
+    write_hex(out, mark);
+}
+
+pub(super) fn write_addr(out: &mut Vec<u8>, addr: IpAddr) {
+    write_ip(out, addr);
+}
