@@ -5,6 +5,7 @@ mod change;
 mod hash;
 pub mod iptables;
 mod lifted;
+pub mod nftables;
 
 pub use change::{ChainDelta, Changes, PortChange, changes};
 pub use lifted::{LiftedName, LiftedPort, LiftedVip};

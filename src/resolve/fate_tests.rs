@@ -37,8 +37,12 @@ fn frontend(kind: FrontendKind, vip: &str) -> Frontend {
 
 /// `ns/web`, on all kinds of frontend, with two endpoints, the first of them on this node.
 fn web() -> PortView {
-    let endpoint =
-        |addr: &str, in_local| PoolEndpoint { addr: addr.parse().unwrap(), in_cluster: true, in_local };
+    let endpoint = |addr: &str, in_local| PoolEndpoint {
+        addr: addr.parse().unwrap(),
+        in_cluster: true,
+        in_local,
+        on_this_node: false,
+    };
     PortView {
         name: ServicePortName {
             service: ServiceName::new("ns", "web"),

@@ -51,7 +51,8 @@ pub(super) fn choose(node: &NodeContext, exposure: Exposure, endpoints: &[Endpoi
         pools.has_usable |= in_cluster || (uses_local && (conditions.ready || is_fallback(conditions)));
         pools.local_is_empty &= !in_local;
         if in_cluster || in_local {
-            pools.endpoints.push(PoolEndpoint { addr: endpoint.addr, in_cluster, in_local });
+            let on_this_node = is_local(endpoint);
+            pools.endpoints.push(PoolEndpoint { addr: endpoint.addr, in_cluster, in_local, on_this_node });
         }
     }
     pools

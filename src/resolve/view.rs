@@ -116,6 +116,8 @@ pub struct PoolEndpoint {
     pub in_cluster: bool,
     /// In the pool of policy Local.
     pub in_local: bool,
+    /// Runs on this node, whatever pools it is in: it can be sent back to itself.
+    pub on_this_node: bool,
 }
 
 /// Everything this node does for one Service port in one family.

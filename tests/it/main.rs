@@ -14,6 +14,7 @@ mod process;
 mod properties;
 mod readme;
 mod recordings;
+mod recordings_nft;
 mod rig;
 mod tidy;
 mod tools;

@@ -24,7 +24,8 @@ fn view() -> NodeView {
     let forward = |masquerade| Route::Forward { pool: PoolKind::Cluster, masquerade };
     let everyone = |route| Routes { pods: route, node: route, outside: route };
     let frontend = |kind, vip| Frontend { kind, vip };
-    let endpoint = |text| PoolEndpoint { addr: at(text), in_cluster: true, in_local: false };
+    let endpoint =
+        |text| PoolEndpoint { addr: at(text), in_cluster: true, in_local: false, on_this_node: false };
     let port = PortView {
         name: ServicePortName {
             service: ServiceName::new("shop", "web"),

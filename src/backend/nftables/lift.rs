@@ -1,0 +1,114 @@
+//! Table → Services: which VIPs a table serves and which endpoints they lead to. Names come from the names of chains and
+//! the comments of elements.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::backend::{LiftedName, LiftedPort, LiftedVip};
+use crate::net::{AddrPort, Port, Protocol};
+use crate::program::nft::{Data, Key, MapRef, Name, NatTarget, Scalar, Stmt, Table, Verdict};
+
+use super::names;
+
+/// The Service ports that a table serves, by name.
+pub fn lift(table: &Table) -> BTreeMap<LiftedName, LiftedPort> {
+    let mut ports: BTreeMap<LiftedName, LiftedPort> = BTreeMap::new();
+    let cluster_ips: BTreeSet<IpAddr> = addresses(table, names::CLUSTER_IPS);
+    for map in [names::SERVICE_IPS, names::SERVICE_NODE_PORTS] {
+        for (key, verdict) in verdicts(table, map) {
+            let (Some((vip, _)), Some(chain)) = (vip(key), verdict.chain()) else { continue };
+            let Some(name) = name_of_chain(chain) else { continue };
+            let port = ports.entry(name).or_default();
+            collect_endpoints(table, chain, 0, &mut port.endpoints);
+            add_vip(port, vip, &cluster_ips);
+        }
+    }
+    for map in [names::NO_ENDPOINT_SERVICES, names::NO_ENDPOINT_NODE_PORTS] {
+        let Some(set) = table.sets.get(map) else { continue };
+        for (key, element) in &set.elements {
+            let (Some((vip, protocol)), Some(comment)) = (vip(key), &element.comment) else { continue };
+            let port = ports.entry((comment.as_str().to_owned(), protocol)).or_default();
+            add_vip(port, vip, &cluster_ips);
+            port.closed.insert(vip);
+        }
+    }
+    ports
+}
+
+fn add_vip(port: &mut LiftedPort, vip: LiftedVip, cluster_ips: &BTreeSet<IpAddr>) {
+    port.vips.insert(vip);
+    if let LiftedVip::Address(addr) = vip
+        && cluster_ips.contains(&addr.addr)
+    {
+        port.cluster_ip = Some(addr);
+    }
+}
+
+fn addresses(table: &Table, set: &str) -> BTreeSet<IpAddr> {
+    let keys = table.sets.get(set).into_iter().flat_map(|set| set.elements.keys());
+    keys.filter_map(|key| key.first().first()?.addr()).collect()
+}
+
+fn verdicts<'a>(table: &'a Table, map: &str) -> impl Iterator<Item = (&'a Key, &'a Verdict)> {
+    let elements = table.sets.get(map).into_iter().flat_map(|set| &set.elements);
+    elements.filter_map(|(key, element)| match &element.data {
+        Some(Data::Verdict(verdict)) => Some((key, verdict)),
+        Some(Data::Values(_)) | None => None,
+    })
+}
+
+/// What an element is for: address, protocol and port, or protocol and port.
+fn vip(key: &Key) -> Option<(LiftedVip, Protocol)> {
+    let (addr, protocol, port) = match key.first() {
+        [addr, Scalar::Protocol(protocol), Scalar::Port(port)] => (Some(addr.addr()?), *protocol, *port),
+        [Scalar::Protocol(protocol), Scalar::Port(port)] => (None, *protocol, *port),
+        _ => return None,
+    };
+    let node_port = |port: Port| LiftedVip::NodePort(port);
+    let vip = addr.map_or_else(|| node_port(port), |addr| LiftedVip::Address(AddrPort::new(addr, port)));
+    Some((vip, Protocol::from_number(protocol)?))
+}
+
+/// `service-HASH-namespace/name/protocol/port` → `namespace/name:port`. A name that was cut tells no more than it has.
+fn name_of_chain(chain: &Name) -> Option<LiftedName> {
+    let (_, rest) = chain.as_str().split_once('-')?;
+    let (_, base) = rest.split_once('-')?;
+    let mut parts = base.split('/');
+    let (namespace, name, protocol) = (parts.next()?, parts.next()?, Protocol::from_name(parts.next()?)?);
+    let port = parts.next().unwrap_or_default();
+    let display =
+        if port.is_empty() { format!("{namespace}/{name}") } else { format!("{namespace}/{name}:{port}") };
+    Some((display, protocol))
+}
+
+/// Deeper than external-, service-, endpoint- no verdict of ours leads; the bound stops loops of others.
+const MAX_DEPTH: usize = 8;
+
+fn collect_endpoints(table: &Table, chain: &Name, depth: usize, found: &mut BTreeSet<AddrPort>) {
+    let Some(chain) = table.chains.get(chain) else { return };
+    if depth == MAX_DEPTH {
+        return;
+    }
+    for stmt in chain.rules.iter().flat_map(|rule| &rule.stmts) {
+        match stmt {
+            Stmt::Dnat { to: NatTarget::Addr(addr, Some(port)), .. } => {
+                found.insert(AddrPort::new(*addr, *port));
+            }
+            Stmt::Dnat { to: NatTarget::Map { map: MapRef::Anonymous(entries), .. }, .. } => {
+                found.extend(entries.iter().filter_map(|(_, data)| match data {
+                    Data::Values(values) => match values.as_slice() {
+                        [addr, Scalar::Port(port)] => Some(AddrPort::new(addr.addr()?, *port)),
+                        _ => None,
+                    },
+                    Data::Verdict(_) => None,
+                }));
+            }
+            _ => {}
+        }
+        let mut next = Vec::new();
+        stmt.references(|chain| next.push(chain.clone()), |_| {});
+        for chain in next.iter().filter(|chain| super::is_hashed(chain)) {
+            collect_endpoints(table, chain, depth + 1, found);
+        }
+    }
+}

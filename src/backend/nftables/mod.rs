@@ -1,0 +1,86 @@
+//! nftables mode, rule for rule as kube-proxy 1.36 (reference section 4).
+//!
+//! ```text
+//!  prerouting, output -110   prerouting, output -100        input, forward, output 0          postrouting 100
+//!     firewall-check               services            *-endpoints-check, cluster-ips-check     masquerading
+//!           |                    |           |                       |                              |
+//!     @firewall-ips        @service-ips  @service-nodeports   @no-endpoint-*, @cluster-ips    mark, @hairpin-connections
+//!           |                    |           |
+//!       firewall- drop       external- <-----+
+//!                             |      |
+//!                         service-  local-    one choice by numgen: dnat at once, or, with affinity, by endpoint-
+//! ```
+
+mod base;
+mod endpoint;
+mod lift;
+mod names;
+mod owned;
+mod service;
+
+pub use lift::lift;
+pub use owned::{is_hashed, owns_table};
+
+use crate::net::IpCidr;
+use crate::program::Tag;
+use crate::program::nft::{Chain, Comment, Element, Family, Key, Name, Rule, Set, Table};
+use crate::resolve::NodeView;
+
+/// What the lowering needs to know beside the view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LowerOptions {
+    /// The mark that asks for source NAT: one bit.
+    pub masquerade_mark: u32,
+    /// Where cluster IPs come from: those that no Service has are discarded. Of both families.
+    pub service_cidrs: Vec<IpCidr>,
+    /// Rewrite the source of all traffic to cluster IPs.
+    pub masquerade_all: bool,
+}
+
+/// Lowers the view of one family. The tag of a rule or element is the index of its Service port in `view.ports`.
+pub fn lower(view: &NodeView, options: &LowerOptions) -> Table {
+    let family = Family::from(view.family);
+    let mut table = Table::new(family, names::fixed(names::TABLE));
+    table.comment = comment("rules for kube-proxy");
+    base::add(&mut table, view, options);
+    for (index, port) in view.ports.iter().enumerate() {
+        let tag = Tag(u32::try_from(index).unwrap_or(u32::MAX));
+        service::add(&mut table, view, options, port, tag);
+    }
+    table
+}
+
+/// A comment of ours; a text that nft could not carry is left out.
+fn comment(text: &str) -> Option<Comment> {
+    let mut end = text.len().min(Comment::MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    Comment::new(&text[..end]).ok()
+}
+
+fn commented(rule: Rule, text: &str) -> Rule {
+    Rule { comment: comment(text), ..rule }
+}
+
+fn regular(rules: Vec<Rule>) -> Chain {
+    Chain { base: None, comment: None, rules }
+}
+
+fn set_mut<'a>(table: &'a mut Table, name: &str) -> Option<&'a mut Set> {
+    table.sets.get_mut(name)
+}
+
+/// Adds an element; the last of two with one key stays, as with kube-proxy.
+fn insert(table: &mut Table, set: &str, key: Key, element: Element) {
+    if let Some(set) = set_mut(table, set) {
+        set.elements.insert(key, element);
+    }
+}
+
+fn add_chain(table: &mut Table, name: Name, rules: Vec<Rule>) {
+    table.chains.insert(name, regular(rules));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,15 @@
+//! Which live objects are ours: the whole table (reference section 11, ownership).
+
+use crate::program::nft::{Name, Table};
+
+use super::names;
+
+/// Whether a live table is that of nftables mode.
+pub fn owns_table(table: &Table) -> bool {
+    table.name.as_str() == names::TABLE && table.family.ip().is_some()
+}
+
+/// Whether an object belongs to one Service or one endpoint: its name has a slash.
+pub fn is_hashed(name: &Name) -> bool {
+    name.as_str().contains('/')
+}
