@@ -8,7 +8,7 @@ use crate::host::Host;
 use crate::model::{Cluster, Config, Node};
 use crate::net::IpFamily;
 use crate::pipeline::{self, Wanted};
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, Step};
 use crate::program::xtables::Ruleset;
 use crate::report;
 use crate::resolve::NodeContext;
@@ -145,18 +145,17 @@ impl Comparison {
             |(name, _): &LiftedName| placeholders.contains(name.split(':').next().unwrap_or_default());
         let changes: Vec<(IpFamily, Changes)> =
             IpFamily::ALL.into_iter().filter_map(|family| Some((family, self.changes(family)?))).collect();
+        let is_setting = |step: &&Step| matches!(step, Step::SetSysctl { .. } | Step::AddNfacct { .. });
+        let settings: Vec<String> = self.plan.steps.iter().filter(is_setting).map(Step::to_string).collect();
         if output == OutputArg::Json {
-            report::json::write_diff(console.out, &changes, self.plan.is_empty(), &placeholder)?;
+            report::json::write_diff(console.out, &changes, &settings, self.plan.is_empty(), &placeholder)?;
+            console.out.flush()?;
             return Ok(());
         }
         for (family, changes) in &changes {
             report::diff::write_services(console.out, changes, *family, &placeholder, console.color_out)?;
         }
-        for step in &self.plan.steps {
-            if matches!(step, plan::Step::SetSysctl { .. } | plan::Step::AddNfacct { .. }) {
-                writeln!(console.out, "~ node {step}")?;
-            }
-        }
+        report::diff::write_settings(console.out, &settings, console.color_out)?;
         if let Some(from) = rules_from {
             for (family, changes) in &changes {
                 report::diff::write_rules(console.out, changes, *family, from, console.color_out)?;

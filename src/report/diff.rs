@@ -106,6 +106,14 @@ fn shortened(items: &[String]) -> String {
     if items.len() > SHOWN { format!("{shown} and {} more", items.len() - SHOWN) } else { shown }
 }
 
+/// Writes what is to be set apart from rules, a line each.
+pub fn write_settings(out: &mut dyn io::Write, settings: &[String], color: bool) -> io::Result<()> {
+    for setting in settings {
+        writeln!(out, "{}", painted(&format!("~ node {setting}"), color))?;
+    }
+    Ok(())
+}
+
 /// Writes the rules that differ as one unified diff.
 pub fn write_rules(
     out: &mut dyn io::Write,

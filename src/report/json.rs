@@ -15,6 +15,8 @@ struct Diff<'a> {
     /// Whether nothing differs.
     same: bool,
     families: Vec<Family<'a>>,
+    /// What is to be set apart from rules, in words.
+    settings: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -89,6 +91,7 @@ fn service<'a>(name: &'a LiftedName, change: &PortChange, placeholder: &IsPlaceh
 pub fn write_diff(
     out: &mut dyn io::Write,
     changes: &[(IpFamily, Changes)],
+    settings: &[String],
     same: bool,
     placeholder: &IsPlaceholder<'_>,
 ) -> io::Result<()> {
@@ -118,6 +121,6 @@ pub fn write_diff(
                 .collect(),
         })
         .collect();
-    serde_json::to_writer_pretty(&mut *out, &Diff { same, families })?;
+    serde_json::to_writer_pretty(&mut *out, &Diff { same, families, settings })?;
     writeln!(out)
 }
