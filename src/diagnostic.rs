@@ -7,7 +7,7 @@ use std::ops::Range;
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Worth knowing; never changes what is done.
+    /// Worth knowing when one looks for a fault; nothing need be wrong. `compile` shows it, the others with `-v`.
     Note,
     /// Probably a mistake; what the text says is done all the same. `--strict` makes it an error.
     Warning,
@@ -76,6 +76,11 @@ impl Diagnostic {
     /// An error: the object is left out.
     pub fn error(code: &'static str, message: impl Into<String>) -> Diagnostic {
         Diagnostic::new(Severity::Error, code, message)
+    }
+
+    /// A note.
+    pub fn note(code: &'static str, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::new(Severity::Note, code, message)
     }
 
     /// A warning.

@@ -115,7 +115,7 @@ pub(super) fn check_ports(service: &Service, origin: Origin, slices: &[&Slice], 
             "port {} is in no EndpointSlice of the Service",
             shown(&port.name, &number, port.protocol)
         );
-        let diagnostic = Diagnostic::warning("port-without-endpoint", message)
+        let diagnostic = Diagnostic::note("port-without-endpoint", message)
             .about(format!("Service {}", service.name))
             .hint(format!("EndpointSlice `{}` has ports: {}", slices[0].name, others.join(", ")));
         let field = if port.name.is_empty() { "port" } else { "name" };

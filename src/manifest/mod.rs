@@ -134,12 +134,12 @@ fn load_layers(sources: &[Source], snapshot: &[Source], options: &LoadOptions) -
     loading.finish(&chunks, sources.iter().chain(snapshot).collect(), options)
 }
 
-/// Warns of a Service that has an address, and not the node port that its type asks for.
+/// Notes a Service that has an address, and not the node port that its type asks for.
 fn missing_node_port(draft: &Draft) -> Option<Finding> {
     let service = &draft.service;
     let i = service.ports.iter().position(|port| draft.wants.node_ports && port.node_port.is_none())?;
     let port = service.ports[i].port;
-    let diagnostic = Diagnostic::warning("no-node-port", format!("port `{port}` has no node port yet"))
+    let diagnostic = Diagnostic::note("no-node-port", format!("port `{port}` has no node port yet"))
         .about(format!("Service {}", service.name))
         .hint("the API server chooses one: give nodePort, or --service-cidr for placeholders");
     Some(Finding { diagnostic, field: Some((draft.origin, format!("spec.ports[{i}].port"))), first: None })

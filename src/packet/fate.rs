@@ -54,11 +54,13 @@ impl Fate {
 
 impl fmt::Display for Fate {
     /// As in a flows file: `10.0.0.1:80|10.0.0.2:80 masq`, `reject`, `drop`, `none`. A choice that differs from the
-    /// others in source NAT carries its own ` masq`.
+    /// others in source NAT carries its own `+masq`; probabilities, as `@0.25`, are told unless all are equal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fate::Forwarded(choices) => {
                 let all = choices.iter().all(|choice| choice.source_nat);
+                let share = 1.0 / choices.len() as f64;
+                let equal = choices.iter().all(|choice| (choice.probability - share).abs() < Fate::TOLERANCE);
                 for (index, choice) in choices.iter().enumerate() {
                     if index > 0 {
                         f.write_str("|")?;
@@ -66,6 +68,9 @@ impl fmt::Display for Fate {
                     write!(f, "{}", choice.endpoint)?;
                     if choice.source_nat && !all {
                         f.write_str("+masq")?;
+                    }
+                    if !equal {
+                        write!(f, "@{}", (choice.probability * 1e6).round() / 1e6)?;
                     }
                 }
                 if all && !choices.is_empty() {

@@ -2,10 +2,10 @@
 //! (`resolve::fate`) and of the rule evaluators (`program::*::eval`).
 
 mod fate;
-
+mod notation;
 
 pub use fate::{Choice, Fate};
-
+pub use notation::{Flow, PacketContext, ParseFlowsError, ParsePacketError, parse_flows, parse_packet};
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

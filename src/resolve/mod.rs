@@ -1,8 +1,76 @@
 //! Cluster × Node × IpFamily → NodeView: every decision is taken here, and nowhere else.
+//!
+//! `node` says what is particular to this node, `topology` and `pool` choose endpoints, `frontend` lists the addresses
+//! that a Service port answers on, `route` decides what happens to packets for them.
 
+mod fate;
+mod frontend;
+mod node;
+mod pool;
+mod route;
+mod topology;
 mod view;
 
+pub use fate::{fate, fate_remembered};
+pub use node::{NodeContext, node_name};
 pub use view::{
-    Frontend, FrontendKind, LocalTraffic, NodePortScope, NodeView, PoolEndpoint, PoolKind, PortView, Route, Routes,
-    SourceRanges, Vip,
+    Frontend, FrontendKind, LocalTraffic, NodePortScope, NodeView, PoolEndpoint, PoolKind, PortView, Route,
+    Routes, SourceRanges, Vip,
 };
+
+use crate::model::{Cluster, Endpoint, Service, ServicePort};
+use crate::net::IpFamily;
+
+/// What the node does for every Service of the cluster, in one family.
+pub fn resolve(cluster: &Cluster, node: &NodeContext, family: IpFamily) -> NodeView {
+    let mut ports = Vec::with_capacity(cluster.services.len());
+    let mut n_endpoints = 0;
+    for service in cluster.services.values() {
+        for port in &service.ports {
+            let endpoints = cluster.endpoints_of(family, &service.port_name(port));
+            if let Some(view) = resolve_port(node, family, service, port, endpoints) {
+                n_endpoints += endpoints.len();
+                ports.push(view);
+            }
+        }
+    }
+    // Services come sorted, their ports as written.
+    ports.sort_by(|left, right| left.name.cmp(&right.name));
+    NodeView {
+        family,
+        ports,
+        node_ports: node.node_ports.get(family).clone(),
+        localhost_node_ports: family == IpFamily::V4 && node.localhost_node_ports,
+        refuses_own_traffic: node.refuses_own_traffic,
+        local_traffic: node.local_traffic.get(family).clone(),
+        n_endpoints,
+    }
+}
+
+/// What the node does for one Service port in one family; `None` if the Service has no cluster IP in it (reference
+/// section 1.4). A function of nothing but its arguments, so that a change of one Service costs one call.
+pub fn resolve_port(
+    node: &NodeContext,
+    family: IpFamily,
+    service: &Service,
+    port: &ServicePort,
+    endpoints: &[Endpoint],
+) -> Option<PortView> {
+    let cluster_ip = (*service.cluster_ips.get(family))?;
+    let exposure = frontend::exposure(service, port, family);
+    let pools = pool::choose(node, exposure, endpoints);
+    Some(PortView {
+        name: service.port_name(port),
+        frontends: frontend::frontends(node, service, port, family, cluster_ip),
+        internal: route::internal(node, family, exposure, &pools),
+        external: route::external(node, family, exposure, &pools),
+        source_ranges: frontend::source_ranges(node, service, family),
+        endpoints: pools.endpoints,
+        affinity_seconds: service.affinity_seconds,
+        health_check_node_port: frontend::health_check_node_port(service),
+        placeholders: service.placeholders,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -173,6 +173,11 @@ pub struct NodeView {
     pub ports: Vec<PortView>,
     /// Which of the node's addresses answer node ports.
     pub node_ports: NodePortScope,
+    /// Whether node ports answer on 127.0.0.0/8, which the kernel must be told to route. Never in IPv6.
+    pub localhost_node_ports: bool,
+    /// Whether the node's own packets to external addresses of Services are refused where those of others are. In iptables
+    /// mode they leave as they are: no jump of OUTPUT leads to those refusals (reference section 2.4).
+    pub refuses_own_traffic: bool,
     /// How traffic of pods is told; `None` if it cannot be.
     pub local_traffic: Option<LocalTraffic>,
     /// Endpoints of all Service ports together, usable or not: what kube-proxy's large-cluster mode goes by

@@ -1,1 +1,19 @@
-//! The one test binary.
+//! The one integration test binary.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests read files and run programs")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests may")]
+
+mod cases;
+mod cli;
+mod errors;
+mod generated;
+mod given;
+mod host_live;
+mod licences;
+mod live;
+mod process;
+mod properties;
+mod readme;
+mod recordings;
+mod rig;
+mod tidy;
+mod tools;

@@ -35,7 +35,7 @@ fn inherits_from_the_snapshot() {
             "type: LoadBalancer\nexternalTrafficPolicy: Local\nports:\n- {name: http, port: 80}\n- {name: dns, port: 5353, protocol: UDP}\n- {name: new, port: 9}",
         ),
         expect![[r#"
-            warning[no-node-port] 10:23 <9> Service shop/web: port `9` has no node port yet
+            note[no-node-port] 10:23 <9> Service shop/web: port `9` has no node port yet
               hint: the API server chooses one: give nodePort, or --service-cidr for placeholders
             shop/other ClusterIp 10.96.0.8 :1/tcp
             shop/web LoadBalancer 10.96.0.7,fd00::7 http:80/tcp->30080 dns:5353/udp->30053 new:9/tcp

@@ -1,1 +1,273 @@
-//! placeholder
+//! Tells what must change in a live rule set to make it the wanted one, within what is ours.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::program::scope::Scope;
+
+use super::emit::{Document, Emitted};
+use super::{Chain, ChainName, Policy, Rule, RuleOrder, Ruleset, Table, TableName};
+
+/// What happens to a chain of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChainChange {
+    /// It is not there yet.
+    Create,
+    /// It has other rules. If it is not wanted at all it is emptied: see [`TableDiff::kept`].
+    Rewrite,
+    /// It is not wanted.
+    Delete,
+}
+
+/// What changes in a table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TableDiff {
+    /// Chains of ours that change.
+    pub chains: BTreeMap<ChainName, ChainChange>,
+    /// Rules of ours that are missing in built-in chains, in the order in which they are wanted. They go to the head of
+    /// the chain: inserted at position 1 from the last to the first, they end up in that order.
+    pub jumps_missing: Vec<(ChainName, Rule)>,
+    /// Rules of ours in chains of others that are not wanted, one entry for each time they occur.
+    pub jumps_stale: Vec<(ChainName, Rule)>,
+    /// Chains that are ours and not wanted, but that rules of others jump to: they cannot be deleted. If they have rules,
+    /// `chains` says [`ChainChange::Rewrite`].
+    pub kept: Vec<ChainName>,
+}
+
+impl TableDiff {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.chains.is_empty() && self.jumps_missing.is_empty() && self.jumps_stale.is_empty()
+    }
+}
+
+/// What changes in a rule set.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RulesetDiff {
+    /// What changes in its tables. A table that is left out is as it should be.
+    pub tables: BTreeMap<TableName, TableDiff>,
+}
+
+impl RulesetDiff {
+    /// Whether there is nothing to do. Chains that are kept for the rules of others are nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.tables.values().all(TableDiff::is_empty)
+    }
+}
+
+/// Compares. Chains that `wanted` declares without a policy are compared as a whole; those with a policy are built in,
+/// and each of their rules must be somewhere in the live chain. Chains of the scope that are not wanted go.
+pub fn diff(wanted: &Ruleset, live: &Ruleset, scope: &Scope) -> RulesetDiff {
+    let nothing = Table::default();
+    let mut tables = BTreeMap::new();
+    for name in TableName::ALL {
+        let (wanted, live) = (wanted.tables.get(&name), live.tables.get(&name));
+        if wanted.is_none() && live.is_none() {
+            continue;
+        }
+        let table = diff_table(name, wanted.unwrap_or(&nothing), live.unwrap_or(&nothing), scope);
+        if !table.is_empty() || !table.kept.is_empty() {
+            tables.insert(name, table);
+        }
+    }
+    RulesetDiff { tables }
+}
+
+fn diff_table(name: TableName, wanted: &Table, live: &Table, scope: &Scope) -> TableDiff {
+    let mut diff = TableDiff::default();
+    let mut unwanted = BTreeSet::new();
+    let mut shared: Vec<(&ChainName, &Chain)> = Vec::new();
+    let mut lives = live.chains.iter().peekable();
+    let goes = |chain: &ChainName, content: &Chain| {
+        content.policy.is_none() && scope.owns(name, chain) && !scope.ignores(name, chain)
+    };
+    for (chain, content) in &wanted.chains {
+        while let Some((other, its)) = lives.next_if(|(other, _)| *other < chain) {
+            if goes(other, its) {
+                unwanted.insert(*other);
+            } else {
+                shared.push((other, its));
+            }
+        }
+        let found = lives.next_if(|(other, _)| *other == chain);
+        if content.policy.is_some() {
+            let rules = found.map_or(&[][..], |(_, its)| &its.rules[..]);
+            let missing = content.rules.iter().filter(|rule| !rules.contains(rule));
+            diff.jumps_missing.extend(missing.map(|rule| (*chain, rule.clone())));
+            shared.extend(found);
+        } else {
+            match found {
+                None => {
+                    diff.chains.insert(*chain, ChainChange::Create);
+                }
+                Some((_, its)) if !same_rules(content, &its.rules) => {
+                    diff.chains.insert(*chain, ChainChange::Rewrite);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    for (other, its) in lives {
+        if goes(other, its) {
+            unwanted.insert(*other);
+        } else {
+            shared.push((other, its));
+        }
+    }
+    remove(name, wanted, live, scope, &shared, unwanted, &mut diff);
+    diff
+}
+
+/// Looks through the chains of others for rules of ours that are not wanted, and for rules of theirs that need a chain of
+/// ours.
+fn remove(
+    name: TableName,
+    wanted: &Table,
+    live: &Table,
+    scope: &Scope,
+    shared: &[(&ChainName, &Chain)],
+    mut unwanted: BTreeSet<ChainName>,
+    diff: &mut TableDiff,
+) {
+    let mut needed = BTreeSet::new();
+    for (chain, content) in shared {
+        let still = wanted.chains.get(*chain).map_or(&[][..], |chain| &chain.rules[..]);
+        let ours: Vec<&Rule> = scope
+            .jumps
+            .iter()
+            .filter(|(table, place, rule)| *table == name && place == *chain && !still.contains(rule))
+            .map(|(_, _, rule)| rule)
+            .collect();
+        for rule in &content.rules {
+            if ours.contains(&rule) {
+                diff.jumps_stale.push((**chain, rule.clone()));
+            } else if let Some(target) = rule.chain().filter(|target| unwanted.remove(*target)) {
+                needed.insert(*target);
+            }
+        }
+    }
+    for chain in needed {
+        if live.chains.get(&chain).is_some_and(|content| !content.rules.is_empty()) {
+            diff.chains.insert(chain, ChainChange::Rewrite);
+        }
+        diff.kept.push(chain);
+    }
+    diff.chains.extend(unwanted.into_iter().map(|chain| (chain, ChainChange::Delete)));
+}
+
+/// Whether a live chain has the rules of a wanted one, in an order that means the same.
+fn same_rules(wanted: &Chain, live: &[Rule]) -> bool {
+    if wanted.rules.len() != live.len() {
+        return false;
+    }
+    let n_commuting = match wanted.order {
+        RuleOrder::Exact => 0,
+        RuleOrder::FirstCommute(n) => n.min(live.len()),
+    };
+    wanted.rules[n_commuting..] == live[n_commuting..]
+        && same_multiset(&wanted.rules[..n_commuting], &live[..n_commuting])
+}
+
+/// Whether two slices of equal length have equal elements, each as often.
+fn same_multiset(one: &[Rule], other: &[Rule]) -> bool {
+    if one == other {
+        return true;
+    }
+    let (one, other) = (by_hash(one), by_hash(other));
+    let mut at = 0;
+    while at < one.len() {
+        let hash = one[at].0;
+        let run = one[at..].iter().take_while(|(other, _)| *other == hash).count();
+        if other[at..at + run].iter().any(|(other, _)| *other != hash) {
+            return false;
+        }
+        let (ours, mut theirs) = (&one[at..at + run], other[at..at + run].to_vec());
+        for (_, rule) in ours {
+            // Nearly always the first: rules of equal hash are equal.
+            match theirs.iter().rposition(|(_, its)| its == rule) {
+                Some(found) => theirs.swap_remove(found),
+                None => return false,
+            };
+        }
+        at += run;
+    }
+    true
+}
+
+fn by_hash(rules: &[Rule]) -> Vec<(u64, &Rule)> {
+    let mut keyed: Vec<(u64, &Rule)> = rules
+        .iter()
+        .map(|rule| {
+            let mut hasher = DefaultHasher::new();
+            rule.hash(&mut hasher);
+            (hasher.finish(), rule)
+        })
+        .collect();
+    keyed.sort_unstable_by_key(|(hash, _)| *hash);
+    keyed
+}
+
+/// The text for `iptables-restore --noflush --counters` that changes the chains of ours; `None` if none changes. Jumps
+/// are no part of it: stale ones go before it, missing ones come after it.
+pub fn restore_document(diff: &RulesetDiff, wanted: &Ruleset) -> Option<Emitted> {
+    if diff.tables.values().all(|table| table.chains.is_empty()) {
+        return None;
+    }
+    let mut emitted = Emitted::default();
+    let mut document = Document { out: &mut emitted.text, line: 0, tags: Some(&mut emitted.lines) };
+    for (name, table) in diff.tables.iter().filter(|(_, table)| !table.chains.is_empty()) {
+        document.line(&[b"*", name.as_str().as_bytes()]);
+        for chain in table.chains.keys() {
+            // Naming a chain makes it, or empties it.
+            document.line(&[b":", chain.as_bytes(), b" - [0:0]"]);
+        }
+        for chain in table.chains.keys() {
+            for rule in wanted_rules(wanted, *name, chain) {
+                document.rule(wanted.family, chain, rule);
+            }
+        }
+        for (chain, change) in &table.chains {
+            match change {
+                ChainChange::Delete => document.line(&[b"-X ", chain.as_bytes()]),
+                ChainChange::Create | ChainChange::Rewrite => {}
+            }
+        }
+        document.line(&[b"COMMIT"]);
+    }
+    Some(emitted)
+}
+
+fn wanted_rules<'a>(wanted: &'a Ruleset, table: TableName, chain: &ChainName) -> &'a [Rule] {
+    wanted.chain(table, chain).map_or(&[], |chain| &chain.rules)
+}
+
+/// What the live rule set is after a difference has been carried out.
+pub fn apply(live: &Ruleset, diff: &RulesetDiff, wanted: &Ruleset) -> Ruleset {
+    let mut after = live.clone();
+    for (name, table_diff) in &diff.tables {
+        let table = after.tables.entry(*name).or_default();
+        for (chain, rule) in &table_diff.jumps_stale {
+            if let Some(content) = table.chains.get_mut(chain)
+                && let Some(at) = content.rules.iter().position(|one| one == rule)
+            {
+                content.rules.remove(at);
+            }
+        }
+        for (chain, change) in &table_diff.chains {
+            match change {
+                ChainChange::Create | ChainChange::Rewrite => {
+                    let rules = wanted_rules(wanted, *name, chain).to_vec();
+                    table.chains.insert(*chain, Chain { policy: None, rules, order: RuleOrder::Exact });
+                }
+                ChainChange::Delete => {
+                    table.chains.remove(chain);
+                }
+            }
+        }
+        for (chain, rule) in table_diff.jumps_missing.iter().rev() {
+            let built_in = || Chain { policy: Some(Policy::Accept), ..Chain::default() };
+            table.chains.entry(*chain).or_insert_with(built_in).rules.insert(0, rule.clone());
+        }
+    }
+    after
+}

@@ -4,19 +4,23 @@
 //! (`--or-mark 0x4000`, `--set-xmark 0x4000/0x4000`; `-d 10.0.0.1`, `-d 10.0.0.1/32`) is one value. What is not
 //! modelled is kept as text, and `eval` says that it does not know.
 
+mod matching;
 mod name;
+mod protocol;
 mod rule;
 
-pub mod emit;
-pub mod parse;
 pub mod check;
 pub mod diff;
+pub mod emit;
 pub mod eval;
+pub mod parse;
+#[cfg(test)]
+mod tests;
 
 pub use name::{ChainName, NameError, TableName};
 pub use rule::{
-    AddrMatch, AddrType, ConntrackStates, InterfaceMatch, Interfaces, Match, MarkMatch, PortRange, PortsMatch,
-    ProtocolMatch, Recent, RecentAction, RejectWith, Rule, Target,
+    AddrMatch, AddrType, ConntrackStates, InterfaceMatch, Interfaces, MarkMatch, Match, PortRange,
+    PortsMatch, ProtocolMatch, Recent, RecentAction, RejectWith, Rule, Target,
 };
 
 use std::collections::BTreeMap;

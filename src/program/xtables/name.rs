@@ -120,6 +120,17 @@ impl ChainName {
         ChainName { len: source.len() as u8, bytes }
     }
 
+    /// Four numbers in the order of the names: the bytes after the name are zeros, and no name has a zero.
+    fn sort_key(&self) -> [u64; 4] {
+        let mut key = [0; 4];
+        for (number, bytes) in key.iter_mut().zip(self.bytes.chunks(8)) {
+            let mut padded = [0; 8];
+            padded[..bytes.len()].copy_from_slice(bytes);
+            *number = u64::from_be_bytes(padded);
+        }
+        key
+    }
+
     /// Its bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
@@ -133,7 +144,7 @@ impl ChainName {
 
 impl Ord for ChainName {
     fn cmp(&self, other: &ChainName) -> Ordering {
-        self.as_bytes().cmp(other.as_bytes())
+        self.sort_key().cmp(&other.sort_key())
     }
 }
 

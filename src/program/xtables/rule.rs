@@ -1,5 +1,6 @@
 //! One rule: header, matches in order, target. Compact, since a large cluster has hundreds of thousands.
 
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::program::Tag;
 use super::ChainName;
 
 /// `-s` or `-d`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AddrMatch {
     /// The network.
     pub cidr: IpCidr,
@@ -20,7 +21,7 @@ pub struct AddrMatch {
 }
 
 /// `-p`, by number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ProtocolMatch {
     /// IANA protocol number.
     pub number: u8,
@@ -29,7 +30,7 @@ pub struct ProtocolMatch {
 }
 
 /// `-i` or `-o`: a name, or the beginning of one followed by `+`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct InterfaceMatch {
     /// The name as written, with its `+` if it has one.
     pub name: Box<str>,
@@ -38,7 +39,7 @@ pub struct InterfaceMatch {
 }
 
 /// `-i` and `-o` of a rule. Few rules have any.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Interfaces {
     /// `-i`.
     pub input: Option<InterfaceMatch>,
@@ -47,7 +48,7 @@ pub struct Interfaces {
 }
 
 /// A range of ports, ends included; a single port has equal ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PortRange {
     /// First.
     pub first: Port,
@@ -65,7 +66,7 @@ impl PortRange {
 }
 
 /// `-m tcp`, `-m udp` or `-m sctp` with nothing but ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PortsMatch {
     /// Which of the three.
     pub protocol: crate::net::Protocol,
@@ -76,7 +77,7 @@ pub struct PortsMatch {
 }
 
 /// `-m mark --mark value/mask`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MarkMatch {
     /// The value.
     pub value: u32,
@@ -87,7 +88,7 @@ pub struct MarkMatch {
 }
 
 /// `--ctstate` as a set of bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ConntrackStates {
     /// OR of the constants below.
     pub bits: u8,
@@ -124,7 +125,7 @@ impl ConntrackStates {
 
 /// `-m addrtype`: whether the source or destination is (or is not) an address of this node. Other types are not
 /// modelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AddrType {
     /// `--src-type LOCAL`; the value is whether it is negated.
     pub source_local: Option<bool>,
@@ -133,7 +134,7 @@ pub struct AddrType {
 }
 
 /// What `-m recent` does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RecentAction {
     /// `--set`: remembers the source address.
     Set,
@@ -147,7 +148,7 @@ pub enum RecentAction {
 }
 
 /// `-m recent` on the whole source address.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Recent {
     /// Name of the list.
     pub list: Box<str>,
@@ -156,7 +157,7 @@ pub struct Recent {
 }
 
 /// One `-m` of a rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Match {
     /// `-m comment --comment`.
     Comment(Arc<str>),
@@ -179,7 +180,7 @@ pub enum Match {
 }
 
 /// `--reject-with`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RejectWith {
     /// icmp-port-unreachable or icmp6-port-unreachable, the default.
     PortUnreachable,
@@ -194,7 +195,7 @@ pub enum RejectWith {
 }
 
 /// `-j` or `-g`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Target {
     /// `-j CHAIN`.
     Jump(ChainName),
@@ -258,6 +259,17 @@ impl PartialEq for Rule {
 
 impl Eq for Rule {}
 
+impl Hash for Rule {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.source.hash(state);
+        self.destination.hash(state);
+        self.protocol.hash(state);
+        self.target.hash(state);
+        self.matches.hash(state);
+        self.interfaces.hash(state);
+    }
+}
+
 impl Rule {
     /// A rule with this target and nothing else.
     pub fn to(target: Target) -> Rule {
@@ -313,6 +325,8 @@ impl Rule {
 
     /// The text of its first comment.
     pub fn comment_text(&self) -> Option<&str> {
-        self.matches.iter().find_map(|one| if let Match::Comment(text) = one { Some(text.as_ref()) } else { None })
+        self.matches
+            .iter()
+            .find_map(|one| if let Match::Comment(text) = one { Some(text.as_ref()) } else { None })
     }
 }

@@ -1,0 +1,121 @@
+//! Whole processes on large clusters: wall time and peak memory of `svcproxy compile`, and as root, in a network namespace
+//! of its own, of `iptables-save` beside `svcproxy diff`, and of a one-endpoint `apply`.
+//!
+//! `cargo bench --bench process` runs 1,000 to 30,000 Services; `cargo bench --bench process -- 10000` one size;
+//! `cargo bench --bench process -- --write DIR 10000` only writes the cluster, to measure by other means.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a benchmark runs programs, takes the time and prints it"
+)]
+
+mod cluster;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use cluster::Size;
+
+const RUNS: usize = 5;
+const BINARY: &str = env!("CARGO_BIN_EXE_svcproxy");
+
+fn main() {
+    // `cargo bench` adds --bench.
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let write_only = arguments.iter().position(|argument| argument == "--write");
+    let folder = match write_only {
+        Some(at) => PathBuf::from(arguments.get(at + 1).expect("--write DIR")),
+        None => std::env::temp_dir().join(format!("svcproxy-bench-{}", std::process::id())),
+    };
+    let given: Vec<usize> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
+    let sizes = if given.is_empty() { vec![1_000, 10_000, 30_000] } else { given };
+    fs::create_dir_all(&folder).unwrap();
+    for services in sizes {
+        let write = |moved: bool, name: &str| {
+            let path = folder.join(format!("{name}-{services}.json"));
+            fs::write(&path, cluster::list(Size { services, endpoints: 10, moved })).unwrap();
+            path
+        };
+        let (before, after) = (write(false, "cluster"), write(true, "moved"));
+        if write_only.is_none() {
+            measure(services, &before, &after);
+        }
+    }
+    if write_only.is_none() {
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}
+
+fn measure(services: usize, before: &Path, after: &Path) {
+    let compile = [BINARY, "compile", "-f", before.to_str().unwrap(), "--node", "node-1", "--family", "ipv4"];
+    row(services, "compile", &compile);
+    let namespace = format!("svcproxy-bench-{}", std::process::id());
+    let ip = |verb: &str| Command::new("ip").args(["netns", verb, &namespace]).stderr(Stdio::null()).status();
+    if !ip("add").is_ok_and(|status| status.success()) {
+        println!("{services:>7}  apply and diff: SKIPPED, network namespaces need root and iproute2");
+        return;
+    }
+    let within = |words: &[&str]| -> Vec<String> {
+        ["ip", "netns", "exec", &namespace].iter().chain(words).map(|word| (*word).to_owned()).collect()
+    };
+    let svcproxy = |verb: &str, path: &Path| {
+        let path = path.to_str().unwrap();
+        within(&[BINARY, verb, "-f", path, "--node", "node-1", "--family", "ipv4", "--iptables", "legacy"])
+    };
+    let run = |name: &str, words: Vec<String>| {
+        row(services, name, &words.iter().map(String::as_str).collect::<Vec<_>>());
+    };
+    once(services, "apply (first)", &svcproxy("apply", before));
+    run("iptables-save", within(&["iptables-legacy-save"]));
+    run("diff (same)", svcproxy("diff", before));
+    once(services, "apply (one endpoint)", &svcproxy("apply", after));
+    ip("del").unwrap();
+}
+
+fn once(services: usize, name: &str, words: &[String]) {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let (wall, peak) = run(&words);
+    println!("{services:>7}  {name:<22} {:>8.3} s          {:>8.1} MB", wall.as_secs_f64(), peak);
+}
+
+fn row(services: usize, name: &str, words: &[&str]) {
+    run(words);
+    let mut runs: Vec<(Duration, f64)> = (0..RUNS).map(|_| run(words)).collect();
+    runs.sort_by_key(|(wall, _)| *wall);
+    let peak = runs.iter().map(|(_, peak)| *peak).fold(0.0, f64::max);
+    println!(
+        "{services:>7}  {name:<22} {:>8.3} s median  {:>8.1} MB peak  ({:.3} to {:.3} s)",
+        runs[RUNS / 2].0.as_secs_f64(),
+        peak,
+        runs[0].0.as_secs_f64(),
+        runs[RUNS - 1].0.as_secs_f64(),
+    );
+}
+
+/// Wall time, and peak resident memory in MB of the process itself as the kernel last told it.
+fn run(words: &[&str]) -> (Duration, f64) {
+    let began = Instant::now();
+    let mut child = Command::new(words[0]).args(&words[1..]).stdout(Stdio::null()).spawn().unwrap();
+    let peak = watch(&mut child);
+    let wall = began.elapsed();
+    (wall, peak)
+}
+
+fn watch(child: &mut Child) -> f64 {
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0.0_f64;
+    loop {
+        if let Ok(text) = fs::read_to_string(&status) {
+            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+            peak = peak.max(kilobytes.unwrap_or(0.0) / 1000.0);
+        }
+        if child.try_wait().unwrap().is_some() {
+            return peak;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

@@ -1,0 +1,178 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_svcproxy_global_optspecs
+    string join \n color= v/verbose h/help V/version
+end
+
+function __fish_svcproxy_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_svcproxy_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_svcproxy_using_subcommand
+    set -l cmd (__fish_svcproxy_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c svcproxy -n "__fish_svcproxy_needs_command" -l color -d 'When to use colours' -r -f -a "auto\t'On terminals, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c svcproxy -n "__fish_svcproxy_needs_command" -s v -l verbose -d 'Say more on standard error: -v what is done, -vv how'
+complete -c svcproxy -n "__fish_svcproxy_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c svcproxy -n "__fish_svcproxy_needs_command" -s V -l version -d 'Print version'
+complete -c svcproxy -n "__fish_svcproxy_needs_command" -f -a "compile" -d 'Print the rules that a node would get; changes nothing, needs no root'
+complete -c svcproxy -n "__fish_svcproxy_needs_command" -f -a "diff" -d 'Compare what is wanted of a node with what it has'
+complete -c svcproxy -n "__fish_svcproxy_needs_command" -f -a "apply" -d 'Make this node\'s rules as they are wanted; a second time it does nothing'
+complete -c svcproxy -n "__fish_svcproxy_needs_command" -f -a "cleanup" -d 'Remove all Service rules from this node; rules of others stay'
+complete -c svcproxy -n "__fish_svcproxy_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
+complete -c svcproxy -n "__fish_svcproxy_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -s f -l filename -d 'Manifests: a file, a folder (.yaml, .yml and .json below it), or `-` for standard input' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l snapshot -d 'What kubectl printed from the cluster, to lay the manifests over' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -s n -l namespace -d 'Namespace of manifests that name none' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l node -d 'The node whose rules are wanted [default: hostnameOverride of --config, else this host\'s name]' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l config -d 'KubeProxyConfiguration (YAML or JSON); options given here win over it' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l mode -d 'How the rules are made [default: `mode` of --config, else iptables]' -r -f -a "iptables\t'iptables and ip6tables'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'
+ipv6\t'IPv6 alone'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l node-ip -d 'The node\'s address, instead of the Node object\'s; once for each family' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l zone -d 'The node\'s zone, instead of the Node object\'s' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l pod-cidr -d 'The node\'s pod network, instead of the Node object\'s; once for each family' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l service-cidr -d 'Where placeholder addresses of new Services come from; once for each family' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l node-port-range -d 'Where placeholder node ports of new Services come from' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l cluster-cidr -d 'Pod networks of the cluster, comma-separated (clusterCIDR)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l detect-local-mode -d 'How traffic of pods is told from other traffic (detectLocalMode)' -r -f -a "ClusterCIDR\t'Source address in --cluster-cidr'
+NodeCIDR\t'Source address in the Node\'s spec.podCIDRs'
+BridgeInterface\t'Came in by --pod-bridge-interface'
+InterfaceNamePrefix\t'Came in by an interface that begins with --pod-interface-name-prefix'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l pod-bridge-interface -d 'The bridge of pods (detectLocal.bridgeInterface)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l pod-interface-name-prefix -d 'How interfaces of pods begin (detectLocal.interfaceNamePrefix)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l nodeport-addresses -d 'Networks whose local addresses answer node ports, comma-separated, or `primary` (nodePortAddresses)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l masquerade-all -d 'Rewrite the source of all traffic to cluster IPs (iptables.masqueradeAll)' -r -f -a "true\t''
+false\t''"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l iptables-masquerade-bit -d 'Which bit of the mark asks for source NAT (iptables.masqueradeBit)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l iptables-localhost-nodeports -d 'Whether node ports answer on 127.0.0.1 (iptables.localhostNodePorts)' -r -f -a "true\t''
+false\t''"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l output-dir -d 'Write iptables.rules and ip6tables.rules into this folder instead' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l color -d 'When to use colours' -r -f -a "auto\t'On terminals, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l strict -d 'Treat warnings as errors'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l keep-going -d 'Do not let broken objects count: go on, and end as if they were not there'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l no-nfacct -d 'Leave out nfacct matches, for machines without nfacct objects'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l no-random-fully -d 'Leave out `--random-fully`, for iptables before 1.6.2'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -s v -l verbose -d 'Say more on standard error: -v what is done, -vv how'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -s f -l filename -d 'Manifests: a file, a folder (.yaml, .yml and .json below it), or `-` for standard input' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l snapshot -d 'What kubectl printed from the cluster, to lay the manifests over' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -s n -l namespace -d 'Namespace of manifests that name none' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l node -d 'The node whose rules are wanted [default: hostnameOverride of --config, else this host\'s name]' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l config -d 'KubeProxyConfiguration (YAML or JSON); options given here win over it' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l mode -d 'How the rules are made [default: `mode` of --config, else iptables]' -r -f -a "iptables\t'iptables and ip6tables'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'
+ipv6\t'IPv6 alone'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l node-ip -d 'The node\'s address, instead of the Node object\'s; once for each family' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l zone -d 'The node\'s zone, instead of the Node object\'s' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l pod-cidr -d 'The node\'s pod network, instead of the Node object\'s; once for each family' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l service-cidr -d 'Where placeholder addresses of new Services come from; once for each family' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l node-port-range -d 'Where placeholder node ports of new Services come from' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l cluster-cidr -d 'Pod networks of the cluster, comma-separated (clusterCIDR)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l detect-local-mode -d 'How traffic of pods is told from other traffic (detectLocalMode)' -r -f -a "ClusterCIDR\t'Source address in --cluster-cidr'
+NodeCIDR\t'Source address in the Node\'s spec.podCIDRs'
+BridgeInterface\t'Came in by --pod-bridge-interface'
+InterfaceNamePrefix\t'Came in by an interface that begins with --pod-interface-name-prefix'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l pod-bridge-interface -d 'The bridge of pods (detectLocal.bridgeInterface)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l pod-interface-name-prefix -d 'How interfaces of pods begin (detectLocal.interfaceNamePrefix)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l nodeport-addresses -d 'Networks whose local addresses answer node ports, comma-separated, or `primary` (nodePortAddresses)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l masquerade-all -d 'Rewrite the source of all traffic to cluster IPs (iptables.masqueradeAll)' -r -f -a "true\t''
+false\t''"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l iptables-masquerade-bit -d 'Which bit of the mark asks for source NAT (iptables.masqueradeBit)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l iptables-localhost-nodeports -d 'Whether node ports answer on 127.0.0.1 (iptables.localhostNodePorts)' -r -f -a "true\t''
+false\t''"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l against -d 'Compare with recorded rules instead of this machine\'s: needs no root' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l base -d 'Compare with what these manifests would give instead of this machine\'s rules: needs no root' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -s o -l output -d 'How to print it' -r -f -a "text\t'For people'
+json\t'For programs'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l iptables -d 'Which iptables holds the rules' -r -f -a "auto\t'The one that holds rules of ours, else the one that holds the kubelet\'s or the most, else plain `iptables`'
+legacy\t'iptables-legacy'
+nft\t'iptables-nft'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l color -d 'When to use colours' -r -f -a "auto\t'On terminals, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l strict -d 'Treat warnings as errors'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l keep-going -d 'Do not let broken objects count: go on, and end as if they were not there'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l rules -d 'Show the rules that differ as well'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l no-nfacct -d 'Leave out nfacct matches, for machines without nfacct objects'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l no-random-fully -d 'Leave out `--random-fully`, for iptables before 1.6.2'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -s v -l verbose -d 'Say more on standard error: -v what is done, -vv how'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -s f -l filename -d 'Manifests: a file, a folder (.yaml, .yml and .json below it), or `-` for standard input' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l snapshot -d 'What kubectl printed from the cluster, to lay the manifests over' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -s n -l namespace -d 'Namespace of manifests that name none' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l node -d 'The node whose rules are wanted [default: hostnameOverride of --config, else this host\'s name]' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l config -d 'KubeProxyConfiguration (YAML or JSON); options given here win over it' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l mode -d 'How the rules are made [default: `mode` of --config, else iptables]' -r -f -a "iptables\t'iptables and ip6tables'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'
+ipv6\t'IPv6 alone'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l node-ip -d 'The node\'s address, instead of the Node object\'s; once for each family' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l zone -d 'The node\'s zone, instead of the Node object\'s' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l pod-cidr -d 'The node\'s pod network, instead of the Node object\'s; once for each family' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l service-cidr -d 'Where placeholder addresses of new Services come from; once for each family' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l node-port-range -d 'Where placeholder node ports of new Services come from' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l cluster-cidr -d 'Pod networks of the cluster, comma-separated (clusterCIDR)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l detect-local-mode -d 'How traffic of pods is told from other traffic (detectLocalMode)' -r -f -a "ClusterCIDR\t'Source address in --cluster-cidr'
+NodeCIDR\t'Source address in the Node\'s spec.podCIDRs'
+BridgeInterface\t'Came in by --pod-bridge-interface'
+InterfaceNamePrefix\t'Came in by an interface that begins with --pod-interface-name-prefix'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l pod-bridge-interface -d 'The bridge of pods (detectLocal.bridgeInterface)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l pod-interface-name-prefix -d 'How interfaces of pods begin (detectLocal.interfaceNamePrefix)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l nodeport-addresses -d 'Networks whose local addresses answer node ports, comma-separated, or `primary` (nodePortAddresses)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l masquerade-all -d 'Rewrite the source of all traffic to cluster IPs (iptables.masqueradeAll)' -r -f -a "true\t''
+false\t''"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l iptables-masquerade-bit -d 'Which bit of the mark asks for source NAT (iptables.masqueradeBit)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l iptables-localhost-nodeports -d 'Whether node ports answer on 127.0.0.1 (iptables.localhostNodePorts)' -r -f -a "true\t''
+false\t''"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l iptables -d 'Which iptables to use' -r -f -a "auto\t'The one that holds rules of ours, else the one that holds the kubelet\'s or the most, else plain `iptables`'
+legacy\t'iptables-legacy'
+nft\t'iptables-nft'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l lock-timeout -d 'How long to wait for another svcproxy to finish' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l color -d 'When to use colours' -r -f -a "auto\t'On terminals, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l strict -d 'Treat warnings as errors'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l keep-going -d 'Do not let broken objects count: go on, and end as if they were not there'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l dry-run -d 'Show the steps and have the real tools check them, but take none'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -s v -l verbose -d 'Say more on standard error: -v what is done, -vv how'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand cleanup" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'
+ipv6\t'IPv6 alone'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand cleanup" -l iptables -d 'Which iptables to clean; `auto` is every one that is installed' -r -f -a "auto\t'The one that holds rules of ours, else the one that holds the kubelet\'s or the most, else plain `iptables`'
+legacy\t'iptables-legacy'
+nft\t'iptables-nft'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand cleanup" -l lock-timeout -d 'How long to wait for another svcproxy to finish' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand cleanup" -l color -d 'When to use colours' -r -f -a "auto\t'On terminals, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand cleanup" -l dry-run -d 'Show the steps, but take none'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand cleanup" -s v -l verbose -d 'Say more on standard error: -v what is done, -vv how'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand cleanup" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand completions" -l color -d 'When to use colours' -r -f -a "auto\t'On terminals, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand completions" -s v -l verbose -d 'Say more on standard error: -v what is done, -vv how'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply cleanup completions help" -f -a "compile" -d 'Print the rules that a node would get; changes nothing, needs no root'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply cleanup completions help" -f -a "diff" -d 'Compare what is wanted of a node with what it has'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply cleanup completions help" -f -a "apply" -d 'Make this node\'s rules as they are wanted; a second time it does nothing'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply cleanup completions help" -f -a "cleanup" -d 'Remove all Service rules from this node; rules of others stay'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply cleanup completions help" -f -a "completions" -d 'Print the completion script of a shell'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply cleanup completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -1,0 +1,231 @@
+//! What a difference of rules means for Services: the rules that differ name the Service ports, and those are lifted from
+//! both sides and compared. So the Service level and the rule level are two reports of one difference.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::net::{AddrPort, IpFamily};
+use crate::program::Tag;
+use crate::program::xtables::diff::{ChainChange, RulesetDiff};
+use crate::program::xtables::{ChainName, Rule, RuleOrder, Ruleset, TableName, emit};
+
+use super::{LiftedName, LiftedPort, LiftedVip, iptables};
+
+/// How a Service port differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortChange {
+    /// It has no rules yet.
+    Added(LiftedPort),
+    /// It is not wanted any more.
+    Removed(LiftedPort),
+    /// Both have it.
+    Changed {
+        /// As it is.
+        live: LiftedPort,
+        /// As it should be.
+        wanted: LiftedPort,
+    },
+}
+
+impl PortChange {
+    /// The side that tells what it is: the wanted one if there is one.
+    pub fn port(&self) -> &LiftedPort {
+        match self {
+            PortChange::Added(port) | PortChange::Removed(port) => port,
+            PortChange::Changed { wanted, .. } => wanted,
+        }
+    }
+
+    fn live(&self) -> Option<&LiftedPort> {
+        match self {
+            PortChange::Added(_) => None,
+            PortChange::Removed(port) => Some(port),
+            PortChange::Changed { live, .. } => Some(live),
+        }
+    }
+
+    fn wanted(&self) -> Option<&LiftedPort> {
+        match self {
+            PortChange::Removed(_) => None,
+            PortChange::Added(port) => Some(port),
+            PortChange::Changed { wanted, .. } => Some(wanted),
+        }
+    }
+
+    /// Endpoints that only the wanted side leads to, and those that only the live side does.
+    pub fn endpoints(&self) -> (Vec<AddrPort>, Vec<AddrPort>) {
+        differences(self.wanted().map(|port| &port.endpoints), self.live().map(|port| &port.endpoints))
+    }
+
+    /// VIPs that only the wanted side answers on, and those that only the live side does.
+    pub fn vips(&self) -> (Vec<LiftedVip>, Vec<LiftedVip>) {
+        differences(self.wanted().map(|port| &port.vips), self.live().map(|port| &port.vips))
+    }
+
+    /// VIPs that come to refuse what is sent to them, and those that cease to.
+    pub fn closed(&self) -> (Vec<LiftedVip>, Vec<LiftedVip>) {
+        differences(self.wanted().map(|port| &port.closed), self.live().map(|port| &port.closed))
+    }
+}
+
+fn differences<T: Ord + Copy>(wanted: Option<&BTreeSet<T>>, live: Option<&BTreeSet<T>>) -> (Vec<T>, Vec<T>) {
+    let none = BTreeSet::new();
+    let (wanted, live) = (wanted.unwrap_or(&none), live.unwrap_or(&none));
+    (wanted.difference(live).copied().collect(), live.difference(wanted).copied().collect())
+}
+
+/// A chain with the lines that only one side has.
+#[derive(Debug, Clone)]
+pub struct ChainDelta {
+    /// Its table.
+    pub table: TableName,
+    /// Its name.
+    pub chain: ChainName,
+    /// What becomes of it; `None` for a chain that is not ours, of which only jumps change.
+    pub change: Option<ChainChange>,
+    /// All live lines; rules whose order means nothing are sorted.
+    pub live: Vec<String>,
+    /// All wanted lines, likewise.
+    pub wanted: Vec<String>,
+    /// Whether it belongs to no Service: the skeleton that all share.
+    pub is_fixed: bool,
+}
+
+/// Everything that differs in one family.
+#[derive(Debug, Clone, Default)]
+pub struct Changes {
+    /// Service ports by name.
+    pub ports: BTreeMap<LiftedName, PortChange>,
+    /// Chains, by table and name.
+    pub chains: Vec<ChainDelta>,
+}
+
+impl Changes {
+    /// Whether nothing differs.
+    pub fn is_empty(&self) -> bool {
+        self.ports.is_empty() && self.chains.is_empty()
+    }
+
+    /// Chains of the skeleton that change, apart from those that change because Services do.
+    pub fn skeleton(&self) -> impl Iterator<Item = &ChainDelta> {
+        self.chains.iter().filter(|delta| delta.is_fixed)
+    }
+}
+
+/// Explains a difference. `made_for` names the Service port that a wanted rule was made for.
+pub fn changes(
+    wanted: &Ruleset,
+    live: &Ruleset,
+    difference: &RulesetDiff,
+    made_for: &dyn Fn(Tag) -> Option<LiftedName>,
+) -> Changes {
+    let mut names = BTreeSet::new();
+    let mut chains = Vec::new();
+    for (table, changed) in &difference.tables {
+        for (chain, change) in &changed.chains {
+            let rules = |side: &Ruleset| -> Vec<Rule> {
+                side.chain(*table, chain).map_or_else(Vec::new, |chain| chain.rules.clone())
+            };
+            let (live_rules, wanted_rules) = (rules(live), rules(wanted));
+            let found = names_in(wanted.family, chain, &wanted_rules, &live_rules, made_for);
+            let is_fixed = found.is_empty() && !iptables::is_hashed(chain);
+            names.extend(found);
+            let free = wanted.chain(*table, chain).map_or(0, |chain| match chain.order {
+                RuleOrder::Exact => 0,
+                RuleOrder::FirstCommute(n) => n,
+            });
+            let fixed_tail = wanted_rules.len() - free;
+            chains.push(ChainDelta {
+                table: *table,
+                chain: *chain,
+                change: Some(*change),
+                live: lines(
+                    wanted.family,
+                    chain,
+                    &live_rules,
+                    free.min(live_rules.len().saturating_sub(fixed_tail)),
+                ),
+                wanted: lines(wanted.family, chain, &wanted_rules, free),
+                is_fixed,
+            });
+        }
+        for chain in jump_chains(&changed.jumps_missing, &changed.jumps_stale) {
+            let side = |jumps: &[(ChainName, Rule)]| -> Vec<String> {
+                let of_chain = jumps.iter().filter(|(of, _)| *of == chain).map(|(_, rule)| rule.clone());
+                lines(wanted.family, &chain, &of_chain.collect::<Vec<_>>(), 0)
+            };
+            chains.push(ChainDelta {
+                table: *table,
+                chain,
+                change: None,
+                live: side(&changed.jumps_stale),
+                wanted: side(&changed.jumps_missing),
+                is_fixed: true,
+            });
+        }
+    }
+    Changes { ports: port_changes(wanted, live, &names), chains }
+}
+
+fn jump_chains(missing: &[(ChainName, Rule)], stale: &[(ChainName, Rule)]) -> BTreeSet<ChainName> {
+    missing.iter().chain(stale).map(|(chain, _)| *chain).collect()
+}
+
+/// The Service ports that the rules in only one of two chains belong to.
+fn names_in(
+    family: IpFamily,
+    chain: &ChainName,
+    wanted: &[Rule],
+    live: &[Rule],
+    made_for: &dyn Fn(Tag) -> Option<LiftedName>,
+) -> BTreeSet<LiftedName> {
+    let line = |rule: &Rule| {
+        let mut text = Vec::new();
+        emit::write_rule(&mut text, family, chain, rule);
+        text
+    };
+    // A rule that moved within its chain counts as well, if its chain has an order.
+    let mut only: BTreeMap<Vec<u8>, (isize, LiftedName)> = BTreeMap::new();
+    let mut all = BTreeSet::new();
+    for (rule, sign) in wanted.iter().map(|rule| (rule, 1)).chain(live.iter().map(|rule| (rule, -1))) {
+        if let Some(name) = rule.tag.and_then(made_for).or_else(|| iptables::name_of(rule)) {
+            only.entry(line(rule)).or_insert((0, name.clone())).0 += sign;
+            all.insert(name);
+        }
+    }
+    let differing: BTreeSet<LiftedName> =
+        only.into_values().filter(|(count, _)| *count != 0).map(|(_, name)| name).collect();
+    if differing.is_empty() && iptables::is_hashed(chain) { all } else { differing }
+}
+
+fn port_changes(
+    wanted: &Ruleset,
+    live: &Ruleset,
+    names: &BTreeSet<LiftedName>,
+) -> BTreeMap<LiftedName, PortChange> {
+    let mut live = iptables::lift(live, Some(names));
+    let mut wanted = iptables::lift(wanted, Some(names));
+    let change = |name: &LiftedName| {
+        Some(match (wanted.remove(name), live.remove(name)) {
+            (Some(wanted), None) => PortChange::Added(wanted),
+            (None, Some(live)) => PortChange::Removed(live),
+            (Some(wanted), Some(live)) => PortChange::Changed { live, wanted },
+            (None, None) => return None,
+        })
+    };
+    let mut change = change;
+    names.iter().filter_map(|name| Some((name.clone(), change(name)?))).collect()
+}
+
+/// Rules as iptables-save prints them, the first `n_free` of them sorted.
+fn lines(family: IpFamily, chain: &ChainName, rules: &[Rule], n_free: usize) -> Vec<String> {
+    let mut lines: Vec<String> = rules
+        .iter()
+        .map(|rule| {
+            let mut text = Vec::new();
+            emit::write_rule(&mut text, family, chain, rule);
+            String::from_utf8_lossy(&text).trim_end().to_owned()
+        })
+        .collect();
+    lines[..n_free].sort();
+    lines
+}

@@ -1,0 +1,141 @@
+//! Rules → Services: which VIPs a ruleset serves and which endpoints they lead to, read from the rules themselves. Names
+//! come from the comments that kube-proxy's layout writes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::backend::{LiftedName, LiftedPort, LiftedVip};
+use crate::net::{AddrPort, Port, Protocol};
+use crate::program::xtables::{Chain, ChainName, Match, Rule, Ruleset, TableName, Target};
+
+use super::names;
+
+/// The Service ports that a ruleset serves, by name. With `only`, no others are looked at.
+pub fn lift(ruleset: &Ruleset, only: Option<&BTreeSet<LiftedName>>) -> BTreeMap<LiftedName, LiftedPort> {
+    let mut ports = BTreeMap::new();
+    let mut walk = Walk { ruleset, only, ports: &mut ports };
+    walk.dispatch(TableName::Nat, names::SERVICES);
+    walk.dispatch(TableName::Nat, names::NODE_PORTS);
+    walk.refusals(names::SERVICES);
+    walk.refusals(names::EXTERNAL_SERVICES);
+    walk.health_checks();
+    ports
+}
+
+/// The Service port that a rule was made for, as its comment tells.
+pub fn name_of(rule: &Rule) -> Option<LiftedName> {
+    let protocol = rule.protocol.and_then(|protocol| Protocol::from_number(protocol.number))?;
+    Some((service_in(rule.comment_text()?)?.to_owned(), protocol))
+}
+
+/// The first word with a slash in it: no other word of a comment has one.
+fn service_in(comment: &str) -> Option<&str> {
+    comment.split(' ').find(|word| word.contains('/'))
+}
+
+struct Walk<'a> {
+    ruleset: &'a Ruleset,
+    only: Option<&'a BTreeSet<LiftedName>>,
+    ports: &'a mut BTreeMap<LiftedName, LiftedPort>,
+}
+
+impl Walk<'_> {
+    fn rules(
+        &self,
+        table: TableName,
+        chain: ChainName,
+    ) -> impl Iterator<Item = (LiftedName, &Rule)> + use<'_> {
+        let rules = self.ruleset.chain(table, &chain).map_or(&[][..], |chain| &chain.rules);
+        rules
+            .iter()
+            .filter_map(|rule| Some((name_of(rule)?, rule)))
+            .filter(|(name, _)| self.only.is_none_or(|only| only.contains(name)))
+    }
+
+    fn dispatch(&mut self, table: TableName, chain: ChainName) {
+        let mut found = Vec::new();
+        for (name, rule) in self.rules(table, chain) {
+            let (Some(vip), Some(target)) = (vip(rule), rule.chain()) else { continue };
+            let is_cluster_ip = rule.comment_text().is_some_and(|comment| comment.ends_with(" cluster IP"));
+            let mut endpoints = BTreeSet::new();
+            collect_endpoints(self.ruleset, target, 0, &mut endpoints);
+            found.push((name, vip, is_cluster_ip, endpoints));
+        }
+        for (name, vip, is_cluster_ip, endpoints) in found {
+            let port = self.ports.entry(name).or_default();
+            port.vips.insert(vip);
+            if let (true, LiftedVip::Address(addr)) = (is_cluster_ip, vip) {
+                port.cluster_ip = Some(addr);
+            }
+            port.endpoints.extend(endpoints);
+        }
+    }
+
+    fn refusals(&mut self, chain: ChainName) {
+        let found: Vec<(LiftedName, LiftedVip)> = self
+            .rules(TableName::Filter, chain)
+            .filter_map(|(name, rule)| Some((name, vip(rule)?)))
+            .collect();
+        for (name, vip) in found {
+            let port = self.ports.entry(name).or_default();
+            if let (LiftedVip::Address(addr), true) = (vip, chain == names::SERVICES) {
+                port.cluster_ip = Some(addr);
+            }
+            port.vips.insert(vip);
+            port.closed.insert(vip);
+        }
+    }
+
+    /// Health-check rules are TCP whatever their Service port is: the name goes by every protocol that it has.
+    fn health_checks(&mut self) {
+        let found: Vec<(LiftedName, Port)> = self
+            .rules(TableName::Filter, names::NODE_PORTS)
+            .filter_map(|(name, rule)| Some((name, destination_port(rule)?)))
+            .collect();
+        for ((name, protocol), health_check) in found {
+            let owner = Protocol::ALL.into_iter().find(|one| self.ports.contains_key(&(name.clone(), *one)));
+            let port = self.ports.entry((name, owner.unwrap_or(protocol))).or_default();
+            port.vips.insert(LiftedVip::HealthCheck(health_check));
+        }
+    }
+}
+
+fn destination_port(rule: &Rule) -> Option<Port> {
+    rule.matches.iter().find_map(|one| match one {
+        Match::Ports(ports) => ports.destination.map(|range| range.first),
+        Match::Comment(_)
+        | Match::Probability(_)
+        | Match::Mark(_)
+        | Match::Conntrack(_)
+        | Match::AddrType(_)
+        | Match::Recent(_)
+        | Match::Nfacct(_)
+        | Match::Unmodelled(_) => None,
+    })
+}
+
+fn vip(rule: &Rule) -> Option<LiftedVip> {
+    let port = destination_port(rule)?;
+    Some(match rule.destination {
+        Some(destination) if destination.cidr.is_host() => {
+            LiftedVip::Address(AddrPort::new(destination.cidr.network(), port))
+        }
+        Some(_) | None => LiftedVip::NodePort(port),
+    })
+}
+
+/// Deeper than KUBE-FW, KUBE-EXT, KUBE-SVC, KUBE-SEP no jump of ours leads; the bound stops loops of others.
+const MAX_DEPTH: usize = 8;
+
+fn collect_endpoints(ruleset: &Ruleset, chain: &ChainName, depth: usize, found: &mut BTreeSet<AddrPort>) {
+    let Some(Chain { rules, .. }) = ruleset.chain(TableName::Nat, chain) else { return };
+    if depth == MAX_DEPTH {
+        return;
+    }
+    for rule in rules {
+        if let Some(Target::Dnat(endpoint)) = rule.target {
+            found.insert(endpoint);
+        } else if let Some(next) = rule.chain().filter(|next| **next != names::MARK_MASQ) {
+            collect_endpoints(ruleset, next, depth + 1, found);
+        }
+    }
+}

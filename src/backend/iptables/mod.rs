@@ -1,0 +1,157 @@
+//! iptables mode, rule for rule as kube-proxy 1.36 (reference section 2).
+//!
+//! ```text
+//!             nat PREROUTING, OUTPUT                          filter INPUT, FORWARD, OUTPUT
+//!                      |                                                  |
+//!               KUBE-SERVICES ---- last: KUBE-NODEPORTS      KUBE-FIREWALL, KUBE-PROXY-FIREWALL, KUBE-NODEPORTS,
+//!    cluster IP /      | external, LB IP     | node port     KUBE-FORWARD, KUBE-SERVICES, KUBE-EXTERNAL-SERVICES
+//!              |  KUBE-FW- (LB with ranges)  |
+//!              |       |                     |               refuse what has no endpoint, drop what nobody let in
+//!              |   KUBE-EXT- <---------------+
+//!              v       v
+//!     KUBE-SVC- (policy Cluster), KUBE-SVL- (policy Local)   one choice by probability
+//!                      |
+//!                  KUBE-SEP-   DNAT to one endpoint          nat POSTROUTING -> KUBE-POSTROUTING: masquerade if marked
+//! ```
+
+mod base;
+mod endpoint;
+mod lift;
+pub mod names;
+mod owned;
+mod service;
+
+pub use lift::{lift, name_of};
+pub use owned::{Traits, holds_kubelet_chains, holds_ours, is_hashed, scope, uses_table};
+
+use std::collections::BTreeMap;
+
+use crate::net::IpCidr;
+use crate::program::Tag;
+use crate::program::xtables::{
+    AddrMatch, Chain, ChainName, Policy, Rule, RuleOrder, Ruleset, Table, TableName,
+};
+use crate::resolve::NodeView;
+
+/// What the lowering needs to know beside the view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LowerOptions {
+    /// The mark that asks for source NAT: one bit.
+    pub masquerade_mark: u32,
+    /// Whether MASQUERADE knows `--random-fully` (iptables 1.6.2).
+    pub random_fully: bool,
+    /// Whether the nfacct objects of [`names`] exist, so that rules may count with them.
+    pub nfacct: bool,
+    /// Whether the kernel takes out-of-window packets as valid (nf_conntrack_tcp_be_liberal).
+    pub tcp_be_liberal: bool,
+}
+
+/// Above this many endpoints, comments that repeat for every endpoint are left out (reference section 2.17).
+const LARGE_CLUSTER_ENDPOINTS: usize = 1000;
+
+/// Lowers the view of one family. The tag of a rule is the index of its Service port in `view.ports`.
+pub fn lower(view: &NodeView, options: &LowerOptions) -> Ruleset {
+    let mut chains = Chains::default();
+    let large = view.n_endpoints > LARGE_CLUSTER_ENDPOINTS;
+    for (index, port) in view.ports.iter().enumerate() {
+        let tag = Tag(u32::try_from(index).unwrap_or(u32::MAX));
+        service::lower_port(view, options, port, tag, large, &mut chains);
+    }
+    chains.into_ruleset(view, options)
+}
+
+/// Rules in the making: the chains that all Services share, and those that belong to one.
+#[derive(Default)]
+struct Chains {
+    /// nat KUBE-SERVICES.
+    nat_services: Vec<Rule>,
+    /// nat KUBE-NODEPORTS.
+    nat_node_ports: Vec<Rule>,
+    /// filter KUBE-SERVICES.
+    filter_services: Vec<Rule>,
+    /// filter KUBE-EXTERNAL-SERVICES.
+    filter_external: Vec<Rule>,
+    /// filter KUBE-PROXY-FIREWALL.
+    filter_firewall: Vec<Rule>,
+    /// filter KUBE-NODEPORTS.
+    filter_node_ports: Vec<Rule>,
+    /// nat chains of Services and endpoints.
+    nat_own: Vec<(ChainName, Chain)>,
+}
+
+impl Chains {
+    /// Adds a chain of a Service or an endpoint.
+    fn add(&mut self, name: ChainName, rules: Vec<Rule>) {
+        self.nat_own.push((name, user_chain(rules, RuleOrder::Exact)));
+    }
+
+    fn into_ruleset(self, view: &NodeView, options: &LowerOptions) -> Ruleset {
+        // What different Services put into a shared chain may stand in any order: no packet is for two of them.
+        let commuting = |rules: Vec<Rule>, last: Vec<Rule>| {
+            let order = RuleOrder::FirstCommute(rules.len());
+            let mut all = rules;
+            all.extend(last);
+            user_chain(all, order)
+        };
+        let exact = |rules| user_chain(rules, RuleOrder::Exact);
+        let filter = [
+            (names::SERVICES, commuting(self.filter_services, Vec::new())),
+            (names::EXTERNAL_SERVICES, commuting(self.filter_external, Vec::new())),
+            (names::NODE_PORTS, commuting(self.filter_node_ports, Vec::new())),
+            (names::PROXY_FIREWALL, commuting(self.filter_firewall, Vec::new())),
+            (names::FORWARD, exact(base::forward(options))),
+            (names::FIREWALL, exact(base::firewall(view))),
+        ];
+        let mut nat = self.nat_own;
+        nat.push((names::SERVICES, commuting(self.nat_services, base::node_port_jumps(view))));
+        nat.push((names::NODE_PORTS, commuting(self.nat_node_ports, Vec::new())));
+        nat.push((names::POSTROUTING, exact(base::postrouting(options))));
+        nat.push((names::MARK_MASQ, exact(base::mark_masq(options))));
+
+        let mut tables = BTreeMap::from([
+            (TableName::Filter, Table { chains: BTreeMap::from(filter) }),
+            (TableName::Nat, Table { chains: BTreeMap::from_iter(nat) }),
+        ]);
+        for (name, table) in &mut tables {
+            for built_in in name.built_in_chains() {
+                let chain = Chain { policy: Some(Policy::Accept), ..Chain::default() };
+                table.chains.insert(ChainName::literal(built_in), chain);
+            }
+        }
+        for (table, built_in, rule) in base::jumps() {
+            if let Some(chain) = tables.get_mut(&table).and_then(|table| table.chains.get_mut(&built_in)) {
+                chain.rules.push(rule);
+            }
+        }
+        Ruleset { family: view.family, tables }
+    }
+}
+
+/// Kernel settings that this mode may depend on.
+pub const SYSCTLS: [&str; 1] = [ROUTE_LOCALNET];
+
+const ROUTE_LOCALNET: &str = "net/ipv4/conf/all/route_localnet";
+
+/// Kernel settings that the rules of a view depend on.
+pub fn sysctls(view: &NodeView) -> Vec<(String, String)> {
+    // Node ports on 127.0.0.0/8 leave the loopback interface after DNAT (reference section 2.14).
+    let setting = (ROUTE_LOCALNET.to_owned(), "1".to_owned());
+    view.localhost_node_ports.then_some(setting).into_iter().collect()
+}
+
+/// nfacct objects that the rules of a view count with. kube-proxy makes both, used or not.
+pub fn nfacct_objects(options: &LowerOptions) -> Vec<String> {
+    let objects = [names::NFACCT_INVALID_DROPPED, names::NFACCT_LOCALHOST_ACCEPTED];
+    objects.into_iter().filter(|_| options.nfacct).map(str::to_owned).collect()
+}
+
+fn user_chain(rules: Vec<Rule>, order: RuleOrder) -> Chain {
+    Chain { policy: None, rules, order }
+}
+
+fn address(cidr: IpCidr, negated: bool) -> AddrMatch {
+    AddrMatch { cidr, negated }
+}
+
+#[cfg(test)]
+mod tests;

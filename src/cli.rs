@@ -1,0 +1,73 @@
+//! The command line: one parser, one dispatch. Help text is the doc comments of the arguments.
+
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+
+use crate::command::{self, Console, Error, Outcome};
+use crate::host::Host;
+
+/// Compile Kubernetes Services to the rules of a node; diff, dry-run and apply them
+///
+/// svcproxy reads Service, EndpointSlice, Endpoints and Node manifests, decides what one node must do with each packet, and
+/// writes the rules that kube-proxy would. It shows what separates a node from them, and makes the node so.
+#[derive(Debug, Parser)]
+#[command(name = "svcproxy", version, max_term_width = 100, after_long_help = EXAMPLES)]
+pub struct Cli {
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: ColorArg,
+
+    /// Say more on standard error: -v what is done, -vv how
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// `--color`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ColorArg {
+    /// On terminals, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  svcproxy compile -f testdata/quickstart --node node-1
+  kubectl get svc,endpointslices,nodes -A -o json | svcproxy diff -f -
+  svcproxy apply -f cluster.json --node node-1 --dry-run
+
+Environment:
+  NO_COLOR  no colours, unless --color=always
+
+Exit status:
+  0  done; for diff: nothing differs
+  1  something differs
+  2  an error";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs, reason = "a comment here would stand in the place of the command's own help")]
+pub enum Command {
+    Compile(command::compile::CompileArgs),
+    Diff(command::diff::DiffArgs),
+    Apply(command::apply::ApplyArgs),
+    Cleanup(command::cleanup::CleanupArgs),
+    Completions(command::completions::CompletionsArgs),
+}
+
+/// Runs a command.
+pub fn run(cli: &Cli, host: &mut dyn Host, console: &mut Console<'_>) -> Result<Outcome, Error> {
+    match &cli.command {
+        Command::Compile(args) => command::compile::run(args, host, console),
+        Command::Diff(args) => command::diff::run(args, host, console),
+        Command::Apply(args) => command::apply::run(args, host, console),
+        Command::Cleanup(args) => command::cleanup::run(args, host, console),
+        Command::Completions(args) => command::completions::run::<Cli>(args, console),
+    }
+}

@@ -1,0 +1,131 @@
+//! `svcproxy apply`: makes this node as it is wanted.
+
+use clap::Args;
+
+use crate::host::{Host, execute};
+use crate::pipeline;
+use crate::plan::Step;
+use crate::report;
+
+use super::comparison::Comparison;
+use super::input::{self, Input, Notes};
+use super::options::{InputArgs, LockArgs, OutputArg, VariantArg};
+use super::{Console, Error, Outcome, lock, progress, refusal};
+
+/// Make this node's rules as they are wanted; a second time it does nothing
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct ApplyArgs {
+    /// Manifests, node and configuration.
+    #[command(flatten)]
+    pub input: InputArgs,
+
+    /// Show the steps and have the real tools check them, but take none
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Which iptables to use
+    #[arg(long, value_name = "WHICH", default_value = "auto")]
+    pub iptables: VariantArg,
+
+    /// How others at work are treated.
+    #[command(flatten)]
+    pub lock: LockArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  What would be done:
+    svcproxy apply -f cluster.json --node node-1 --dry-run
+
+  Do it:
+    svcproxy apply -f cluster.json --node node-1
+
+Nothing is applied if any object of the input is broken, unless --keep-going is given.
+Chains and rules of others are left as they are.
+
+Exit status:
+  0  done
+  2  an error; what was done before it is said";
+
+/// Runs it.
+pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> Result<Outcome, Error> {
+    let began = host.now();
+    input::read_stdin_once(args.input.paths())?;
+    let input = input::read(&args.input, &args.input.filenames, Notes::Hidden, host, console)?;
+    refuse_unfit(&input)?;
+    input.say_left_out(console)?;
+    let _lock = if args.dry_run { None } else { Some(lock::take(args.lock, host, console)?) };
+    let compared = Comparison::of_input(&input, args.iptables, host, console)?;
+    for warning in &compared.live.warnings {
+        writeln!(console.err, "warning: {warning}")?;
+    }
+    let Some(tools) = &compared.live.tools else {
+        return Err(Error::internal("a machine without tools was read"));
+    };
+    pipeline::check(&compared.wanted.program).map_err(Error::internal)?;
+    // Whoever closed the pipe wants no report, but still the rules.
+    compared.report(&input, OutputArg::Text, None, console).or_else(Error::unless_broken_pipe)?;
+    let steps = &compared.plan.steps;
+    if args.dry_run {
+        for step in steps {
+            execute::rehearse(host, tools.variant, step)
+                .map_err(|refused| refusal::explain(step, &refused, Some((&input, &compared.wanted))))?;
+        }
+        report::plan::write(console.out, &compared.plan)?;
+    } else {
+        let bar = progress::bar(console, steps.len());
+        for (done, step) in steps.iter().enumerate() {
+            tracing::info!("{step}");
+            bar.set_message(step.to_string());
+            tracing::info!("step {} of {}: {step}", done + 1, steps.len());
+            execute::execute(host, tools.variant, step).map_err(|refused| {
+                let error = refusal::explain(step, &refused, Some((&input, &compared.wanted)));
+                error.detail(format!("{done} of {} steps were taken before it", steps.len()))
+            })?;
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+    }
+    let n_rules: usize = steps.iter().map(Step::n_rules).sum();
+    let took = host.now().saturating_sub(began).as_secs_f64();
+    let verb = if args.dry_run { "would be taken" } else { "taken" };
+    let summary = match steps.len() {
+        0 => "nothing to do".to_owned(),
+        n => format!("{n} step{} {verb}, {n_rules} rules", if n == 1 { "" } else { "s" }),
+    };
+    writeln!(console.out, "{summary} with iptables-{} in {took:.2} s", tools.variant)?;
+    console.out.flush()?;
+    // The process ends here: taking half a million rules apart first would only cost time.
+    std::mem::forget((input, compared));
+    Ok(Outcome::Done)
+}
+
+/// What must not reach a kernel: anything of which a part is broken, or made up.
+fn refuse_unfit(input: &Input) -> Result<(), Error> {
+    if input.has_errors() {
+        return Err(Error::input("nothing was applied, since some of the input is broken")
+            .hint("mend it, or give --keep-going to apply the rest"));
+    }
+    if input.loaded.diagnostics.iter().any(|one| one.code == "unknown-node") {
+        return Err(
+            Error::input("nothing was applied, since this node is not in the input").hint("give --node")
+        );
+    }
+    let made_up: Vec<String> = input
+        .loaded
+        .cluster
+        .services
+        .values()
+        .filter(|service| service.placeholders.any())
+        .map(|service| service.name.to_string())
+        .collect();
+    if made_up.is_empty() {
+        return Ok(());
+    }
+    Err(Error::input(format!(
+        "nothing was applied, since {} would get placeholder addresses",
+        made_up.join(", ")
+    ))
+    .hint("create them in the cluster first; `diff` and `compile` take placeholders"))
+}

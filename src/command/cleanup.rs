@@ -1,0 +1,116 @@
+//! `svcproxy cleanup`: removes all that is ours from this node, and nothing else.
+
+use clap::Args;
+
+use crate::host::{Host, HostErrorKind, XtablesVariant, execute};
+use crate::net::PerFamily;
+use crate::plan;
+use crate::program::Program;
+use crate::program::xtables::Ruleset;
+use crate::report;
+
+use super::options::{FamilyArg, LockArgs, VariantArg};
+use super::{Console, Error, Outcome, live, lock, refusal};
+
+/// Remove all Service rules from this node; rules of others stay
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct CleanupArgs {
+    /// Show the steps, but take none
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// One IP family alone [default: both]
+    #[arg(long, value_name = "FAMILY")]
+    pub family: Option<FamilyArg>,
+
+    /// Which iptables to clean; `auto` is every one that is installed
+    #[arg(long, value_name = "WHICH", default_value = "auto")]
+    pub iptables: VariantArg,
+
+    /// How others at work are treated.
+    #[command(flatten)]
+    pub lock: LockArgs,
+}
+
+const EXAMPLES: &str = "\
+Removed are the chains that svcproxy and kube-proxy make in iptables mode, the jumps to them, and the nfacct objects
+that their rules count with. KUBE-FIREWALL stays while the kubelet, which shares it, is at home. Kernel settings stay.
+
+Examples:
+  svcproxy cleanup --dry-run
+  svcproxy cleanup
+
+Exit status:
+  0  done
+  2  an error";
+
+/// Runs it.
+pub fn run(args: &CleanupArgs, host: &mut dyn Host, console: &mut Console<'_>) -> Result<Outcome, Error> {
+    let began = host.now();
+    let _lock = if args.dry_run { None } else { Some(lock::take(args.lock, host, console)?) };
+    let families = FamilyArg::families(args.family);
+    let abilities = live::abilities(host)?;
+    let (mut n_steps, mut cleaned) = (0, Vec::new());
+    for tools in &abilities.tools {
+        let variant = match (args.iptables, tools.variant) {
+            (VariantArg::Legacy, XtablesVariant::Nft) | (VariantArg::Nft, XtablesVariant::Legacy) => continue,
+            (VariantArg::Auto | VariantArg::Legacy, XtablesVariant::Legacy) => VariantArg::Legacy,
+            (VariantArg::Auto | VariantArg::Nft, XtablesVariant::Nft) => VariantArg::Nft,
+        };
+        let live = live::read(host, &abilities, variant, &families)?;
+        let nothing = Program {
+            xtables: PerFamily::from_fn(|family| Some(Ruleset::empty(family))),
+            ..Program::default()
+        };
+        let plan = plan::plan(&nothing, &live.program, &live.scopes);
+        for (table, kept) in plan.kept_chains() {
+            writeln!(console.err, "warning: {table} {kept} is kept, since rules of others refer to it")?;
+        }
+        if args.dry_run {
+            report::plan::write(console.out, &plan)?;
+        } else {
+            for (done, step) in plan.steps.iter().enumerate() {
+                tracing::info!("step {} of {}: {step}", done + 1, plan.steps.len());
+                execute::execute(host, tools.variant, step).map_err(|refused| {
+                    let error = refusal::explain(step, &refused, None);
+                    error.detail(format!("{done} of {} steps were taken before it", plan.steps.len()))
+                })?;
+            }
+        }
+        n_steps += plan.steps.len();
+        cleaned.push(format!("iptables-{}", tools.variant));
+    }
+    if cleaned.is_empty() {
+        return Err(Error::usage("the iptables that is to be cleaned is not on this machine"));
+    }
+    if !args.dry_run && args.family.is_none() && args.iptables == VariantArg::Auto {
+        remove_nfacct(host)?;
+    }
+    let took = host.now().saturating_sub(began).as_secs_f64();
+    let verb = if args.dry_run { "would be taken" } else { "taken" };
+    let summary = match n_steps {
+        0 => "nothing to remove".to_owned(),
+        n => format!("{n} step{} {verb}", if n == 1 { "" } else { "s" }),
+    };
+    writeln!(console.out, "{summary} with {} in {took:.2} s", cleaned.join(" and "))?;
+    console.out.flush()?;
+    Ok(Outcome::Done)
+}
+
+/// The counters go with the last rules that used them. One that somebody else still uses stays.
+fn remove_nfacct(host: &mut dyn Host) -> Result<(), Error> {
+    use crate::backend::iptables::names;
+    for name in [names::NFACCT_INVALID_DROPPED, names::NFACCT_LOCALHOST_ACCEPTED] {
+        match host.nfacct_delete(name) {
+            Ok(()) => {}
+            Err(error)
+                if matches!(
+                    error.kind,
+                    HostErrorKind::NotFound | HostErrorKind::Busy | HostErrorKind::Unsupported
+                ) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! `svcproxy compile`: manifests in, the rules of one node out.
+
+use clap::Args;
+
+use crate::backend::iptables::LowerOptions;
+use crate::host::Host;
+use crate::model::Service;
+use crate::net::{IpFamily, PerFamily};
+use crate::pipeline::{self, Wanted};
+use crate::program::xtables::emit;
+use crate::report::one_line;
+
+use super::input::{self, Input, Notes};
+use super::options::{InputArgs, TargetArgs};
+use super::{Console, Error, Outcome};
+
+/// Print the rules that a node would get; changes nothing, needs no root
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct CompileArgs {
+    /// Manifests, node and configuration.
+    #[command(flatten)]
+    pub input: InputArgs,
+
+    /// Write iptables.rules and ip6tables.rules into this folder instead
+    #[arg(long, value_name = "DIR")]
+    pub output_dir: Option<String>,
+
+    /// What the machine that loads the rules can do.
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  What node-1 would get, from what the cluster has:
+    kubectl get svc,endpointslices,nodes -A -o json | svcproxy compile -f - --node node-1
+
+  As files, one for each tool:
+    svcproxy compile -f cluster.json --node node-1 --output-dir rules/
+
+  Would iptables take it?
+    svcproxy compile -f cluster.json --node node-1 --family ipv4 | iptables-restore --test
+
+  Manifests from git, laid over what the cluster has:
+    svcproxy compile -f shop/ --snapshot cluster.json --node node-1
+
+Exit status:
+  0  done
+  2  an error, or some of the input was broken and left out (see --keep-going)";
+
+/// Runs it.
+pub fn run(args: &CompileArgs, host: &mut dyn Host, console: &mut Console<'_>) -> Result<Outcome, Error> {
+    input::read_stdin_once(args.input.paths())?;
+    let input = input::read(&args.input, &args.input.filenames, Notes::Shown, host, console)?;
+    input.say_left_out(console)?;
+    let context = input.node_context(None);
+    let options = PerFamily::from_fn(|_| LowerOptions {
+        masquerade_mark: 1 << input.config.masquerade_bit,
+        random_fully: !args.target.no_random_fully,
+        nfacct: !args.target.no_nfacct,
+        tcp_be_liberal: input.config.conntrack.tcp_be_liberal,
+    });
+    let wanted = pipeline::wanted(&input.loaded.cluster, &context, &input.families, &options);
+    // Well-formedness is a promise that tests keep; asking once more costs nothing beside the writing.
+    let (checked, written) = std::thread::scope(|scope| {
+        let checked = scope.spawn(|| pipeline::check(&wanted.program));
+        let written = write_documents(args, &input, &wanted, host, console);
+        (checked.join(), written)
+    });
+    written?;
+    checked.map_err(|_| Error::internal("the check stopped"))?.map_err(Error::internal)?;
+    let outcome = if input.has_errors() { Outcome::BadInput } else { Outcome::Done };
+    // The process ends here: taking half a million rules apart first would only cost time.
+    std::mem::forget((input, wanted));
+    Ok(outcome)
+}
+
+fn write_documents(
+    args: &CompileArgs,
+    input: &Input,
+    wanted: &Wanted,
+    host: &mut dyn Host,
+    console: &mut Console<'_>,
+) -> Result<(), Error> {
+    for family in &input.families {
+        let Some(ruleset) = wanted.program.xtables.get(*family) else { continue };
+        let header = header(*family, input, wanted);
+        match &args.output_dir {
+            Some(dir) => {
+                let mut text = Vec::new();
+                emit::write_document(&mut text, ruleset, &header);
+                let name = match family {
+                    IpFamily::V4 => "iptables.rules",
+                    IpFamily::V6 => "ip6tables.rules",
+                };
+                host.write_file(&format!("{}/{name}", dir.trim_end_matches('/')), &text)?;
+            }
+            None => emit::write_document_to(console.out, ruleset, &header)?,
+        }
+    }
+    console.out.flush()?;
+    Ok(())
+}
+
+/// The head comment: what made the document, for which node, from what, and what it needs.
+fn header(family: IpFamily, input: &Input, wanted: &Wanted) -> String {
+    let tool = match family {
+        IpFamily::V4 => "iptables-restore",
+        IpFamily::V6 => "ip6tables-restore",
+    };
+    const SHOWN: usize = 8;
+    let mut from: Vec<String> =
+        input.sources.iter().take(SHOWN).map(|source| one_line(&source.name)).collect();
+    if input.sources.len() > SHOWN {
+        from.push(format!("{} more", input.sources.len() - SHOWN));
+    }
+    let n_ports = wanted.views.get(family).as_ref().map_or(0, |view| view.ports.len());
+    let mut lines = vec![
+        format!("For {tool}: the {family} rules of node {}", input.node.name),
+        format!("Made by svcproxy {} in iptables mode, as kube-proxy 1.36 would", env!("CARGO_PKG_VERSION")),
+        format!("From {}: {n_ports} Service ports with an {family} address", from.join(", ")),
+    ];
+    if !wanted.program.nfacct.is_empty() {
+        let objects: Vec<&str> = wanted.program.nfacct.iter().map(String::as_str).collect();
+        lines.push(format!(
+            "Needs the nfacct objects {} (or compile with --no-nfacct)",
+            objects.join(" and ")
+        ));
+    }
+    if family == IpFamily::V4 {
+        for (key, value) in &wanted.program.sysctls {
+            lines.push(format!("Needs sysctl {}={value}", key.replace('/', ".")));
+        }
+    }
+    let made_up = input.loaded.cluster.services.values().filter(|service| service.placeholders.any());
+    lines.extend(made_up.map(|service| placeholders(service, family)));
+    lines.into_iter().map(|line| format!("# {line}\n")).collect()
+}
+
+/// Which values of a Service are stand-ins.
+fn placeholders(service: &Service, family: IpFamily) -> String {
+    let mut values = Vec::new();
+    if service.placeholders.cluster_ips {
+        values.extend(service.cluster_ips.get(family).map(|addr| format!("cluster IP {addr}")));
+    }
+    if service.placeholders.node_ports {
+        values.extend(
+            service.ports.iter().filter_map(|port| port.node_port).map(|port| format!("node port {port}")),
+        );
+        let health_check =
+            service.health_check_node_port.map(|port| format!("health check node port {port}"));
+        values.extend(health_check);
+    }
+    format!("Placeholders of {}, for what the API server will choose: {}", service.name, values.join(", "))
+}

@@ -1,0 +1,302 @@
+//! Options that several commands have, and what they say over a configuration.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use clap::{Args, ValueEnum};
+
+use crate::manifest::PlaceholderRanges;
+use crate::model::{Config, DetectLocal, NodePortAddresses};
+use crate::net::{IpCidr, IpFamily, PerFamily};
+
+use super::Error;
+
+/// `--family`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FamilyArg {
+    /// IPv4 alone
+    Ipv4,
+    /// IPv6 alone
+    Ipv6,
+}
+
+impl FamilyArg {
+    /// The families that are asked for: both, if nothing is said.
+    pub fn families(asked: Option<FamilyArg>) -> BTreeSet<IpFamily> {
+        match asked {
+            Some(FamilyArg::Ipv4) => BTreeSet::from([IpFamily::V4]),
+            Some(FamilyArg::Ipv6) => BTreeSet::from([IpFamily::V6]),
+            None => BTreeSet::from(IpFamily::ALL),
+        }
+    }
+}
+
+/// `--mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModeArg {
+    /// iptables and ip6tables
+    Iptables,
+}
+
+/// `--detect-local-mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DetectLocalArg {
+    /// Source address in --cluster-cidr
+    #[value(name = "ClusterCIDR")]
+    ClusterCidr,
+    /// Source address in the Node's spec.podCIDRs
+    #[value(name = "NodeCIDR")]
+    NodeCidr,
+    /// Came in by --pod-bridge-interface
+    #[value(name = "BridgeInterface")]
+    BridgeInterface,
+    /// Came in by an interface that begins with --pod-interface-name-prefix
+    #[value(name = "InterfaceNamePrefix")]
+    InterfaceNamePrefix,
+}
+
+fn cidr(text: &str) -> Result<IpCidr, String> {
+    IpCidr::parse_sloppy(text).ok_or_else(|| "not a CIDR like 10.96.0.0/12 or fd00::/64".to_owned())
+}
+
+fn port_range(text: &str) -> Result<std::ops::RangeInclusive<u16>, String> {
+    let (first, last) = text.split_once('-').ok_or("not a range like 30000-32767")?;
+    let port = |text: &str| text.parse::<u16>().map_err(|_| format!("`{text}` is no port"));
+    let (first, last) = (port(first)?, port(last)?);
+    if first == 0 || first > last { Err("the range is empty".to_owned()) } else { Ok(first..=last) }
+}
+
+/// Manifests, node and configuration.
+#[derive(Debug, Clone, Args)]
+pub struct InputArgs {
+    /// Manifests: a file, a folder (.yaml, .yml and .json below it), or `-` for standard input
+    ///
+    /// YAML with one or many documents, JSON, and lists as `kubectl get -o yaml|json` prints them. Services,
+    /// EndpointSlices, Endpoints and Nodes are read; other kinds are skipped. May be given several times.
+    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
+    pub filenames: Vec<String>,
+
+    /// What kubectl printed from the cluster, to lay the manifests over
+    ///
+    /// Manifests as they are kept in git have no cluster IP, no node port and no EndpointSlices. With a snapshot they are
+    /// taken as `kubectl apply` would: what a manifest does not say stays as the snapshot has it, and a change of an
+    /// immutable field is an error. May be given several times.
+    #[arg(long, value_name = "PATH")]
+    pub snapshot: Vec<String>,
+
+    /// Namespace of manifests that name none
+    #[arg(short = 'n', long, value_name = "NAME", default_value = "default")]
+    pub namespace: String,
+
+    /// The node whose rules are wanted [default: hostnameOverride of --config, else this host's name]
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+
+    /// KubeProxyConfiguration (YAML or JSON); options given here win over it
+    #[arg(long, value_name = "PATH")]
+    pub config: Option<String>,
+
+    /// How the rules are made [default: `mode` of --config, else iptables]
+    #[arg(long, value_name = "MODE")]
+    pub mode: Option<ModeArg>,
+
+    /// One IP family alone [default: both]
+    #[arg(long, value_name = "FAMILY")]
+    pub family: Option<FamilyArg>,
+
+    /// Treat warnings as errors
+    #[arg(long)]
+    pub strict: bool,
+
+    /// Do not let broken objects count: go on, and end as if they were not there
+    #[arg(long)]
+    pub keep_going: bool,
+
+    /// What is said of the node here.
+    #[command(flatten)]
+    pub node_options: NodeArgs,
+}
+
+/// What the Node object, the configuration or the API server would say.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Node and configuration")]
+pub struct NodeArgs {
+    /// The node's address, instead of the Node object's; once for each family
+    #[arg(long, value_name = "ADDRESS")]
+    pub node_ip: Vec<IpAddr>,
+
+    /// The node's zone, instead of the Node object's
+    #[arg(long, value_name = "ZONE")]
+    pub zone: Option<String>,
+
+    /// The node's pod network, instead of the Node object's; once for each family
+    #[arg(long, value_name = "CIDR", value_parser = cidr)]
+    pub pod_cidr: Vec<IpCidr>,
+
+    /// Where placeholder addresses of new Services come from; once for each family
+    ///
+    /// A Service that is in no snapshot and has no cluster IP gets a placeholder address from here, the same one each time.
+    #[arg(long, value_name = "CIDR", value_parser = cidr)]
+    pub service_cidr: Vec<IpCidr>,
+
+    /// Where placeholder node ports of new Services come from
+    #[arg(long, value_name = "FIRST-LAST", value_parser = port_range, default_value = "30000-32767")]
+    pub node_port_range: std::ops::RangeInclusive<u16>,
+
+    /// Pod networks of the cluster, comma-separated (clusterCIDR)
+    #[arg(long, value_name = "CIDR", value_parser = cidr, value_delimiter = ',')]
+    pub cluster_cidr: Vec<IpCidr>,
+
+    /// How traffic of pods is told from other traffic (detectLocalMode)
+    #[arg(long, value_name = "MODE")]
+    pub detect_local_mode: Option<DetectLocalArg>,
+
+    /// The bridge of pods (detectLocal.bridgeInterface)
+    #[arg(long, value_name = "NAME")]
+    pub pod_bridge_interface: Option<String>,
+
+    /// How interfaces of pods begin (detectLocal.interfaceNamePrefix)
+    #[arg(long, value_name = "PREFIX")]
+    pub pod_interface_name_prefix: Option<String>,
+
+    /// Networks whose local addresses answer node ports, comma-separated, or `primary` (nodePortAddresses)
+    #[arg(long, value_name = "CIDR|primary", value_delimiter = ',')]
+    pub nodeport_addresses: Vec<String>,
+
+    /// Rewrite the source of all traffic to cluster IPs (iptables.masqueradeAll)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub masquerade_all: Option<bool>,
+
+    /// Which bit of the mark asks for source NAT (iptables.masqueradeBit)
+    #[arg(long, value_name = "BIT", value_parser = clap::value_parser!(u8).range(0..=31))]
+    pub iptables_masquerade_bit: Option<u8>,
+
+    /// Whether node ports answer on 127.0.0.1 (iptables.localhostNodePorts)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub iptables_localhost_nodeports: Option<bool>,
+}
+
+impl InputArgs {
+    /// Every path that is read.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &String> {
+        self.filenames.iter().chain(&self.snapshot).chain(&self.config)
+    }
+}
+
+/// What the machine that will load the rules can do.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Target machine")]
+pub struct TargetArgs {
+    /// Leave out nfacct matches, for machines without nfacct objects
+    ///
+    /// kube-proxy counts with the nfacct objects ct_state_invalid_dropped_pkts and localhost_nps_accepted_pkts wherever the
+    /// kernel has nfacct. `apply` makes them; a file that is loaded by hand needs `nfacct add` first, or this option.
+    #[arg(long)]
+    pub no_nfacct: bool,
+
+    /// Leave out `--random-fully`, for iptables before 1.6.2
+    #[arg(long)]
+    pub no_random_fully: bool,
+}
+
+/// `-o`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputArg {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+/// `--iptables`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum VariantArg {
+    /// The one that holds rules of ours, else the one that holds the kubelet's or the most, else plain `iptables`
+    Auto,
+    /// iptables-legacy
+    Legacy,
+    /// iptables-nft
+    Nft,
+}
+
+/// Two at once would undo each other's work.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct LockArgs {
+    /// How long to wait for another svcproxy to finish
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub lock_timeout: u64,
+}
+
+/// Lets options win over a configuration.
+pub(super) fn lay_options_over(args: &NodeArgs, config: &mut Config) -> Result<(), Error> {
+    if !args.cluster_cidr.is_empty() {
+        let of_family = |family| args.cluster_cidr.iter().copied().find(|cidr| cidr.family() == family);
+        config.cluster_cidrs = PerFamily::from_fn(of_family);
+    }
+    let bridge = args.pod_bridge_interface.clone();
+    let prefix = args.pod_interface_name_prefix.clone();
+    match args.detect_local_mode {
+        None => {}
+        Some(DetectLocalArg::ClusterCidr) => config.detect_local = DetectLocal::ClusterCidr,
+        Some(DetectLocalArg::NodeCidr) => config.detect_local = DetectLocal::NodeCidr,
+        Some(DetectLocalArg::BridgeInterface) => {
+            let name = bridge.ok_or_else(|| {
+                Error::usage("--detect-local-mode BridgeInterface needs --pod-bridge-interface")
+            })?;
+            config.detect_local =
+                DetectLocal::BridgeInterface(interface_name(name, "--pod-bridge-interface")?);
+        }
+        Some(DetectLocalArg::InterfaceNamePrefix) => {
+            let name = prefix.ok_or_else(|| {
+                Error::usage("--detect-local-mode InterfaceNamePrefix needs --pod-interface-name-prefix")
+            })?;
+            let name = interface_name(name, "--pod-interface-name-prefix")?;
+            config.detect_local = DetectLocal::InterfaceNamePrefix(name);
+        }
+    }
+    match args.nodeport_addresses.as_slice() {
+        [] => {}
+        [one] if one == "primary" => config.node_port_addresses = NodePortAddresses::Primary,
+        given => {
+            let cidrs: Result<Vec<IpCidr>, Error> = given
+                .iter()
+                .map(|text| {
+                    cidr(text).map_err(|why| Error::usage(format!("--nodeport-addresses `{text}`: {why}")))
+                })
+                .collect();
+            config.node_port_addresses = NodePortAddresses::Cidrs(cidrs?);
+        }
+    }
+    config.masquerade_all = args.masquerade_all.unwrap_or(config.masquerade_all);
+    config.masquerade_bit = args.iptables_masquerade_bit.unwrap_or(config.masquerade_bit);
+    config.localhost_node_ports = args.iptables_localhost_nodeports.unwrap_or(config.localhost_node_ports);
+    Ok(())
+}
+
+/// An interface name, or the beginning of one: at most 15 bytes, nothing that a rule file could not carry.
+fn interface_name(name: String, option: &str) -> Result<String, Error> {
+    let bad =
+        |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '"' | '\'' | '\\' | '!' | '+');
+    if name.is_empty() || name.len() > 15 || name.contains(bad) {
+        return Err(Error::usage(format!("{option} `{}` is no interface name", name.escape_default())));
+    }
+    Ok(name)
+}
+
+/// Where placeholders come from, if there may be any.
+pub(super) fn placeholders(args: &InputArgs) -> Option<PlaceholderRanges> {
+    let given = &args.node_options.service_cidr;
+    if given.is_empty() && args.snapshot.is_empty() {
+        return None;
+    }
+    let of_family = |family| given.iter().copied().find(|cidr| cidr.family() == family);
+    let mut service_cidrs = PerFamily::from_fn(of_family);
+    if given.is_empty() {
+        // What kubeadm and most documentation use.
+        service_cidrs = PerFamily {
+            v4: IpCidr::parse_sloppy("10.96.0.0/12"),
+            v6: IpCidr::parse_sloppy("fd00:10:96::/112"),
+        };
+    }
+    Some(PlaceholderRanges { service_cidrs, node_ports: args.node_options.node_port_range.clone() })
+}

@@ -1,0 +1,38 @@
+//! A restore that was refused, told as what it is for: the Service, its manifest line, the rule.
+
+use crate::host::RestoreError;
+use crate::net::IpFamily;
+use crate::pipeline::Wanted;
+use crate::plan::Step;
+use crate::report::one_line;
+
+use super::Error;
+use super::input::Input;
+
+/// Explains why a step failed.
+pub(super) fn explain(step: &Step, refused: &RestoreError, wanted: Option<(&Input, &Wanted)>) -> Error {
+    let mut error = Error::from(refused.error.clone());
+    let Step::XtablesRestore { family, document, .. } = step else {
+        return error.detail(format!("step: {step}"));
+    };
+    let Some(line) = refused.line else { return error };
+    let text = String::from_utf8_lossy(&document.text);
+    if let Some(rule) = text.lines().nth(line.saturating_sub(1)) {
+        error = error.detail(format!("line {line}: {}", one_line(rule)));
+    }
+    if let Some(owner) = wanted.and_then(|(input, wanted)| owner(*family, line, step, input, wanted)) {
+        error = error.detail(format!("rule for: {owner}"));
+    }
+    error
+}
+
+fn owner(family: IpFamily, line: usize, step: &Step, input: &Input, wanted: &Wanted) -> Option<String> {
+    let Step::XtablesRestore { document, .. } = step else { return None };
+    let port = wanted.made_for(family, document.lines.tag_at(u32::try_from(line).ok()?)?)?;
+    let place = input.loaded.places.get(&port.name.service).and_then(|place| {
+        let source = input.sources.get(usize::try_from(place.source.0).ok()?)?;
+        let (line, column) = source.line_column(place.span.start);
+        Some(format!(" ({}:{line}:{column})", one_line(&source.name)))
+    });
+    Some(format!("{}{}", port.name, place.unwrap_or_default()))
+}

@@ -1,0 +1,340 @@
+//! A machine in memory, for tests: what it holds is public, what it was asked to change is recorded, failures come on demand.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::error::{HostError, HostErrorKind, RestoreError};
+use super::fake_tables::{FakeTables, Refusal};
+use super::{Host, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
+use crate::net::IpFamily;
+
+/// A machine in memory.
+#[derive(Debug, Clone, Default)]
+pub struct FakeHost {
+    /// The installed tools.
+    pub variants: Vec<XtablesTools>,
+    /// The rules of each variant and family.
+    pub tables: BTreeMap<(XtablesVariant, IpFamily), FakeTables>,
+    /// Whether the kernel has no IPv6.
+    pub no_ipv6: bool,
+    /// Kernel settings.
+    pub sysctls: BTreeMap<String, String>,
+    /// Names of accounting objects; `None` for a kernel that has none.
+    pub nfacct: Option<BTreeSet<String>>,
+    /// Addresses of its interfaces.
+    pub addresses: Vec<IpAddr>,
+    /// Contents by path; `-` is standard input.
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// The environment.
+    pub env: BTreeMap<String, String>,
+    /// Its name.
+    pub host_name: String,
+    /// Who else holds the lock.
+    pub lock_holder: Option<String>,
+    /// Every call that changes something, one line each, also those that failed.
+    pub calls: Vec<String>,
+    /// Every document that was restored or tested.
+    pub documents: Vec<(RestoreMode, String)>,
+    failures: BTreeMap<String, VecDeque<(Option<usize>, HostError)>>,
+}
+
+impl FakeHost {
+    /// A machine called `node1` with both iptables variants (1.8.9, `iptables` is the nft one), accounting objects, loopback
+    /// addresses and no rules.
+    pub fn new() -> FakeHost {
+        let tools = |variant, is_default| XtablesTools { variant, version: (1, 8, 9), is_default };
+        FakeHost {
+            variants: vec![tools(XtablesVariant::Legacy, false), tools(XtablesVariant::Nft, true)],
+            sysctls: BTreeMap::from([("net/ipv4/conf/all/route_localnet".to_owned(), "0".to_owned())]),
+            nfacct: Some(BTreeSet::new()),
+            addresses: vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])],
+            host_name: "node1".to_owned(),
+            ..FakeHost::default()
+        }
+    }
+
+    /// Puts rules there, as `iptables-save` prints them. What is wrong with them, if something is.
+    pub fn put_rules(&mut self, variant: XtablesVariant, family: IpFamily, dump: &str) -> Result<(), String> {
+        let counters = self.nfacct.clone().unwrap_or_default();
+        let tables = self.tables.entry((variant, family)).or_default();
+        tables.load(dump, &counters).map_err(|refusal| format!("line {:?}: {}", refusal.line, refusal.words))
+    }
+
+    /// The rules of a variant and family as `iptables-save` would print them.
+    pub fn rules(&self, variant: XtablesVariant, family: IpFamily) -> String {
+        self.tables.get(&(variant, family)).map(FakeTables::save).unwrap_or_default()
+    }
+
+    /// Lets the next restore (not test) fail at a line with these words. Several calls stand in a queue.
+    pub fn fail_next_restore(&mut self, line: Option<usize>, words: &str) {
+        let error = HostError::new("run `iptables-restore`", HostErrorKind::Other, words);
+        self.failures.entry("xtables_restore".to_owned()).or_default().push_back((line, error));
+    }
+
+    /// Lets the next call of a method, by its name, fail.
+    pub fn fail_next(&mut self, method: &str, error: HostError) {
+        self.failures.entry(method.to_owned()).or_default().push_back((None, error));
+    }
+
+    fn failure(&mut self, method: &str) -> Option<(Option<usize>, HostError)> {
+        self.failures.get_mut(method)?.pop_front()
+    }
+
+    fn fails(&mut self, method: &str) -> Result<(), HostError> {
+        self.failure(method).map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    fn need(&self, variant: XtablesVariant, family: IpFamily) -> Result<(), HostError> {
+        let tool = match family {
+            IpFamily::V4 => format!("iptables-{variant}"),
+            IpFamily::V6 => format!("ip6tables-{variant}"),
+        };
+        if !self.variants.iter().any(|tools| tools.variant == variant) {
+            return Err(super::tool::missing(&tool));
+        }
+        if self.no_ipv6 && family == IpFamily::V6 {
+            return Err(HostError::new(
+                format!("run `{tool}`"),
+                HostErrorKind::Unsupported,
+                "IPv6 is off in this kernel",
+            ));
+        }
+        Ok(())
+    }
+
+    fn jump(
+        &mut self,
+        (variant, family): (XtablesVariant, IpFamily),
+        table: &str,
+        command: &str,
+    ) -> Result<(), HostError> {
+        self.calls.push(format!("{variant} {family} -t {table} {command}"));
+        self.need(variant, family)?;
+        let action = || format!("run `iptables -t {table} {command}`");
+        let counters = self.nfacct.clone().unwrap_or_default();
+        self.tables
+            .entry((variant, family))
+            .or_default()
+            .change(table, command, &counters)
+            .map_err(|refusal| HostError::new(action(), refusal.kind, refusal.words))
+    }
+
+    fn counters(&mut self, action: &str) -> Result<&mut BTreeSet<String>, HostError> {
+        let unsupported =
+            || HostError::new(action, HostErrorKind::Unsupported, "this kernel has no accounting objects");
+        self.nfacct.as_mut().ok_or_else(unsupported)
+    }
+}
+
+impl Host for FakeHost {
+    fn xtables_variants(&mut self) -> Result<Vec<XtablesTools>, HostError> {
+        self.fails("xtables_variants")?;
+        Ok(self.variants.clone())
+    }
+
+    fn xtables_save(&mut self, variant: XtablesVariant, family: IpFamily) -> Result<String, HostError> {
+        self.fails("xtables_save")?;
+        self.need(variant, family)?;
+        Ok(self.rules(variant, family))
+    }
+
+    fn xtables_restore(
+        &mut self,
+        variant: XtablesVariant,
+        family: IpFamily,
+        document: &[u8],
+        mode: RestoreMode,
+    ) -> Result<(), RestoreError> {
+        let text = String::from_utf8_lossy(document).into_owned();
+        let word = match mode {
+            RestoreMode::Commit => "restore",
+            RestoreMode::Test => "test",
+        };
+        self.calls.push(format!("{variant} {family} {word} of {} lines", text.lines().count()));
+        self.documents.push((mode, text.clone()));
+        self.need(variant, family).map_err(|error| RestoreError { line: None, error })?;
+        let asked = if mode == RestoreMode::Commit { self.failure("xtables_restore") } else { None };
+        if let Some((line, error)) = asked {
+            return Err(RestoreError { line, error });
+        }
+        let mut tables = self.tables.get(&(variant, family)).cloned().unwrap_or_default();
+        let mut counters = self.nfacct.clone().unwrap_or_default();
+        if mode == RestoreMode::Test {
+            // No tool notices in test mode that one is missing.
+            let named =
+                text.split("--nfacct-name ").skip(1).filter_map(|rest| rest.split_whitespace().next());
+            counters.extend(named.map(str::to_owned));
+        }
+        let result = tables.load(&text, &counters);
+        if mode == RestoreMode::Commit {
+            self.tables.insert((variant, family), tables);
+        }
+        result.map_err(|Refusal { line, kind, words }| RestoreError {
+            line,
+            error: HostError::new("run `iptables-restore`", kind, words),
+        })
+    }
+
+    fn xtables_insert_jump(
+        &mut self,
+        variant: XtablesVariant,
+        family: IpFamily,
+        table: &str,
+        chain: &str,
+        args: &[String],
+    ) -> Result<(), HostError> {
+        self.fails("xtables_insert_jump")?;
+        self.jump((variant, family), table, &format!("-I {chain} 1 {}", as_saved(args)))
+    }
+
+    fn xtables_delete_jump(
+        &mut self,
+        variant: XtablesVariant,
+        family: IpFamily,
+        table: &str,
+        chain: &str,
+        args: &[String],
+    ) -> Result<(), HostError> {
+        self.fails("xtables_delete_jump")?;
+        self.jump((variant, family), table, &format!("-D {chain} {}", as_saved(args)))
+    }
+
+    fn sysctl_read(&self, key: &str) -> Result<Option<String>, HostError> {
+        Ok(self.sysctls.get(key).cloned())
+    }
+
+    fn sysctl_write(&mut self, key: &str, value: &str) -> Result<(), HostError> {
+        self.calls.push(format!("sysctl {key}={value}"));
+        self.fails("sysctl_write")?;
+        match self.sysctls.get_mut(key) {
+            Some(held) => {
+                value.clone_into(held);
+                Ok(())
+            }
+            None => Err(not_found(format!("set the kernel setting `{key}` to `{value}`"))),
+        }
+    }
+
+    fn local_addresses(&mut self) -> Result<Vec<IpAddr>, HostError> {
+        self.fails("local_addresses")?;
+        Ok(self.addresses.clone())
+    }
+
+    fn nfacct_list(&mut self) -> Result<Vec<NfacctObject>, HostError> {
+        let names = self.counters("list accounting objects")?;
+        let object = |name: &String| NfacctObject { name: name.clone(), packets: 0, bytes: 0 };
+        Ok(names.iter().map(object).collect())
+    }
+
+    fn nfacct_add(&mut self, name: &str) -> Result<(), HostError> {
+        self.calls.push(format!("nfacct add {name}"));
+        self.fails("nfacct_add")?;
+        self.counters(&format!("add accounting object `{name}`"))?.insert(name.to_owned());
+        Ok(())
+    }
+
+    fn nfacct_delete(&mut self, name: &str) -> Result<(), HostError> {
+        self.calls.push(format!("nfacct delete {name}"));
+        self.fails("nfacct_delete")?;
+        let action = format!("delete accounting object `{name}`");
+        if self.counters(&action)?.remove(name) { Ok(()) } else { Err(not_found(action)) }
+    }
+
+    fn lock(&mut self, _limit: Duration, on_wait: &mut dyn FnMut(&str)) -> Result<LockGuard, HostError> {
+        self.calls.push("lock".to_owned());
+        let Some(holder) = &self.lock_holder else { return Ok(LockGuard::of_nothing()) };
+        on_wait(holder);
+        Err(HostError::new("lock this network namespace", HostErrorKind::Busy, format!("held by {holder}")))
+    }
+
+    fn read_file(&mut self, path: &str) -> Result<Vec<u8>, HostError> {
+        if let Some(bytes) = self.files.get(path) {
+            return Ok(bytes.clone());
+        }
+        let folder = format!("{}/", path.trim_end_matches('/'));
+        if self.files.keys().any(|name| name.starts_with(&folder)) {
+            let action = format!("read `{path}`");
+            return Err(HostError::new(action, HostErrorKind::IsFolder, "it is a folder, not a file"));
+        }
+        Err(not_found(format!("read `{path}`")))
+    }
+
+    fn read_path(&mut self, path: &str) -> Result<Vec<(String, Vec<u8>)>, HostError> {
+        if path == "-" {
+            let text = self.files.remove(path).ok_or_else(|| not_found("read standard input".to_owned()))?;
+            return Ok(vec![("<stdin>".to_owned(), text)]);
+        }
+        if let Some(bytes) = self.files.get(path) {
+            return Ok(vec![(path.to_owned(), bytes.clone())]);
+        }
+        let folder = format!("{}/", path.trim_end_matches('/'));
+        let inside = self.files.iter().filter(|(name, _)| name.starts_with(&folder));
+        let read: Vec<_> = inside.map(|(name, bytes)| (name.clone(), bytes.clone())).collect();
+        if read.is_empty() { Err(not_found(format!("read `{path}`"))) } else { Ok(read) }
+    }
+
+    fn write_file(&mut self, path: &str, bytes: &[u8]) -> Result<(), HostError> {
+        self.calls.push(format!("write {path}"));
+        self.fails("write_file")?;
+        self.files.insert(path.to_owned(), bytes.to_vec());
+        Ok(())
+    }
+
+    fn host_name(&self) -> String {
+        self.host_name.clone()
+    }
+
+    fn now(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn env(&self, name: &str) -> Option<String> {
+        self.env.get(name).cloned()
+    }
+}
+
+fn not_found(action: String) -> HostError {
+    HostError::new(action, HostErrorKind::NotFound, "No such file or directory")
+}
+
+/// Arguments as `iptables-save` prints them: quotes around what has blanks.
+fn as_saved(args: &[String]) -> String {
+    let quoted = |arg: &String| if arg.contains(' ') { format!("\"{arg}\"") } else { arg.clone() };
+    args.iter().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use XtablesVariant::{Legacy, Nft};
+
+    #[test]
+    fn restores_and_saves_each_variant_apart() {
+        let mut host = FakeHost::new();
+        host.xtables_restore(Nft, IpFamily::V4, b"*nat\n:A - [0:0]\nCOMMIT\n", RestoreMode::Test).unwrap();
+        assert_eq!(host.xtables_save(Nft, IpFamily::V4).unwrap(), "");
+        host.xtables_restore(Nft, IpFamily::V4, b"*nat\n:A - [0:0]\nCOMMIT\n", RestoreMode::Commit).unwrap();
+        let args = ["-m", "comment", "--comment", "a b", "-j", "A"].map(str::to_owned);
+        host.xtables_insert_jump(Nft, IpFamily::V4, "nat", "OUTPUT", &args).unwrap();
+        assert!(host.rules(Nft, IpFamily::V4).contains("-A OUTPUT -m comment --comment \"a b\" -j A\n"));
+        assert_eq!(host.rules(Legacy, IpFamily::V4), "");
+        host.xtables_delete_jump(Nft, IpFamily::V4, "nat", "OUTPUT", &args).unwrap();
+        assert_eq!(host.calls.len(), 4);
+        assert_eq!(host.calls[1], "nft IPv4 restore of 3 lines");
+    }
+
+    #[test]
+    fn fails_on_demand() {
+        let mut host = FakeHost::new();
+        host.fail_next_restore(Some(2), "unknown option");
+        let document = b"*nat\n:A - [0:0]\nCOMMIT\n";
+        let error = host.xtables_restore(Nft, IpFamily::V4, document, RestoreMode::Commit).unwrap_err();
+        assert_eq!((error.line, error.error.detail.as_str()), (Some(2), "unknown option"));
+        assert!(host.xtables_restore(Nft, IpFamily::V4, document, RestoreMode::Commit).is_ok());
+        host.fail_next("sysctl_write", HostError::new("set", HostErrorKind::Permission, "no"));
+        assert!(host.sysctl_write("net/ipv4/conf/all/route_localnet", "1").is_err());
+        host.no_ipv6 = true;
+        assert_eq!(host.xtables_save(Nft, IpFamily::V6).unwrap_err().kind, HostErrorKind::Unsupported);
+    }
+}

@@ -1,0 +1,142 @@
+//! This machine, in the network namespace of the calling thread.
+#![allow(clippy::disallowed_methods, reason = "host is the folder with IO")]
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::error::{HostError, HostErrorKind, RestoreError};
+use super::xtables::{Jump, Xtables};
+use super::{Host, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
+use super::{addresses, files, lock, nfacct, sysctl};
+use crate::net::IpFamily;
+
+/// The machine that this program runs on.
+#[derive(Debug)]
+pub struct LinuxHost {
+    xtables: Xtables,
+    started: Instant,
+    stdin_is_read: bool,
+}
+
+impl LinuxHost {
+    /// This machine. Nothing is read until it is asked for.
+    pub fn new() -> LinuxHost {
+        LinuxHost { xtables: Xtables::default(), started: Instant::now(), stdin_is_read: false }
+    }
+}
+
+impl Default for LinuxHost {
+    fn default() -> LinuxHost {
+        LinuxHost::new()
+    }
+}
+
+impl LinuxHost {
+    fn read_stdin(&mut self) -> Result<(String, Vec<u8>), HostError> {
+        if std::mem::replace(&mut self.stdin_is_read, true) {
+            let detail = "`-` can be given once only";
+            return Err(HostError::new("read standard input", HostErrorKind::Other, detail));
+        }
+        files::read_stream("<stdin>", std::io::stdin().lock(), files::SIZE_LIMIT)
+    }
+}
+
+impl Host for LinuxHost {
+    fn xtables_variants(&mut self) -> Result<Vec<XtablesTools>, HostError> {
+        self.xtables.variants()
+    }
+
+    fn xtables_save(&mut self, variant: XtablesVariant, family: IpFamily) -> Result<String, HostError> {
+        self.xtables.save(variant, family)
+    }
+
+    fn xtables_restore(
+        &mut self,
+        variant: XtablesVariant,
+        family: IpFamily,
+        document: &[u8],
+        mode: RestoreMode,
+    ) -> Result<(), RestoreError> {
+        self.xtables.restore(variant, family, document, mode)
+    }
+
+    fn xtables_insert_jump(
+        &mut self,
+        variant: XtablesVariant,
+        family: IpFamily,
+        table: &str,
+        chain: &str,
+        args: &[String],
+    ) -> Result<(), HostError> {
+        self.xtables.jump(variant, family, (Jump::Insert, table, chain, args))
+    }
+
+    fn xtables_delete_jump(
+        &mut self,
+        variant: XtablesVariant,
+        family: IpFamily,
+        table: &str,
+        chain: &str,
+        args: &[String],
+    ) -> Result<(), HostError> {
+        self.xtables.jump(variant, family, (Jump::Delete, table, chain, args))
+    }
+
+    fn sysctl_read(&self, key: &str) -> Result<Option<String>, HostError> {
+        sysctl::read(key)
+    }
+
+    fn sysctl_write(&mut self, key: &str, value: &str) -> Result<(), HostError> {
+        sysctl::write(key, value)
+    }
+
+    fn local_addresses(&mut self) -> Result<Vec<IpAddr>, HostError> {
+        addresses::list()
+    }
+
+    fn nfacct_list(&mut self) -> Result<Vec<NfacctObject>, HostError> {
+        nfacct::list()
+    }
+
+    fn nfacct_add(&mut self, name: &str) -> Result<(), HostError> {
+        nfacct::add(name)
+    }
+
+    fn nfacct_delete(&mut self, name: &str) -> Result<(), HostError> {
+        nfacct::delete(name)
+    }
+
+    fn lock(&mut self, limit: Duration, on_wait: &mut dyn FnMut(&str)) -> Result<LockGuard, HostError> {
+        lock::lock(limit, on_wait)
+    }
+
+    fn read_path(&mut self, path: &str) -> Result<Vec<(String, Vec<u8>)>, HostError> {
+        if path != "-" {
+            return files::read_path(path, files::SIZE_LIMIT);
+        }
+        Ok(vec![self.read_stdin()?])
+    }
+
+    fn read_file(&mut self, path: &str) -> Result<Vec<u8>, HostError> {
+        if path != "-" {
+            return files::read_file(path, files::SIZE_LIMIT);
+        }
+        Ok(self.read_stdin()?.1)
+    }
+
+    fn write_file(&mut self, path: &str, bytes: &[u8]) -> Result<(), HostError> {
+        files::write_file(path, bytes)
+    }
+
+    fn host_name(&self) -> String {
+        rustix::system::uname().nodename().to_string_lossy().into_owned()
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn env(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+}

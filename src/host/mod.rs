@@ -1,0 +1,175 @@
+//! The machine: one seam, [`Host`], that text and bytes cross. The only folder with IO; it decides nothing.
+//!
+//! [`LinuxHost`] is this machine, in the network namespace of the calling thread; [`FakeHost`] is one in memory.
+
+mod addresses;
+mod error;
+pub mod execute;
+mod fake;
+mod fake_tables;
+mod files;
+mod linux;
+mod lock;
+mod netlink;
+mod nfacct;
+mod sysctl;
+mod tool;
+mod xtables;
+mod xtables_words;
+
+pub use error::{HostError, HostErrorKind, RestoreError};
+pub use fake::FakeHost;
+pub use fake_tables::{FakeChain, FakeTables};
+pub use linux::LinuxHost;
+pub use lock::LockGuard;
+pub use xtables::unreadable_tables;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::net::IpFamily;
+
+/// Which of the two iptables implementations: they keep separate rules in the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum XtablesVariant {
+    /// `iptables-legacy`, on the kernel's own xtables.
+    Legacy,
+    /// `iptables-nft`, on nf_tables.
+    Nft,
+}
+
+impl XtablesVariant {
+    /// Both.
+    pub const ALL: [XtablesVariant; 2] = [XtablesVariant::Legacy, XtablesVariant::Nft];
+
+    /// `legacy` or `nft`, as in the names of the tools.
+    pub fn name(self) -> &'static str {
+        match self {
+            XtablesVariant::Legacy => "legacy",
+            XtablesVariant::Nft => "nft",
+        }
+    }
+}
+
+impl fmt::Display for XtablesVariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An installed set of iptables tools.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct XtablesTools {
+    /// Which implementation.
+    pub variant: XtablesVariant,
+    /// Its version, as 1.8.9.
+    pub version: (u32, u32, u32),
+    /// Whether plain `iptables` is this one.
+    pub is_default: bool,
+}
+
+/// Whether a restore is to change anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestoreMode {
+    /// Load it.
+    Commit,
+    /// Only ask the tool whether it would (`--test`). It sees less than the kernel would: see [`Host::xtables_restore`].
+    Test,
+}
+
+/// A packet counter with a name, which rules refer to (`-m nfacct`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NfacctObject {
+    /// Its name, at most 31 bytes.
+    pub name: String,
+    /// Packets counted.
+    pub packets: u64,
+    /// Bytes counted.
+    pub bytes: u64,
+}
+
+/// What this program asks of a machine.
+pub trait Host {
+    /// The iptables tool sets that are installed, legacy first. Empty if there are none.
+    fn xtables_variants(&mut self) -> Result<Vec<XtablesTools>, HostError>;
+
+    /// All tables of a family as `iptables-save` prints them, with neither tables nor modules made by the reading.
+    /// `Unsupported` if the kernel has no IPv6 and that is asked for. A table can be missing from it although it has rules:
+    /// see [`unreadable_tables`].
+    fn xtables_save(&mut self, variant: XtablesVariant, family: IpFamily) -> Result<String, HostError>;
+
+    /// Feeds a document to `iptables-restore --noflush --counters`.
+    ///
+    /// Each table of it is loaded as a whole or not at all; tables before the one that failed stay loaded. In test mode the
+    /// nft variant notices neither jumps to missing chains nor missing nfacct objects, the legacy one not the latter.
+    fn xtables_restore(
+        &mut self,
+        variant: XtablesVariant,
+        family: IpFamily,
+        document: &[u8],
+        mode: RestoreMode,
+    ) -> Result<(), RestoreError>;
+
+    /// Inserts one rule at the head of a chain, `args` being all that follows the chain in the `iptables` command.
+    fn xtables_insert_jump(
+        &mut self,
+        variant: XtablesVariant,
+        family: IpFamily,
+        table: &str,
+        chain: &str,
+        args: &[String],
+    ) -> Result<(), HostError>;
+
+    /// Deletes the first rule of a chain that equals `args`. `NotFound` if there is none.
+    fn xtables_delete_jump(
+        &mut self,
+        variant: XtablesVariant,
+        family: IpFamily,
+        table: &str,
+        chain: &str,
+        args: &[String],
+    ) -> Result<(), HostError>;
+
+    /// The value of a kernel setting, as `net/ipv4/conf/all/route_localnet`, without its final newline. `None` if the
+    /// kernel has no such setting.
+    fn sysctl_read(&self, key: &str) -> Result<Option<String>, HostError>;
+
+    /// Sets a kernel setting. `NotFound` if the kernel has no such setting.
+    fn sysctl_write(&mut self, key: &str, value: &str) -> Result<(), HostError>;
+
+    /// All addresses on all interfaces of this network namespace, sorted, each once.
+    fn local_addresses(&mut self) -> Result<Vec<IpAddr>, HostError>;
+
+    /// The accounting objects, sorted by name. `Unsupported` if the kernel has none.
+    fn nfacct_list(&mut self) -> Result<Vec<NfacctObject>, HostError>;
+
+    /// Makes an accounting object; one that is there already is fine and keeps its counts.
+    fn nfacct_add(&mut self, name: &str) -> Result<(), HostError>;
+
+    /// Deletes an accounting object. `NotFound` if there is none, `Busy` if a rule uses it.
+    fn nfacct_delete(&mut self, name: &str) -> Result<(), HostError>;
+
+    /// Waits, up to a limit, until no other svcproxy works on this network namespace, then keeps others out until the guard is
+    /// dropped or the process ends. `on_wait` is told once who holds it. `Busy` when the limit is over.
+    fn lock(&mut self, limit: Duration, on_wait: &mut dyn FnMut(&str)) -> Result<LockGuard, HostError>;
+
+    /// The texts at a path, each with its name: one file (or pipe), `-` for standard input (named `<stdin>`), or all `.yaml`,
+    /// `.yml` and `.json` files below a folder, in order of their names.
+    fn read_path(&mut self, path: &str) -> Result<Vec<(String, Vec<u8>)>, HostError>;
+
+    /// The bytes of one file or pipe, `-` for standard input. `IsFolder` if it is one.
+    fn read_file(&mut self, path: &str) -> Result<Vec<u8>, HostError>;
+
+    /// Writes a file as a whole: a reader sees the old content or the new. Makes missing folders.
+    fn write_file(&mut self, path: &str, bytes: &[u8]) -> Result<(), HostError>;
+
+    /// The name of this machine.
+    fn host_name(&self) -> String;
+
+    /// Time since the host value was made; never goes back.
+    fn now(&self) -> Duration;
+
+    /// An environment variable, if it is set and is text.
+    fn env(&self, name: &str) -> Option<String>;
+}

@@ -1,0 +1,61 @@
+//! wanted × live → what to do, in order. `host` executes it and decides nothing; dry-run prints the same list.
+
+mod order;
+mod step;
+
+pub use step::Step;
+
+use crate::net::{IpFamily, PerFamily};
+use crate::program::xtables::diff::{self, RulesetDiff};
+use crate::program::xtables::{ChainName, TableName};
+use crate::program::{Program, Scope};
+
+/// What separates a live program from the wanted one, and the steps that take it there.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// The steps, in the order in which they must be taken. None if nothing differs.
+    pub steps: Vec<Step>,
+    /// What differs in the rules, by family; `None` for a family that is left alone.
+    pub rules: PerFamily<Option<RulesetDiff>>,
+}
+
+impl Plan {
+    /// Whether live is already as wanted.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Chains of ours that cannot go, since rules of others refer to them.
+    pub fn kept_chains(&self) -> impl Iterator<Item = (TableName, ChainName)> + '_ {
+        let tables = [&self.rules.v4, &self.rules.v6].into_iter().flatten().flat_map(|rules| &rules.tables);
+        tables.flat_map(|(table, changes)| changes.kept.iter().map(|chain| (*table, *chain)))
+    }
+}
+
+/// Plans the way from `live` to `wanted`. `scopes` say which live objects of a family may be touched at all.
+pub fn plan(wanted: &Program, live: &Program, scopes: &PerFamily<Scope>) -> Plan {
+    let rules = PerFamily::from_fn(|family| {
+        let wanted = wanted.xtables.get(family).as_ref()?;
+        let live = live.xtables.get(family).as_ref()?;
+        Some(diff::diff(wanted, live, scopes.get(family)))
+    });
+    let mut steps = Vec::new();
+    for name in wanted.nfacct.difference(&live.nfacct) {
+        steps.push(Step::AddNfacct { name: name.clone() });
+    }
+    for family in IpFamily::ALL {
+        if let (Some(wanted), Some(rules)) = (wanted.xtables.get(family), rules.get(family)) {
+            steps.extend(order::xtables_steps(family, wanted, rules));
+        }
+    }
+    // Last: 127.0.0.0/8 may be routed only once the rules that guard it are in.
+    for (key, value) in &wanted.sysctls {
+        if live.sysctls.get(key) != Some(value) {
+            steps.push(Step::SetSysctl { key: key.clone(), value: value.clone() });
+        }
+    }
+    Plan { steps, rules }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+//! Make before use, unuse before delete.
+
+use crate::net::IpFamily;
+use crate::program::xtables::diff::{self, ChainChange, RulesetDiff};
+use crate::program::xtables::{ChainName, Rule, Ruleset, TableName};
+
+use super::Step;
+
+/// The order in which tables get their jumps: source NAT before the traffic that needs it, NAT before the filter rules
+/// that take it for granted. Jumps are taken away in the opposite order.
+const JUMP_ORDER: [TableName; 5] =
+    [TableName::Raw, TableName::Mangle, TableName::Nat, TableName::Filter, TableName::Security];
+
+/// The steps of one family: jumps that go, chains, jumps that come.
+pub(super) fn xtables_steps(family: IpFamily, wanted: &Ruleset, rules: &RulesetDiff) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for table in JUMP_ORDER.into_iter().rev() {
+        let Some(changes) = rules.tables.get(&table) else { continue };
+        steps.extend(in_order_of_deletion(&changes.jumps_stale).map(|(chain, rule)| Step::DeleteJump {
+            family,
+            table,
+            chain: *chain,
+            rule: rule.clone(),
+        }));
+    }
+    steps.extend(restore_step(family, wanted, rules));
+    for table in JUMP_ORDER {
+        let Some(changes) = rules.tables.get(&table) else { continue };
+        steps.extend(in_order_of_insertion(&changes.jumps_missing).map(|(chain, rule)| Step::InsertJump {
+            family,
+            table,
+            chain: *chain,
+            rule: rule.clone(),
+        }));
+    }
+    steps
+}
+
+/// The hooks in the order in which they get a table's jumps: what is done after routing is in place before what is done
+/// ahead of it.
+const HOOK_ORDER: [&str; 5] = ["POSTROUTING", "FORWARD", "INPUT", "OUTPUT", "PREROUTING"];
+
+/// Each jump goes to the head of its chain, so the last one of a chain is inserted first.
+fn in_order_of_insertion(missing: &[(ChainName, Rule)]) -> impl Iterator<Item = &(ChainName, Rule)> {
+    let of_hook =
+        move |hook: &'static str| missing.iter().rev().filter(move |(chain, _)| chain.as_str() == hook);
+    HOOK_ORDER.into_iter().flat_map(of_hook)
+}
+
+/// The other way round: as long as traffic is still sent elsewhere, its source is rewritten.
+fn in_order_of_deletion(stale: &[(ChainName, Rule)]) -> impl Iterator<Item = &(ChainName, Rule)> {
+    let of_hook = move |hook: &'static str| stale.iter().filter(move |(chain, _)| chain.as_str() == hook);
+    HOOK_ORDER.into_iter().rev().flat_map(of_hook)
+}
+
+fn restore_step(family: IpFamily, wanted: &Ruleset, rules: &RulesetDiff) -> Option<Step> {
+    let document = diff::restore_document(rules, wanted)?;
+    let (mut n_chains, mut n_rules, mut n_deleted) = (0, 0, 0);
+    for (table, changes) in &rules.tables {
+        for (chain, change) in &changes.chains {
+            match change {
+                ChainChange::Create | ChainChange::Rewrite => {
+                    n_chains += 1;
+                    n_rules += wanted.chain(*table, chain).map_or(0, |chain| chain.rules.len());
+                }
+                ChainChange::Delete => n_deleted += 1,
+            }
+        }
+    }
+    Some(Step::XtablesRestore { family, document, n_chains, n_rules, n_deleted })
+}

@@ -1,0 +1,175 @@
+//! The oracle: the fate of a packet by the decisions of a [`NodeView`] alone. Rules are right if they agree with it.
+
+use std::net::IpAddr;
+
+use crate::net::{AddrPort, Port};
+use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
+
+use super::{
+    Frontend, FrontendKind, LocalTraffic, NodePortScope, NodeView, PoolKind, PortView, Route, Routes, Vip,
+};
+
+/// What must become of the first packet of a flow.
+///
+/// A packet is for the first Service port, in the view's order, that has a frontend on its destination address; only
+/// if there is none is it for the first that has a node port there. (In an iptables program the first *forwarding*
+/// one would have it, in an nftables program the last one; Services that claim each other's addresses are a mistake
+/// that `check` tells about.)
+pub fn fate(view: &NodeView, packet: &Packet, facts: &NodeFacts) -> Fate {
+    decide(view, packet, facts, None)
+}
+
+/// What must become of the first packet of a flow whose source address was sent to `previous` not long ago: with
+/// session affinity it goes there again, as long as the pool that is meant for it still has that endpoint.
+pub fn fate_remembered(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: AddrPort) -> Fate {
+    decide(view, packet, facts, Some(previous))
+}
+
+fn decide(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: Option<AddrPort>) -> Fate {
+    if packet.family() != view.family {
+        return Fate::Untouched;
+    }
+    let fate = service_fate(view, packet, facts, previous);
+    // Node ports on loopback addresses have the kernel route these; nothing else may come in that way.
+    let is_let_in = packet.source.addr.is_loopback() || !packet.destination.addr.is_loopback();
+    match fate {
+        Fate::Untouched | Fate::Rejected if view.localhost_node_ports && !is_let_in => Fate::Dropped,
+        Fate::Untouched | Fate::Rejected | Fate::Forwarded(_) | Fate::Dropped | Fate::Unknown(_) => fate,
+    }
+}
+
+fn service_fate(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: Option<AddrPort>) -> Fate {
+    let follow = |port: &PortView, routes: Routes| match select(view, routes, packet, facts) {
+        Route::Forward { pool, masquerade } => forward(port, pool, masquerade, packet, facts, previous),
+        Route::Reject => Fate::Rejected,
+        Route::Drop => Fate::Dropped,
+    };
+    if let Some((port, frontend)) = address_frontend(view, packet) {
+        let routes = port.routes(frontend.kind);
+        // Without any endpoint the answer is the refusal, whoever asks.
+        let refused = routes.outside == Route::Reject;
+        if frontend.kind == FrontendKind::LoadBalancer && !refused && !may_use(port, packet.source.addr) {
+            return Fate::Dropped;
+        }
+        let fate = follow(port, routes);
+        let is_refused = fate == Fate::Rejected || fate == Fate::Dropped;
+        return if is_refused && leaves_unrefused(view, frontend, packet, facts) {
+            Fate::Untouched
+        } else {
+            fate
+        };
+    }
+    if !facts.is_local(packet.destination.addr) {
+        return Fate::Untouched;
+    }
+    let Some(port) = node_port_frontend(view, packet) else { return Fate::Untouched };
+    let routes = port.routes(FrontendKind::NodePort);
+    if in_scope(&view.node_ports, packet.destination.addr) {
+        return follow(port, routes);
+    }
+    // The node port answers elsewhere only; yet where nothing would answer it is closed on every local address, for
+    // pods and the node itself too.
+    match routes.outside {
+        Route::Forward { .. } => Fate::Untouched,
+        Route::Reject => Fate::Rejected,
+        Route::Drop => Fate::Dropped,
+    }
+}
+
+/// Whether a packet escapes the refusal of an external address: the node's own, which only goes out.
+fn leaves_unrefused(view: &NodeView, frontend: &Frontend, packet: &Packet, facts: &NodeFacts) -> bool {
+    !view.refuses_own_traffic
+        && packet.origin == Origin::Node
+        && frontend.kind != FrontendKind::ClusterIp
+        && !facts.is_local(packet.destination.addr)
+}
+
+fn address_frontend<'a>(view: &'a NodeView, packet: &Packet) -> Option<(&'a PortView, &'a Frontend)> {
+    view.ports.iter().filter(|port| port.name.protocol == packet.protocol).find_map(|port| {
+        let is_for = |frontend: &&Frontend| frontend.vip == Vip::Address(packet.destination);
+        port.frontends.iter().find(is_for).map(|frontend| (port, frontend))
+    })
+}
+
+fn node_port_frontend<'a>(view: &'a NodeView, packet: &Packet) -> Option<&'a PortView> {
+    let node_port: Port = packet.destination.port;
+    view.ports
+        .iter()
+        .filter(|port| port.name.protocol == packet.protocol)
+        .find(|port| port.frontends.iter().any(|frontend| frontend.vip == Vip::NodePort(node_port)))
+}
+
+/// Whether a node port answers on a local address.
+fn in_scope(scope: &NodePortScope, addr: IpAddr) -> bool {
+    match (scope, addr) {
+        (NodePortScope::AllLocal { loopback }, IpAddr::V4(addr)) => *loopback || !addr.is_loopback(),
+        (NodePortScope::AllLocal { .. }, IpAddr::V6(addr)) => !addr.is_loopback(),
+        (NodePortScope::Addresses(addresses), IpAddr::V4(_)) => addresses.contains(&addr),
+        (NodePortScope::Addresses(addresses), IpAddr::V6(v6)) => {
+            !v6.is_loopback() && addresses.contains(&addr)
+        }
+    }
+}
+
+/// Whether a source address may use the load balancer frontends of a port.
+fn may_use(port: &PortView, source: IpAddr) -> bool {
+    let Some(ranges) = &port.source_ranges else { return true };
+    let is_own_vip = |frontend: &Frontend| match (frontend.kind, frontend.vip) {
+        (FrontendKind::LoadBalancer, Vip::Address(vip)) => vip.addr == source,
+        (FrontendKind::LoadBalancer, Vip::NodePort(_)) => false,
+        (FrontendKind::ClusterIp | FrontendKind::ExternalIp | FrontendKind::NodePort, _) => false,
+    };
+    ranges.allowed.iter().any(|range| range.contains(source))
+        || (ranges.allow_vips && port.frontends.iter().any(is_own_vip))
+}
+
+/// The route of a packet by where it comes from: a pod is told first, then the node itself.
+fn select(view: &NodeView, routes: Routes, packet: &Packet, facts: &NodeFacts) -> Route {
+    let interface = packet.in_interface.as_deref();
+    let is_pods = match &view.local_traffic {
+        Some(LocalTraffic::Source(cidr)) => cidr.contains(packet.source.addr),
+        Some(LocalTraffic::Interface(name)) => interface == Some(name.as_ref()),
+        Some(LocalTraffic::InterfacePrefix(prefix)) => {
+            interface.is_some_and(|name| name.starts_with(prefix.as_ref()))
+        }
+        None => false,
+    };
+    if is_pods {
+        routes.pods
+    } else if facts.is_local(packet.source.addr) {
+        routes.node
+    } else {
+        routes.outside
+    }
+}
+
+fn forward(
+    port: &PortView,
+    pool: PoolKind,
+    masquerade: bool,
+    packet: &Packet,
+    facts: &NodeFacts,
+    previous: Option<AddrPort>,
+) -> Fate {
+    let kept = previous
+        .filter(|_| port.affinity_seconds.is_some())
+        .filter(|previous| port.pool(pool).any(|endpoint| endpoint == *previous));
+    let endpoints: Vec<AddrPort> = match kept {
+        Some(endpoint) => vec![endpoint],
+        None => port.pool(pool).collect(),
+    };
+    // Sources are rewritten on the way out; what comes in and stays on the node does not go there.
+    let leaves = |endpoint: AddrPort| packet.origin == Origin::Node || !facts.is_local(endpoint.addr);
+    let rewritten = |endpoint: AddrPort| masquerade || endpoint.addr == packet.source.addr;
+    let probability = 1.0 / endpoints.len() as f64;
+    let mut choices: Vec<Choice> = endpoints
+        .into_iter()
+        .map(|endpoint| Choice { endpoint, probability, source_nat: leaves(endpoint) && rewritten(endpoint) })
+        .collect();
+    choices.sort_by_key(|choice| choice.endpoint);
+    Fate::Forwarded(choices)
+}
+
+#[cfg(test)]
+#[path = "fate_tests.rs"]
+mod tests;

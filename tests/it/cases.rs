@@ -1,0 +1,114 @@
+//! Small situations with written packet fates (`testdata/cases`): what is written, what the oracle says and what the rules
+//! do must be one and the same.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use svcproxy::backend::iptables;
+use svcproxy::net::{IpFamily, PerFamily};
+use svcproxy::packet::{self, Flow, NodeFacts, PacketContext};
+use svcproxy::program::xtables::eval::{Memory, eval};
+use svcproxy::program::xtables::{check, emit, parse};
+use svcproxy::resolve;
+
+use crate::given::{self, Given};
+
+/// All case folders.
+pub(crate) fn folders() -> Vec<PathBuf> {
+    let parent = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/cases");
+    let mut folders: Vec<PathBuf> =
+        fs::read_dir(parent).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    assert!(folders.len() >= 40, "the cases are there");
+    folders
+}
+
+/// The cluster and node of a case.
+pub(crate) fn given(folder: &Path) -> Given {
+    let config = fs::read_to_string(folder.join("config.yaml")).unwrap_or_else(|_| {
+        "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nhostnameOverride: node-1\n\
+         clusterCIDR: 10.128.0.0/16,fd00:128::/48\n"
+            .to_owned()
+    });
+    let cluster = fs::read_to_string(folder.join("cluster.yaml")).unwrap();
+    given::given(&cluster, &config)
+}
+
+/// Its flows.
+fn flows(folder: &Path, given: &Given) -> Vec<Flow> {
+    let first = |family| given.node.addresses.iter().copied().find(|addr| IpFamily::of(*addr) == family);
+    let context = PacketContext {
+        node_addresses: PerFamily::from_fn(first),
+        pod_interface: Some("veth1".to_owned()),
+        uplink: Some("eth0".to_owned()),
+    };
+    let text = fs::read_to_string(folder.join("flows.txt")).unwrap();
+    packet::parse_flows(&text, &context).unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+}
+
+fn check_case(folder: &Path, mode: &str, problems: &mut Vec<String>) {
+    let given = given(folder);
+    let name = folder.file_name().unwrap().to_string_lossy();
+    let facts = NodeFacts { local_addresses: given.node.addresses.iter().copied().collect() };
+    let views = PerFamily::from_fn(|family| resolve::resolve(&given.cluster, &given.context, family));
+    let rules = PerFamily::from_fn(|family| iptables::lower(views.get(family), &given::OPTIONS));
+    for family in IpFamily::ALL {
+        let ruleset = rules.get(family);
+        for problem in check::check(ruleset) {
+            problems.push(format!("{name}: {family}: {problem}"));
+        }
+        let mut text = Vec::new();
+        emit::write_document(&mut text, ruleset, "");
+        let again = parse::parse(std::str::from_utf8(&text).unwrap(), family).unwrap();
+        if !given::same_rules(&again, ruleset) {
+            problems.push(format!("{name}: {family}: not the same after being written and read"));
+        }
+    }
+    let flows = flows(folder, &given);
+    assert!(!flows.is_empty(), "{name} has flows");
+    for flow in flows {
+        let family = flow.packet.family();
+        let written = flow.fate_in(mode);
+        let oracle = resolve::fate(views.get(family), &flow.packet, &facts);
+        let evaluation = eval(rules.get(family), &flow.packet, &facts, &Memory::default());
+        for (who, said) in [("oracle", &oracle), ("rules", &evaluation.fate)] {
+            if !said.is_same(written) {
+                problems.push(format!(
+                    "{name}/flows.txt:{}: {}\n      written {written}\n      {who:>7} {said}",
+                    flow.line, flow.packet
+                ));
+            }
+        }
+    }
+}
+
+#[test]
+fn iptables_rules_and_the_oracle_do_what_is_written() {
+    let mut problems = Vec::new();
+    for folder in folders() {
+        check_case(&folder, "iptables", &mut problems);
+    }
+    assert!(problems.is_empty(), "{} differ:\n  {}", problems.len(), problems.join("\n  "));
+}
+
+#[test]
+fn whoever_was_remembered_stays_with_its_endpoint() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/cases/affinity");
+    let given = given(&folder);
+    let facts = NodeFacts { local_addresses: given.node.addresses.iter().copied().collect() };
+    let view = resolve::resolve(&given.cluster, &given.context, IpFamily::V4);
+    let rules = iptables::lower(&view, &given::OPTIONS);
+    let mut tried = 0;
+    for flow in flows(&folder, &given) {
+        let first = eval(&rules, &flow.packet, &facts, &Memory::default());
+        for (endpoint, lists) in &first.remembered {
+            let remembered = lists.iter().map(|list| (list.clone(), flow.packet.source.addr)).collect();
+            let second = eval(&rules, &flow.packet, &facts, &Memory { remembered });
+            let oracle = resolve::fate_remembered(&view, &flow.packet, &facts, *endpoint);
+            assert!(second.fate.is_same(&oracle), "{}: {} against {oracle}", flow.packet, second.fate);
+            assert!(second.fate.to_string().starts_with(&endpoint.to_string()), "{}", second.fate);
+            tried += 1;
+        }
+    }
+    assert!(tried >= 4, "the case has flows with affinity: {tried}");
+}

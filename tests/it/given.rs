@@ -1,0 +1,63 @@
+//! From texts to what tests begin with: cluster, configuration, node, context.
+
+use svcproxy::backend::iptables::LowerOptions;
+use svcproxy::diagnostic::{Severity, Source, SourceId};
+use svcproxy::manifest::{self, LoadOptions};
+use svcproxy::model::{Cluster, Config, Node};
+use svcproxy::program::xtables::{RuleOrder, Ruleset};
+use svcproxy::resolve::{self, NodeContext};
+
+/// A machine with everything.
+pub(crate) const OPTIONS: LowerOptions =
+    LowerOptions { masquerade_mark: 0x4000, random_fully: true, nfacct: true, tcp_be_liberal: false };
+
+/// A node of a cluster.
+pub(crate) struct Given {
+    pub(crate) cluster: Cluster,
+    pub(crate) config: Config,
+    pub(crate) node: Node,
+    pub(crate) context: NodeContext,
+}
+
+impl Given {
+    /// Options with the configuration's mark.
+    pub(crate) fn options(&self) -> LowerOptions {
+        LowerOptions { masquerade_mark: 1 << self.config.masquerade_bit, ..OPTIONS }
+    }
+}
+
+/// Reads manifests and a configuration that have no errors.
+pub(crate) fn given(manifests: &str, config: &str) -> Given {
+    let source = |name: &str, text: &str| Source { name: name.to_owned(), text: text.to_owned() };
+    let options = LoadOptions { namespace: "default".to_owned(), placeholders: None, strict: false };
+    let loaded = manifest::load(&[source("cluster", manifests)], &options);
+    let errors = |diagnostics: &[svcproxy::diagnostic::Diagnostic]| {
+        let errors: Vec<_> = diagnostics.iter().filter(|one| one.severity == Severity::Error).collect();
+        assert!(errors.is_empty(), "{errors:#?}");
+    };
+    errors(&loaded.diagnostics);
+    let (config, diagnostics) = manifest::load_config(&source("config", config), SourceId(0));
+    errors(&diagnostics);
+    let config = config.unwrap();
+    let name = resolve::node_name(None, &config, "node-1").unwrap();
+    let node = loaded.cluster.nodes.get(&name).cloned().unwrap_or(Node {
+        name,
+        zone: None,
+        addresses: Vec::new(),
+        pod_cidrs: Vec::new(),
+    });
+    let context = NodeContext::new(&config, &node, &node.addresses);
+    Given { cluster: loaded.cluster, config, node, context }
+}
+
+/// Whether two rulesets are the same but for what only the maker of one knows: which rules commute.
+pub(crate) fn same_rules(left: &Ruleset, right: &Ruleset) -> bool {
+    let exact = |ruleset: &Ruleset| {
+        let mut ruleset = ruleset.clone();
+        for chain in ruleset.tables.values_mut().flat_map(|table| table.chains.values_mut()) {
+            chain.order = RuleOrder::Exact;
+        }
+        ruleset
+    };
+    exact(left) == exact(right)
+}

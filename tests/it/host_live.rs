@@ -1,0 +1,342 @@
+//! `LinuxHost` against the kernel, each test in a network namespace of its own. Needs root and the iptables tools.
+#![allow(clippy::disallowed_methods, reason = "tests run programs")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests may")]
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use svcproxy::host::{Host, HostErrorKind, LinuxHost, RestoreMode, XtablesVariant, unreadable_tables};
+use svcproxy::net::{IpFamily, Protocol};
+
+use crate::rig::{Answer, At, Namespace, Rig, RigSpec, pod_addresses, remote_addresses, skip};
+
+/// Runs a check once for every variant and family that this machine can do, each in a fresh namespace.
+fn everywhere(check: impl Fn(&mut LinuxHost, XtablesVariant, IpFamily) + Sync) {
+    for variant in XtablesVariant::ALL {
+        for family in IpFamily::ALL {
+            let Some(namespace) = Namespace::new("host") else { return };
+            let tool = match family {
+                IpFamily::V4 => format!("iptables-{variant}"),
+                IpFamily::V6 => format!("ip6tables-{variant}"),
+            };
+            if works(&tool) {
+                namespace.inside(|| check(&mut LinuxHost::new(), variant, family));
+            }
+        }
+    }
+}
+
+/// Whether this kernel has what a tool needs. Tried in a namespace that is thrown away: the asking makes tables.
+fn works(tool: &str) -> bool {
+    let Some(trial) = Namespace::new("trial") else { return false };
+    let tried = trial.inside(|| Command::new(tool).args(["-t", "nat", "-S"]).output());
+    if tried.is_ok_and(|done| done.status.success()) {
+        return true;
+    }
+    skip(&format!("`{tool}` does not work here"));
+    false
+}
+
+fn words(text: &[&str]) -> Vec<String> {
+    text.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// The lines of a dump that say something of ours.
+fn ours(dump: &str) -> Vec<&str> {
+    dump.lines().filter(|line| line.contains("MINE") || line.starts_with('*')).collect()
+}
+
+const TWO_CHAINS: &[u8] =
+    b"*nat\n:MINE-A - [0:0]\n:MINE-B - [0:0]\n-A MINE-A -m comment --comment \"to b\" -j MINE-B\nCOMMIT\n";
+
+#[test]
+fn finds_the_tools() {
+    let tools = LinuxHost::new().xtables_variants().unwrap();
+    if tools.is_empty() {
+        return skip("needs iptables");
+    }
+    assert!(tools.iter().all(|tools| tools.version >= (1, 4, 0)), "{tools:?}");
+    assert_eq!(tools.iter().filter(|tools| tools.is_default).count(), 1, "{tools:?}");
+}
+
+#[test]
+fn reading_makes_nothing() {
+    everywhere(|host, variant, family| {
+        assert_eq!(host.xtables_save(variant, family).unwrap(), "");
+        let names = std::fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap_or_default();
+        assert_eq!(names, "");
+    });
+}
+
+#[test]
+fn restores_what_it_saves() {
+    everywhere(|host, variant, family| {
+        host.xtables_restore(variant, family, TWO_CHAINS, RestoreMode::Test).unwrap();
+        assert!(!host.xtables_save(variant, family).unwrap().contains("MINE"));
+        host.xtables_restore(variant, family, TWO_CHAINS, RestoreMode::Commit).unwrap();
+        let dump = host.xtables_save(variant, family).unwrap();
+        let expected = [
+            "*nat",
+            ":MINE-A - [0:0]",
+            ":MINE-B - [0:0]",
+            "-A MINE-A -m comment --comment \"to b\" -j MINE-B",
+        ];
+        assert_eq!(ours(&dump), expected);
+        // What a document does not name stays, what it names is replaced.
+        let second = b"*nat\n:MINE-A - [0:0]\n-X MINE-B\nCOMMIT\n";
+        host.xtables_restore(variant, family, second, RestoreMode::Commit).unwrap();
+        assert_eq!(ours(&host.xtables_save(variant, family).unwrap()), ["*nat", ":MINE-A - [0:0]"]);
+    });
+}
+
+#[test]
+fn a_table_that_nft_filled_is_named() {
+    let Some(namespace) = Namespace::new("foreign") else { return };
+    if !LinuxHost::new().xtables_variants().unwrap().iter().any(|tools| tools.variant == XtablesVariant::Nft)
+    {
+        return skip("needs iptables-nft");
+    }
+    if Command::new("nft").arg("--version").output().is_err() {
+        return skip("needs nft");
+    }
+    namespace.run(&[
+        "nft",
+        "add table ip nat; add chain ip nat POSTROUTING { type nat hook postrouting priority 7; }",
+    ]);
+    let dump = namespace.inside(|| LinuxHost::new().xtables_save(XtablesVariant::Nft, IpFamily::V4)).unwrap();
+    assert_eq!(unreadable_tables(&dump).collect::<Vec<_>>(), ["nat"], "{dump}");
+}
+
+#[test]
+fn inserts_and_deletes_single_rules() {
+    everywhere(|host, variant, family| {
+        host.xtables_restore(variant, family, TWO_CHAINS, RestoreMode::Commit).unwrap();
+        let blanks = words(&["-m", "comment", "--comment", "kubernetes  service portals", "-j", "MINE-A"]);
+        // Crate `iptables` cannot carry these.
+        let quotes = words(&["-m", "comment", "--comment", "it's \"quoted\"", "-j", "MINE-B"]);
+        for args in [&blanks, &quotes] {
+            host.xtables_insert_jump(variant, family, "nat", "OUTPUT", args).unwrap();
+        }
+        let dump = host.xtables_save(variant, family).unwrap();
+        let rules: Vec<&str> = dump.lines().filter(|line| line.starts_with("-A OUTPUT")).collect();
+        assert_eq!(
+            rules,
+            [
+                "-A OUTPUT -m comment --comment \"it\\'s \\\"quoted\\\"\" -j MINE-B",
+                "-A OUTPUT -m comment --comment \"kubernetes  service portals\" -j MINE-A",
+            ]
+        );
+        for args in [&blanks, &quotes] {
+            host.xtables_delete_jump(variant, family, "nat", "OUTPUT", args).unwrap();
+            let error = host.xtables_delete_jump(variant, family, "nat", "OUTPUT", args).unwrap_err();
+            assert_eq!(error.kind, HostErrorKind::NotFound, "{error}");
+        }
+        let nowhere = words(&["-j", "MINE-NOPE"]);
+        for result in [
+            host.xtables_insert_jump(variant, family, "nat", "OUTPUT", &nowhere),
+            host.xtables_delete_jump(variant, family, "nat", "OUTPUT", &nowhere),
+            host.xtables_insert_jump(variant, family, "nat", "MINE-NOPE", &blanks),
+        ] {
+            let error = result.unwrap_err();
+            assert_eq!(error.kind, HostErrorKind::NotFound, "{error}");
+        }
+        assert!(!host.xtables_save(variant, family).unwrap().contains("-A OUTPUT"));
+    });
+}
+
+#[test]
+fn names_the_line_that_was_refused() {
+    use HostErrorKind::{Busy, NotFound, Other};
+    everywhere(|host, variant, family| {
+        let legacy = variant == XtablesVariant::Legacy;
+        host.xtables_restore(variant, family, TWO_CHAINS, RestoreMode::Commit).unwrap();
+        for (document, line, kind) in [
+            ("*nat\n:MINE-C - [0:0]\n-A MINE-C --bogus 1 -j RETURN\n-A MINE-C -j RETURN\nCOMMIT\n", 3, Other),
+            (
+                "*nat\n:MINE-C - [0:0]\n-A MINE-D -j RETURN\nCOMMIT\n",
+                3,
+                if legacy { Other } else { NotFound },
+            ),
+            ("*nat\n:MINE-C - [0:0]\n-A MINE-C -j MINE-D\n-A MINE-C -j RETURN\nCOMMIT\n", 3, NotFound),
+            ("*nat\n:MINE-C - [0:0]\n-A MINE-C -m bogus -j RETURN\nCOMMIT\n", 3, NotFound),
+            ("*nat\n-X MINE-D\nCOMMIT\n", 2, if legacy { Other } else { NotFound }),
+            ("*bogus\nCOMMIT\n", 1, Other),
+            ("*nat\n:MINE-C - [0:0]\n", 3, Other),
+            // The kernel refuses these: legacy says so at COMMIT, or in its own way at -X.
+            ("*nat\n-X MINE-B\nCOMMIT\n", 2, if legacy { Other } else { Busy }),
+            (
+                "*filter\n:MINE-C - [0:0]\n-A MINE-C -j MASQUERADE\n-A MINE-C -j RETURN\nCOMMIT\n",
+                if legacy { 5 } else { 3 },
+                Other,
+            ),
+        ] {
+            let error =
+                host.xtables_restore(variant, family, document.as_bytes(), RestoreMode::Commit).unwrap_err();
+            let got = (error.line, error.error.kind);
+            assert_eq!(got, (Some(line), kind), "{variant} {family}: {document}{error}");
+        }
+        // Each table by itself: the first is loaded, the second not.
+        let document =
+            b"*filter\n:MINE-F - [0:0]\nCOMMIT\n*nat\n:MINE-C - [0:0]\n-A MINE-D -j RETURN\nCOMMIT\n";
+        host.xtables_restore(variant, family, document, RestoreMode::Commit).unwrap_err();
+        let dump = host.xtables_save(variant, family).unwrap();
+        assert!(dump.contains(":MINE-F") && !dump.contains(":MINE-C"), "{dump}");
+    });
+}
+
+#[test]
+fn counts_into_accounting_objects() {
+    let Some(namespace) = Namespace::new("nfacct") else { return };
+    namespace.inside(|| {
+        let mut host = LinuxHost::new();
+        match host.nfacct_list() {
+            Err(error) if error.kind == HostErrorKind::Unsupported => return skip(&error.to_string()),
+            list => assert_eq!(list.unwrap(), []),
+        }
+        host.nfacct_add("ct_state_invalid_dropped_pkts").unwrap();
+        host.nfacct_add("ct_state_invalid_dropped_pkts").unwrap();
+        host.nfacct_add("another").unwrap();
+        let names: Vec<String> = host.nfacct_list().unwrap().into_iter().map(|object| object.name).collect();
+        assert_eq!(names, ["another", "ct_state_invalid_dropped_pkts"]);
+        host.nfacct_delete("another").unwrap();
+        assert_eq!(host.nfacct_delete("another").unwrap_err().kind, HostErrorKind::NotFound);
+    });
+    everywhere(|host, variant, family| {
+        let document = b"*filter\n:MINE - [0:0]\n-A MINE -m nfacct --nfacct-name counted -j DROP\nCOMMIT\n";
+        let error = host.xtables_restore(variant, family, document, RestoreMode::Commit).unwrap_err();
+        let line = if variant == XtablesVariant::Legacy { 4 } else { 3 };
+        assert_eq!(error.line, Some(line), "{error}");
+        host.nfacct_add("counted").unwrap();
+        host.xtables_restore(variant, family, document, RestoreMode::Commit).unwrap();
+        assert_eq!(host.nfacct_delete("counted").unwrap_err().kind, HostErrorKind::Busy);
+    });
+}
+
+#[test]
+fn lists_the_addresses_of_this_namespace() {
+    let Some(namespace) = Namespace::new("addresses") else { return };
+    namespace.run(&["ip", "address", "add", "10.1.2.3/24", "dev", "lo"]);
+    namespace.run(&["ip", "address", "add", "10.1.2.4", "peer", "10.9.9.9", "dev", "lo"]);
+    let mut expected = vec!["10.1.2.3", "10.1.2.4", "127.0.0.1"];
+    if std::fs::exists("/proc/net/if_inet6").unwrap() {
+        namespace.run(&["ip", "address", "add", "fd00:77::10/64", "dev", "lo", "nodad"]);
+        expected.extend(["::1", "fd00:77::10"]);
+    }
+    let addresses = namespace.inside(|| LinuxHost::new().local_addresses()).unwrap();
+    assert_eq!(addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn sets_the_settings_of_this_namespace() {
+    let Some(namespace) = Namespace::new("sysctl") else { return };
+    let key = "net/ipv4/conf/all/route_localnet";
+    let before = LinuxHost::new().sysctl_read(key).unwrap();
+    namespace.inside(|| {
+        let mut host = LinuxHost::new();
+        assert_eq!(host.sysctl_read(key).unwrap().as_deref(), Some("0"));
+        host.sysctl_write(key, "1").unwrap();
+        assert_eq!(host.sysctl_read(key).unwrap().as_deref(), Some("1"));
+        assert!(host.sysctl_write(key, "x").is_err());
+    });
+    assert_eq!(LinuxHost::new().sysctl_read(key).unwrap(), before);
+}
+
+#[test]
+fn one_at_a_time_in_a_namespace() {
+    let (Some(here), Some(there)) = (Namespace::new("lock"), Namespace::new("lock")) else { return };
+    let lock = |limit| LinuxHost::new().lock(Duration::from_millis(limit), &mut |_| {});
+    let first = here.inside(|| lock(0)).unwrap();
+    assert_eq!(here.inside(|| lock(30)).unwrap_err().kind, HostErrorKind::Busy);
+    let _elsewhere = there.inside(|| lock(0)).unwrap();
+    let waited = std::thread::scope(|scope| {
+        let second = scope.spawn(|| here.inside(|| lock(30_000)));
+        std::thread::sleep(Duration::from_millis(50));
+        drop(first);
+        second.join().unwrap()
+    });
+    assert!(waited.is_ok());
+}
+
+/// Not a test by itself: the process that `a_killed_process_frees_its_lock` starts and kills.
+#[test]
+fn holds_the_lock_until_killed() {
+    if std::env::var("SVCPROXY_TEST_HOLD_LOCK").is_err() {
+        return;
+    }
+    let _guard = LinuxHost::new().lock(Duration::ZERO, &mut |_| {}).unwrap();
+    eprintln!("locked");
+    std::thread::sleep(Duration::from_secs(600));
+}
+
+#[test]
+fn a_killed_process_frees_its_lock() {
+    let Some(namespace) = Namespace::new("killed") else { return };
+    namespace.inside(|| {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "host_live::holds_the_lock_until_killed", "--nocapture"])
+            .env("SVCPROXY_TEST_HOLD_LOCK", "1")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+        assert!(said.any(|line| line.unwrap() == "locked"));
+        let mut holders = Vec::new();
+        let mut lock = |limit| {
+            LinuxHost::new().lock(Duration::from_millis(limit), &mut |holder| holders.push(holder.to_owned()))
+        };
+        let busy = lock(20).map(|_| ()).unwrap_err();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        drop(lock(0).unwrap());
+        assert_eq!(busy.kind, HostErrorKind::Busy);
+        assert_eq!(holders.len(), 1);
+        assert!(holders[0].starts_with(&format!("process {} (`", child.id())), "{holders:?}");
+    });
+}
+
+/// The calls together: a client outside reaches pods through an address that only rules know.
+#[test]
+fn rules_carry_packets() {
+    for variant in XtablesVariant::ALL {
+        let Some(rig) = Rig::new(&RigSpec::default()) else { return };
+        if !works(&format!("iptables-{variant}")) {
+            continue;
+        }
+        let families = if rig.has_ipv6() { &IpFamily::ALL[..] } else { &[IpFamily::V4] };
+        for family in families {
+            let pick = |(v4, v6)| if *family == IpFamily::V4 { v4 } else { v6 };
+            let vip: std::net::IpAddr = pick(("172.30.0.1".parse().unwrap(), "fd00:172::1".parse().unwrap()));
+            let target = |port| std::net::SocketAddr::new(vip, port);
+            let to = |address| std::net::SocketAddr::new(pick(address), 8080);
+            let document = format!(
+                "*nat\n:MINE - [0:0]\n:MINE-POST - [0:0]\n\
+                 -A MINE -d {vip} -p tcp --dport 80 -j DNAT --to-destination {}\n\
+                 -A MINE -d {vip} -p udp --dport 80 -j DNAT --to-destination {}\n\
+                 -A MINE-POST -p udp --dport 8080 -j MASQUERADE\nCOMMIT\n",
+                to(pod_addresses(2)),
+                to(remote_addresses(1)),
+            );
+            rig.node_ns().inside(|| {
+                let mut host = LinuxHost::new();
+                host.xtables_restore(variant, *family, document.as_bytes(), RestoreMode::Commit).unwrap();
+                for (chain, to) in [("PREROUTING", "MINE"), ("OUTPUT", "MINE"), ("POSTROUTING", "MINE-POST")]
+                {
+                    let args = words(&["-m", "comment", "--comment", "my services", "-j", to]);
+                    host.xtables_insert_jump(variant, *family, "nat", chain, &args).unwrap();
+                }
+            });
+            let limit = Duration::from_secs(3);
+            let ask = |from, protocol| rig.ask(from, protocol, target(80), limit);
+            let client = pick(("192.168.77.100".parse().unwrap(), "fd00:77::100".parse().unwrap()));
+            let node = pick(("192.168.77.10".parse().unwrap(), "fd00:77::10".parse().unwrap()));
+            let reply =
+                |endpoint: &str, seen_source| Answer::Reply { endpoint: endpoint.to_owned(), seen_source };
+            assert_eq!(ask(At::Client, Protocol::Tcp), reply("pod2", client));
+            assert_eq!(ask(At::Client, Protocol::Udp), reply("remote1", node));
+            assert_eq!(ask(At::Pod(1), Protocol::Tcp), reply("pod2", pick(pod_addresses(1))));
+            assert_eq!(ask(At::Node, Protocol::Tcp).endpoint(), Some("pod2"));
+        }
+    }
+}
