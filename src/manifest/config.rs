@@ -64,7 +64,7 @@ fn read_chunk(chunk: &Chunk<'_>, index: u32, may_be_map: bool, list: &mut Vec<Fi
     let json: Cow<'_, str> = match chunk.format {
         Format::Json => chunk.text.into(),
         Format::Yaml => {
-            let (json, error) = yaml::to_json(chunk.text, false);
+            let (json, error) = yaml::to_json(chunk.text, false, chunk.alias_nodes);
             if let Some(error) = error {
                 let place = chunk.place(error.byte..error.byte);
                 list.push(Diagnostic::error("yaml-syntax", error.message).at(Some(place)).into());

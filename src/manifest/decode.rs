@@ -145,7 +145,7 @@ impl Reader<'_> {
         for (chunk, index) in chunks.iter().zip(first_index..) {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
             let converted = (chunk.format == Format::Yaml).then(|| {
-                let (json, error) = yaml::to_json(chunk.text, false);
+                let (json, error) = yaml::to_json(chunk.text, false, chunk.alias_nodes);
                 if let Some(error) = error {
                     let place = chunk.place(error.byte..error.byte);
                     let diagnostic = Diagnostic::error("yaml-syntax", error.message).at(Some(place));

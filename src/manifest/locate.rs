@@ -68,7 +68,8 @@ impl<'t> Locator<'t> {
             }
             Format::Yaml => {
                 if self.converted.as_ref().is_none_or(|(of, _)| *of != origin.chunk) {
-                    self.converted = Some((origin.chunk, yaml::to_json(chunk.text, true).0));
+                    self.converted =
+                        Some((origin.chunk, yaml::to_json(chunk.text, true, chunk.alias_nodes).0));
                 }
                 let (_, json) = self.converted.as_ref()?;
                 let span = find(&json.text, origin.offset, path)?;

@@ -27,6 +27,9 @@ pub fn decode_text(name: &str, bytes: Vec<u8>) -> Result<Source, Diagnostic> {
     }
 }
 
+/// Nodes that YAML aliases may add to a source, on top of one for every 16 bytes of it.
+const MAX_ALIAS_NODES: usize = 200_000;
+
 /// How a chunk is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
@@ -47,6 +50,8 @@ pub(super) struct Chunk<'t> {
     pub(super) text: &'t str,
     /// How it is written.
     pub(super) format: Format,
+    /// Nodes that YAML aliases may add to it.
+    pub(super) alias_nodes: usize,
 }
 
 impl Chunk<'_> {
@@ -85,10 +90,17 @@ pub(super) fn chunks<'t>(source: SourceId, text: &'t str) -> Vec<Chunk<'t>> {
     }
     cuts.push(text.len());
     let chunk = |start: usize, end: usize| {
-        let text = &text[start..end];
-        Chunk { source, start, text, format: format_of(text) }
+        let piece = &text[start..end];
+        let alias_nodes = share_of_aliases(piece.len(), text.len());
+        Chunk { source, start, text: piece, format: format_of(piece), alias_nodes }
     };
     cuts.windows(2).map(|cut| chunk(cut[0], cut[1])).filter(|chunk| has_content(chunk.text)).collect()
+}
+
+/// Nodes that aliases may add to a part of a source: all parts together may not become more than one part alone.
+fn share_of_aliases(part: usize, whole: usize) -> usize {
+    let share = MAX_ALIAS_NODES as u128 * part as u128 / whole.max(1) as u128;
+    usize::try_from(share).unwrap_or(MAX_ALIAS_NODES) + part / 16
 }
 
 /// JSON begins with a brace and then a quoted key or the closing brace; YAML flow mappings seldom do.
