@@ -7,9 +7,15 @@ use crate::diagnostic::{Diagnostic, Place, Source, SourceId};
 /// Makes a source of bytes that were read: UTF-8, with or without a byte order mark.
 #[expect(clippy::result_large_err, reason = "made at most once for each file")]
 pub fn decode_text(name: &str, bytes: Vec<u8>) -> Result<Source, Diagnostic> {
-    let not_text = |message: String| Diagnostic::error("not-utf-8", message).hint("save it as UTF-8");
-    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        return Err(not_text(format!("`{name}` is UTF-16 text, not UTF-8")));
+    let not_text = |message: String, from: &str| {
+        let hint = format!("save it as UTF-8, as with `iconv -f {from} -t UTF-8`");
+        Diagnostic::error("not-utf-8", message).hint(hint)
+    };
+    // With a byte order mark, or ASCII of which every other byte is zero.
+    if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [1..=255, 0, 1..=255, 0, ..] | [0, 1..=255, 0, 1..=255, ..] =
+        bytes.as_slice()
+    {
+        return Err(not_text(format!("`{name}` is UTF-16 text, not UTF-8"), "UTF-16"));
     }
     match String::from_utf8(bytes) {
         Ok(mut text) => {
@@ -20,9 +26,11 @@ pub fn decode_text(name: &str, bytes: Vec<u8>) -> Result<Source, Diagnostic> {
         }
         Err(error) => {
             let at = error.utf8_error().valid_up_to();
-            let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
             let byte = error.as_bytes().get(at).copied().unwrap_or_default();
-            Err(not_text(format!("`{name}` is not UTF-8 text: byte 0x{byte:02x} in line {line}")))
+            let before = String::from_utf8_lossy(&error.as_bytes()[..at]).into_owned();
+            let (line, column) = Source { name: String::new(), text: before }.line_column(at);
+            let place = format!("byte 0x{byte:02x} at line {line}, column {column}");
+            Err(not_text(format!("`{name}` is not UTF-8 text: {place}"), "LATIN1"))
         }
     }
 }
@@ -143,7 +151,10 @@ mod tests {
         let message =
             |bytes: &[u8]| decode_text("a.yaml", bytes.to_vec()).map(|s| s.text).map_err(|e| e.message);
         assert_eq!(message(b"\xef\xbb\xbfa: 1"), Ok("a: 1".to_owned()));
-        assert_eq!(message(b"a\nb\xff"), Err("`a.yaml` is not UTF-8 text: byte 0xff in line 2".to_owned()));
+        assert_eq!(
+            message(b"a\nb\xff"),
+            Err("`a.yaml` is not UTF-8 text: byte 0xff at line 2, column 2".to_owned())
+        );
         assert_eq!(message(b"\xff\xfea\0"), Err("`a.yaml` is UTF-16 text, not UTF-8".to_owned()));
     }
 }

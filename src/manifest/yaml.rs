@@ -106,7 +106,10 @@ fn bytes_of(span: &Span) -> Range<usize> {
 }
 
 /// What is said of an alias that would add too much.
-const TOO_LARGE: &str = "this alias makes the text too large";
+pub(super) const TOO_LARGE: &str = "this alias makes the text too large";
+
+/// What is said of a key that is a collection.
+pub(super) const KEY_NO_STRING: &str = "a key must be a string";
 
 fn is_merge_key(value: &str, style: ScalarStyle) -> bool {
     value == "<<" && style == ScalarStyle::Plain
@@ -192,7 +195,7 @@ fn begin(
     document_start: usize,
 ) -> Result<(), YamlError> {
     let problem = match open.last() {
-        Some(Open::Mapping { at_key: true, .. }) => Some("a key must be a string".to_owned()),
+        Some(Open::Mapping { at_key: true, .. }) => Some(KEY_NO_STRING.to_owned()),
         _ if open.len() >= MAX_DEPTH => Some(format!("nested more than {MAX_DEPTH} levels deep")),
         _ => None,
     };
@@ -409,7 +412,7 @@ impl Tree {
                 }
                 (None, Value::Scalar(text)) => parent.key = Some(text.clone()),
                 (None, Value::Sequence(_) | Value::Mapping(_)) => {
-                    return Err(error_at(span, "a key must be a string"));
+                    return Err(error_at(span, KEY_NO_STRING));
                 }
             },
             Value::Scalar(_) => {}

@@ -377,17 +377,20 @@ fn reads_on_after_bad_syntax() {
     says(
         &text,
         expect![[r#"
-        error[yaml-syntax] 1:4 <> unclosed bracket '['
-        error[yaml-syntax] 10:4 <> unclosed quote
-    "#]],
+            error[yaml-syntax] 1:4 <> unclosed bracket '['
+            error[yaml-syntax] 10:4 <> unclosed quote
+              hint: the quote that begins here has no end
+        "#]],
     );
     assert_eq!(loaded(&text).cluster.services.len(), 1);
     says(
         "{\"a\": 1,}\n{\"kind\": \"Pod\", \"apiVersion\": \"v1\"}\n{\"b\": \n",
         expect![[r#"
-        error[json-syntax] 1:9 <> key must be a string
-        error[json-syntax] 4:1 <> the text ends too early: EOF while parsing a value
-    "#]],
+            error[json-syntax] 1:8 <> a comma with nothing after it
+              hint: take the comma out
+            error[json-syntax] 4:1 <> the text ends too early, where a value should be
+              hint: it may have been cut off
+        "#]],
     );
 }
 
@@ -396,31 +399,35 @@ fn says_which_field_has_the_wrong_type() {
     says(
         &service("clusterIP: 10\nports: [{port: 80}]"),
         expect![[r#"
-            error[wrong-type] 5:14 <10> Service shop/web: spec.clusterIP must be a string, not the integer `10`
+            error[wrong-type] 5:14 <10> Service shop/web: spec.clusterIP must be a string, not the number `10`
+              hint: quote it: `"10"`
         "#]],
     );
     says(
         &service("clusterIP: 10.0.0.1\nports: [{port: '80'}]"),
         expect![[r#"
             error[wrong-type] 6:18 <'80'> Service shop/web: spec.ports[0].port must be a whole number, not the string `80`
+              hint: remove the quotes
         "#]],
     );
     says(
         &service("clusterIP: 10.0.0.1\nports: {port: 80}"),
         expect![[r#"
-            error[wrong-type] 6:10 <{> Service shop/web: spec.ports must be a list, not an object
+            error[wrong-type] 6:10 <{> Service shop/web: spec.ports must be a list, not a mapping
+              hint: begin each entry with `- `
         "#]],
     );
     says(
         &service("clusterIP: 10.0.0.1\nports: [{port: 80, port: 81}]"),
         expect![[r#"
-        error[wrong-type] 6:11 <{> Service shop/web: spec.ports[0]: duplicate field `port`
-    "#]],
+            error[duplicate-key] 6:22 <port> Service shop/web: spec.ports[0].port is there twice
+              hint: keep one of them: kubectl refuses this, and other readers take the last
+        "#]],
     );
     says(
         "{\"apiVersion\": \"v1\", \"kind\": \"Service\",\n \"metadata\": [\"a\"]}",
         expect![[r#"
-            error[wrong-type] 2:14 <[> Service: metadata must be an object, not a list
+            error[wrong-type] 2:14 <[> Service: metadata must be a mapping, not a list
         "#]],
     );
 }
@@ -538,9 +545,9 @@ fn says_what_is_odd_about_slices() {
     says(
         &slice("a", "").replace("kubernetes.io/service-name: web", ""),
         expect![[r#"
-        warning[slice-without-service] 4:46 <{> EndpointSlice shop/a: the label `kubernetes.io/service-name` is missing
-          hint: kube-proxy does not look at this slice
-    "#]],
+            warning[slice-without-service] 4:38 <labels> EndpointSlice shop/a: the label `kubernetes.io/service-name` is missing
+              hint: kube-proxy does not look at this slice
+        "#]],
     );
     let text = service("clusterIP: 10.96.0.1\nports: [{port: 80, name: http}]")
         + &slice("a", "ports: [{port: 80, name: web}]\nendpoints: []");
