@@ -507,6 +507,30 @@ mod tests {
     }
 
     #[test]
+    fn lets_no_odd_interface_name_into_rules() {
+        for (mode, field, names) in [
+            (
+                "BridgeInterface",
+                "bridgeInterface",
+                ["br 0", "br\\n-F", "br\\\"0", "br+", "!br", "br/0", "br:0", "sixteen-letters0"],
+            ),
+            (
+                "InterfaceNamePrefix",
+                "interfaceNamePrefix",
+                ["a b", "a\\t", "a'", "a+", "!", "a/", "a\\0", "fifteen-letters"],
+            ),
+        ] {
+            for name in names {
+                let text = format!("{HEAD}detectLocalMode: {mode}\ndetectLocal: {{{field}: \"{name}\"}}\n");
+                let (config, said) = load(&text);
+                assert!(config.is_none() && said.contains("bad-name"), "{name}: {said}");
+            }
+        }
+        good("detectLocalMode: BridgeInterface\ndetectLocal: {bridgeInterface: fifteen-letters}\n");
+        good("detectLocalMode: InterfaceNamePrefix\ndetectLocal: {interfaceNamePrefix: fourteen-chars}\n");
+    }
+
+    #[test]
     fn has_the_defaults() {
         assert_eq!(good(""), Config::default());
         assert_eq!(good("mode: \nipvs: null\nbindAddress: 0.0.0.0\n"), Config::default());

@@ -73,10 +73,7 @@ impl<'t> Locator<'t> {
                 }
                 let (_, json) = self.converted.as_ref()?;
                 let span = find(&json.text, origin.offset, path)?;
-                // Keys of a text with aliases have no span; their values have.
-                let value =
-                    || skip_space(json.text.as_bytes(), skip_space(json.text.as_bytes(), span.end) + 1);
-                let span = json.span_of(span.start).or_else(|| json.span_of(value()))?;
+                let span = json.span_of(span.start)?;
                 Some(chunk.place(shown(chunk.text, span)))
             }
         }

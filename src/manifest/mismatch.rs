@@ -8,7 +8,7 @@ use crate::diagnostic::Diagnostic;
 
 use super::finding::{Findings, MAX_PER_OBJECT};
 use super::locate;
-use super::object::Shape;
+use super::object::{self, Shape};
 use super::syntax;
 use super::word::{is_dns_subdomain, quoted};
 
@@ -157,6 +157,8 @@ pub(super) enum Expected {
     Truth,
     Text,
     List,
+    /// A list of mappings.
+    Mappings,
     Mapping,
 }
 
@@ -167,6 +169,7 @@ impl Expected {
             "a boolean" => Expected::Truth,
             "a string" => Expected::Text,
             "a list" | "a sequence" => Expected::List,
+            object::LIST_OF_MAPPINGS => Expected::Mappings,
             "i64" | "u64" | "i32" | "u32" => Expected::Whole,
             _ => Expected::Mapping,
         }
@@ -178,6 +181,7 @@ impl Expected {
             Expected::Truth => "true or false",
             Expected::Text => "a string",
             Expected::List => "a list",
+            Expected::Mappings => object::LIST_OF_MAPPINGS,
             Expected::Mapping => "a mapping",
         }
     }
@@ -188,7 +192,7 @@ impl Expected {
             Expected::Whole => "0",
             Expected::Truth => "false",
             Expected::Text => "\"\"",
-            Expected::List => "[]",
+            Expected::List | Expected::Mappings => "[]",
             Expected::Mapping => "{}",
         }
     }
@@ -240,7 +244,7 @@ fn hint(expected: Expected, found: &str, text: Option<&str>) -> Option<String> {
             Some(format!("quote it: `\"{found}\"`"))
         }
         (Expected::List, Some(text)) if is_short => Some(format!("write it as `[{}]`", quote_flow(text))),
-        (Expected::List, None) if first == b'{' => Some("begin each entry with `- `".to_owned()),
+        (Expected::Mappings, None) if first == b'{' => Some("begin each entry with `- `".to_owned()),
         _ => None,
     }
 }

@@ -74,6 +74,9 @@ macro_rules! shapes {
 
 shapes!(Envelope Service EndpointSlice Endpoints Node);
 
+/// What a list of objects is called when something else is there.
+pub(super) const LIST_OF_MAPPINGS: &str = "a list of mappings";
+
 /// A list of objects, or `null` as an empty one. A list in the place of an object is refused as in [`null_object`].
 fn objects<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
@@ -96,7 +99,7 @@ where
         type Value = Vec<T>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list")
+            f.write_str(LIST_OF_MAPPINGS)
         }
 
         fn visit_unit<E>(self) -> Result<Vec<T>, E> {

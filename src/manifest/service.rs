@@ -141,7 +141,9 @@ fn convert(
     findings: &mut Findings<'_>,
 ) -> Option<Draft> {
     let spec = &service.spec;
-    let ApiType::Served(kind) = one_of(findings, "spec.type", &spec.kind, &TYPES)? else { return None };
+    // A type that was misspelt fails the Service; the rest of it is still looked through.
+    let kind = one_of(findings, "spec.type", &spec.kind, &TYPES);
+    let ApiType::Served(kind) = kind.unwrap_or(TYPES[0].1) else { return None };
     if service.metadata.labels.has_service_proxy_name || &*spec.cluster_ip == "None" {
         return None;
     }

@@ -147,6 +147,15 @@ mod tests {
     }
 
     #[test]
+    fn shares_what_aliases_may_add() {
+        let one = chunks(SourceId(0), "a: 1\n")[0].alias_nodes;
+        let text = "---\na: 1\n".repeat(1000);
+        let many = chunks(SourceId(0), &text);
+        assert_eq!((many.len(), one), (1000, MAX_ALIAS_NODES));
+        assert!(many.iter().map(|chunk| chunk.alias_nodes).sum::<usize>() <= one);
+    }
+
+    #[test]
     fn names_what_is_not_utf_8() {
         let message =
             |bytes: &[u8]| decode_text("a.yaml", bytes.to_vec()).map(|s| s.text).map_err(|e| e.message);

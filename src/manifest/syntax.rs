@@ -21,12 +21,25 @@ pub(super) fn yaml_error(chunk: &Chunk<'_>, error: &YamlError) -> Diagnostic {
     }
     let rest = &chunk.text[byte..];
     let (message, hint) = yaml_words(&error.message, rest);
-    let hint = if is_template(chunk.text) { Some(TEMPLATE) } else { hint };
+    let hint = if is_template(chunk.text) {
+        Some(TEMPLATE)
+    } else if hint.is_none() && is_indented_by_tabs(chunk.text, byte) {
+        Some("there is a tab in the indentation of this line or the one above: indent with spaces")
+    } else {
+        hint
+    };
     let diagnostic = Diagnostic::error("yaml-syntax", message).at(Some(chunk.place(byte..byte)));
     match hint {
         Some(hint) => diagnostic.hint(hint),
         None => diagnostic,
     }
+}
+
+/// Whether there is a tab in the indentation of the line of a byte, or of the line before.
+fn is_indented_by_tabs(text: &str, byte: usize) -> bool {
+    let line_end = text[byte..].find('\n').map_or(text.len(), |end| byte + end);
+    let has_tab = |line: &str| line.bytes().take_while(|b| matches!(b, b' ' | b'\t')).any(|b| b == b'\t');
+    text[..line_end].lines().rev().take(2).any(has_tab)
 }
 
 fn yaml_words(error: &str, rest: &str) -> (String, Option<&'static str>) {
@@ -63,6 +76,9 @@ fn yaml_words(error: &str, rest: &str) -> (String, Option<&'static str>) {
         }
         super::yaml::TOO_LARGE => said(error, "write out what it repeats, or leave it out"),
         super::yaml::KEY_NO_STRING => said(error, "a text that begins with `{`, `[` or `? ` needs quotes"),
+        "while parsing a block mapping, did not find expected key" => {
+            ("neither a key of the mapping above, nor of one around it".to_owned(), None)
+        }
         "unclosed quote" => said(error, "the quote that begins here has no end"),
         _ => (error.to_owned(), None),
     }

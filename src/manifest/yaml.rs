@@ -258,7 +258,13 @@ enum Value {
     /// JSON text of a scalar.
     Scalar(String),
     Sequence(Vec<Rc<Node>>),
-    Mapping(Vec<(String, Rc<Node>)>),
+    Mapping(Vec<(Key, Rc<Node>)>),
+}
+
+#[derive(Clone)]
+struct Key {
+    text: String,
+    span: Range<usize>,
 }
 
 fn scalar(text: String, span: Range<usize>) -> Rc<Node> {
@@ -271,7 +277,7 @@ struct Building {
     span: Range<usize>,
     anchor: usize,
     value: Value,
-    key: Option<String>,
+    key: Option<Key>,
     merges: Vec<Rc<Node>>,
     at_merge: bool,
 }
@@ -336,7 +342,7 @@ impl Tree {
             if is_merge_key(value, style) {
                 parent.at_merge = true;
             } else {
-                parent.key = Some(value.to_owned());
+                parent.key = Some(Key { text: value.to_owned(), span: span.clone() });
             }
             if anchor != 0 {
                 let mut text = String::new();
@@ -367,7 +373,7 @@ impl Tree {
         if let Value::Mapping(entries) = &mut value {
             let mut keys: BTreeSet<String> = match merges.as_slice() {
                 [] => BTreeSet::new(),
-                _ => entries.iter().map(|(key, _)| key.clone()).collect(),
+                _ => entries.iter().map(|(key, _)| key.text.clone()).collect(),
             };
             for merged in merges {
                 merge(entries, &mut keys, &merged)?;
@@ -382,7 +388,7 @@ impl Tree {
         match &value {
             Value::Scalar(_) => {}
             Value::Sequence(items) => items.iter().for_each(|node| count(node, 0)),
-            Value::Mapping(entries) => entries.iter().for_each(|(key, node)| count(node, key.len() + 3)),
+            Value::Mapping(entries) => entries.iter().for_each(|(key, node)| count(node, key.text.len() + 3)),
         }
         if below >= MAX_DEPTH {
             return Err(error_at(&span, format!("nested more than {MAX_DEPTH} levels deep")));
@@ -408,9 +414,12 @@ impl Tree {
             Value::Mapping(entries) => match (parent.key.take(), &node.value) {
                 (Some(key), _) => entries.push((key, node)),
                 (None, Value::Scalar(text)) if text.starts_with('"') => {
-                    parent.key = serde_json::from_str(text).ok();
+                    let text = serde_json::from_str(text).ok();
+                    parent.key = text.map(|text| Key { text, span: span.clone() });
                 }
-                (None, Value::Scalar(text)) => parent.key = Some(text.clone()),
+                (None, Value::Scalar(text)) => {
+                    parent.key = Some(Key { text: text.clone(), span: span.clone() });
+                }
                 (None, Value::Sequence(_) | Value::Mapping(_)) => {
                     return Err(error_at(span, KEY_NO_STRING));
                 }
@@ -423,14 +432,14 @@ impl Tree {
 
 /// `<<`: entries of the merged mapping, or of each in a sequence, that are not there yet.
 fn merge(
-    entries: &mut Vec<(String, Rc<Node>)>,
+    entries: &mut Vec<(Key, Rc<Node>)>,
     keys: &mut BTreeSet<String>,
     merged: &Node,
 ) -> Result<(), YamlError> {
     match &merged.value {
         Value::Mapping(more) => {
             for (key, node) in more {
-                if keys.insert(key.clone()) {
+                if keys.insert(key.text.clone()) {
                     entries.push((key.clone(), node.clone()));
                 }
             }
@@ -464,7 +473,8 @@ fn write_node(json: &mut Json, node: &Node, depth: usize) {
                 if i > 0 {
                     json.text.push(',');
                 }
-                write_string(&mut json.text, key);
+                json.note_key(&key.span);
+                write_string(&mut json.text, &key.text);
                 json.text.push(':');
                 write_node(json, item, depth + 1);
             }

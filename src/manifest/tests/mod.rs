@@ -413,7 +413,7 @@ fn says_which_field_has_the_wrong_type() {
     says(
         &service("clusterIP: 10.0.0.1\nports: {port: 80}"),
         expect![[r#"
-            error[wrong-type] 6:10 <{> Service shop/web: spec.ports must be a list, not a mapping
+            error[wrong-type] 6:10 <{> Service shop/web: spec.ports must be a list of mappings, not a mapping
               hint: begin each entry with `- `
         "#]],
     );
@@ -458,9 +458,11 @@ fn says_which_values_are_bad() {
     says(
         &service(&format!("{ip}ports: [{{port: 1, protocol: tcp}}]\ntype: NodePorts")),
         expect![[r#"
-        error[unknown-word] 7:9 <NodePorts> Service shop/web: type cannot be `NodePorts`
-          hint: it can be `ClusterIP`, `NodePort`, `LoadBalancer`, `ExternalName`
-    "#]],
+            error[unknown-word] 6:31 <tcp> Service shop/web: protocol cannot be `tcp`
+              hint: did you mean `TCP`?
+            error[unknown-word] 7:9 <NodePorts> Service shop/web: type cannot be `NodePorts`
+              hint: it can be `ClusterIP`, `NodePort`, `LoadBalancer`, `ExternalName`
+        "#]],
     );
     says(
         &service(&format!("{ip}ports: [{{port: 1, name: a}}, {{port: 2, name: a}}, {{port: 1, name: b}}]")),

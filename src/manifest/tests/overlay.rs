@@ -107,7 +107,7 @@ fn keeps_the_snapshot_where_an_apply_would_fail() {
     overlays(
         &service("ports: 5\n"),
         expect![[r#"
-            error[wrong-type] 5:10 <5> Service shop/web: spec.ports must be a list, not the number `5`
+            error[wrong-type] 5:10 <5> Service shop/web: spec.ports must be a list of mappings, not the number `5`
             shop/other ClusterIp 10.96.0.8 :1/tcp
             shop/web LoadBalancer 10.96.0.7,fd00::7 http:80/tcp->30080 dns:53/udp->30053
             external [192.0.2.1] lb [203.0.113.1] affinity Some(10800) etp Local health Some(31999)
