@@ -110,7 +110,10 @@ fn follow(json: &str, start: usize, path: &str) -> Option<(Range<usize>, bool)> 
     while let Some((step, after)) = next_step(rest) {
         rest = after;
         let inside = match &step {
-            Step::Itself(key) => key_spans(bytes, at, key).into_iter().take(2).last().map(|span| span.start),
+            Step::Itself(key) => {
+                let spans = key_spans(bytes, at, key);
+                spans.get(1).or(spans.first()).map(|span| span.start)
+            }
             Step::Key(_) | Step::Index(_) => enter(bytes, at, &step),
         };
         match inside {
