@@ -433,7 +433,8 @@ impl<'t> Items<'t, '_> {
                     Some(Ok(_)) if !text[start..].starts_with('{') => {
                         let origin = self.origin(start, start);
                         self.batch.n_objects += 1;
-                        Findings::new(&mut self.batch.findings, origin).add("", not_an_object());
+                        Findings::new(&mut self.batch.findings, origin)
+                            .add("", not_an_object(&text[start..]));
                         start = at + values.byte_offset();
                     }
                     Some(Ok(envelope)) => {
@@ -492,7 +493,7 @@ impl<'t> Items<'t, '_> {
                 if raw.get().starts_with('{') {
                     explain_envelope(raw.get(), &mut findings);
                 } else {
-                    findings.add("", not_an_object());
+                    findings.add("", not_an_object(raw.get()));
                 }
                 Some(start + values.byte_offset())
             }
@@ -516,6 +517,12 @@ fn explain_envelope(json: &str, findings: &mut Findings<'_>) {
     }
 }
 
-fn not_an_object() -> Diagnostic {
-    Diagnostic::error("not-an-object", "this is not a Kubernetes object")
+fn not_an_object(json: &str) -> Diagnostic {
+    let diagnostic = Diagnostic::error("not-an-object", "this is not a Kubernetes object");
+    if json.starts_with('[') {
+        return diagnostic.hint(
+            "objects follow one another, in YAML with `---` between them, or are the `items` of a List",
+        );
+    }
+    diagnostic
 }

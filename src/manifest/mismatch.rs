@@ -53,6 +53,9 @@ pub(super) fn explain<S: Shape>(json: &str, findings: &mut Findings<'_>) -> Repa
         }
         repaired.taken_out.push(taken_out);
     }
+    if !findings.failed {
+        findings.add("", Diagnostic::error("wrong-type", "this cannot be read as an object of its kind"));
+    }
     repaired
 }
 

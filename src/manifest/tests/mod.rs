@@ -353,11 +353,12 @@ fn says_what_is_no_object() {
     says(
         "- a\n---\nplain text\n---\n{}\n",
         expect![[r#"
-        error[not-an-object] 1:1 <> this is not a Kubernetes object
-        error[not-an-object] 3:1 <plain text> this is not a Kubernetes object
-        error[no-kind] 5:1 <{> apiVersion and kind are missing
-          hint: a Service begins with `apiVersion: v1` and `kind: Service`
-    "#]],
+            error[not-an-object] 1:1 <> this is not a Kubernetes object
+              hint: objects follow one another, in YAML with `---` between them, or are the `items` of a List
+            error[not-an-object] 3:1 <plain text> this is not a Kubernetes object
+            error[no-kind] 5:1 <{> apiVersion and kind are missing
+              hint: a Service begins with `apiVersion: v1` and `kind: Service`
+        "#]],
     );
     says(
         "apiVersion: v1beta1\nkind: Service\n---\napiVersion: discovery.k8s.io/v1beta1\nkind: EndpointSlice\n",
