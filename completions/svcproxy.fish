@@ -41,13 +41,14 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l snapshot -
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -s n -l namespace -d 'Namespace of manifests that name none' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l node -d 'The node whose rules are wanted [default: hostnameOverride of --config, else this host\'s name]' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l config -d 'KubeProxyConfiguration (YAML or JSON); options given here win over it' -r
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l mode -d 'How the rules are made [default: `mode` of --config, else iptables]' -r -f -a "iptables\t'iptables and ip6tables'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l mode -d 'How the rules are made [default: `mode` of --config, else iptables]' -r -f -a "iptables\t'iptables and ip6tables'
+nftables\t'nft'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'
 ipv6\t'IPv6 alone'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l node-ip -d 'The node\'s address, instead of the Node object\'s; once for each family' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l zone -d 'The node\'s zone, instead of the Node object\'s' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l pod-cidr -d 'The node\'s pod network, instead of the Node object\'s; once for each family' -r
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l service-cidr -d 'Where placeholder addresses of new Services come from; once for each family' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l service-cidr -d 'Where cluster IPs come from (ServiceCIDRs of the cluster)' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l node-port-range -d 'Where placeholder node ports of new Services come from' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l cluster-cidr -d 'Pod networks of the cluster, comma-separated (clusterCIDR)' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l detect-local-mode -d 'How traffic of pods is told from other traffic (detectLocalMode)' -r -f -a "ClusterCIDR\t'Source address in --cluster-cidr'
@@ -62,11 +63,12 @@ false\t''"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l iptables-masquerade-bit -d 'Which bit of the mark asks for source NAT (iptables.masqueradeBit)' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l iptables-localhost-nodeports -d 'Whether node ports answer on 127.0.0.1 (iptables.localhostNodePorts)' -r -f -a "true\t''
 false\t''"
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l output-dir -d 'Write iptables.rules and ip6tables.rules into this folder instead' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l output-dir -d 'Write iptables.rules and ip6tables.rules (ip.nft and ip6.nft) into this folder instead' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l color -d 'When to use colours' -r -f -a "auto\t'On terminals, unless NO_COLOR is set'
 always\t'Always'
 never\t'Never'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l strict -d 'Treat warnings as errors'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l keep-other-modes -d 'Leave the rules of other modes on this machine'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l keep-going -d 'Do not let broken objects count: go on, and end as if they were not there'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l no-nfacct -d 'Leave out nfacct matches, for machines without nfacct objects'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l no-random-fully -d 'Leave out `--random-fully`, for iptables before 1.6.2'
@@ -77,13 +79,14 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l snapshot -d '
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -s n -l namespace -d 'Namespace of manifests that name none' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l node -d 'The node whose rules are wanted [default: hostnameOverride of --config, else this host\'s name]' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l config -d 'KubeProxyConfiguration (YAML or JSON); options given here win over it' -r
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l mode -d 'How the rules are made [default: `mode` of --config, else iptables]' -r -f -a "iptables\t'iptables and ip6tables'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l mode -d 'How the rules are made [default: `mode` of --config, else iptables]' -r -f -a "iptables\t'iptables and ip6tables'
+nftables\t'nft'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'
 ipv6\t'IPv6 alone'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l node-ip -d 'The node\'s address, instead of the Node object\'s; once for each family' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l zone -d 'The node\'s zone, instead of the Node object\'s' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l pod-cidr -d 'The node\'s pod network, instead of the Node object\'s; once for each family' -r
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l service-cidr -d 'Where placeholder addresses of new Services come from; once for each family' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l service-cidr -d 'Where cluster IPs come from (ServiceCIDRs of the cluster)' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l node-port-range -d 'Where placeholder node ports of new Services come from' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l cluster-cidr -d 'Pod networks of the cluster, comma-separated (clusterCIDR)' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l detect-local-mode -d 'How traffic of pods is told from other traffic (detectLocalMode)' -r -f -a "ClusterCIDR\t'Source address in --cluster-cidr'
@@ -109,6 +112,7 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l color -d 'Whe
 always\t'Always'
 never\t'Never'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l strict -d 'Treat warnings as errors'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l keep-other-modes -d 'Leave the rules of other modes on this machine'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l keep-going -d 'Do not let broken objects count: go on, and end as if they were not there'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l rules -d 'Show the rules that differ as well'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l no-nfacct -d 'Leave out nfacct matches, for machines without nfacct objects'
@@ -120,13 +124,14 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l snapshot -d 
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -s n -l namespace -d 'Namespace of manifests that name none' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l node -d 'The node whose rules are wanted [default: hostnameOverride of --config, else this host\'s name]' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l config -d 'KubeProxyConfiguration (YAML or JSON); options given here win over it' -r
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l mode -d 'How the rules are made [default: `mode` of --config, else iptables]' -r -f -a "iptables\t'iptables and ip6tables'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l mode -d 'How the rules are made [default: `mode` of --config, else iptables]' -r -f -a "iptables\t'iptables and ip6tables'
+nftables\t'nft'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'
 ipv6\t'IPv6 alone'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l node-ip -d 'The node\'s address, instead of the Node object\'s; once for each family' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l zone -d 'The node\'s zone, instead of the Node object\'s' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l pod-cidr -d 'The node\'s pod network, instead of the Node object\'s; once for each family' -r
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l service-cidr -d 'Where placeholder addresses of new Services come from; once for each family' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l service-cidr -d 'Where cluster IPs come from (ServiceCIDRs of the cluster)' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l node-port-range -d 'Where placeholder node ports of new Services come from' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l cluster-cidr -d 'Pod networks of the cluster, comma-separated (clusterCIDR)' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l detect-local-mode -d 'How traffic of pods is told from other traffic (detectLocalMode)' -r -f -a "ClusterCIDR\t'Source address in --cluster-cidr'
@@ -149,6 +154,7 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l color -d 'Wh
 always\t'Always'
 never\t'Never'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l strict -d 'Treat warnings as errors'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l keep-other-modes -d 'Leave the rules of other modes on this machine'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l keep-going -d 'Do not let broken objects count: go on, and end as if they were not there'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l dry-run -d 'Show the steps and have the real tools check them, but take none'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -s v -l verbose -d 'Say more on standard error: -v what is done, -vv how'

@@ -1,11 +1,11 @@
 //! Cluster → what is wanted of a node: resolve and lower, joined once for all commands.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use crate::backend::iptables;
+use crate::backend::{iptables, nftables};
 use crate::model::Cluster;
 use crate::net::{IpFamily, PerFamily};
-use crate::program::{Program, Tag, xtables};
+use crate::program::{NftTable, Program, Tag, nft, xtables};
 use crate::resolve::{self, NodeContext, NodeView, PortView};
 
 /// What is wanted of a node, with the decisions that it expresses.
@@ -24,37 +24,59 @@ impl Wanted {
     }
 }
 
-/// Computes what is wanted of a node in iptables mode. The families are independent, so each has its own thread.
+/// How decisions become rules: the mode, and what it needs to know of the machine.
+#[derive(Debug, Clone)]
+pub enum Lowering {
+    /// iptables and ip6tables.
+    Iptables(PerFamily<iptables::LowerOptions>),
+    /// nft.
+    Nftables(nftables::LowerOptions),
+}
+
+/// Rules of one family.
+enum Rules {
+    Xtables(xtables::Ruleset),
+    Nft(nft::Table),
+}
+
+/// Computes what is wanted of a node. The families are independent, so each has its own thread.
 pub fn wanted(
     cluster: &Cluster,
     node: &NodeContext,
     families: &BTreeSet<IpFamily>,
-    options: &PerFamily<iptables::LowerOptions>,
+    lowering: &Lowering,
 ) -> Wanted {
     let of_family = |family: IpFamily| {
         families.contains(&family).then(|| {
             let view = resolve::resolve(cluster, node, family);
-            let ruleset = iptables::lower(&view, options.get(family));
-            (view, ruleset)
+            let rules = match lowering {
+                Lowering::Iptables(options) => Rules::Xtables(iptables::lower(&view, options.get(family))),
+                Lowering::Nftables(options) => Rules::Nft(nftables::lower(&view, options)),
+            };
+            (view, rules)
         })
     };
-    let (v4, v6) = std::thread::scope(|scope| {
+    let lowered = std::thread::scope(|scope| {
         let v6 = scope.spawn(|| of_family(IpFamily::V6));
         let v4 = of_family(IpFamily::V4);
-        (v4, v6.join().unwrap_or_default())
+        [(IpFamily::V4, v4), (IpFamily::V6, v6.join().unwrap_or_default())]
     });
-    let ((view4, rules4), (view6, rules6)) = (v4.unzip(), v6.unzip());
-
-    let mut sysctls = BTreeMap::new();
-    let mut nfacct = BTreeSet::new();
-    for (family, view) in [(IpFamily::V4, &view4), (IpFamily::V6, &view6)] {
-        if let Some(view) = view {
-            sysctls.extend(iptables::sysctls(view));
-            nfacct.extend(iptables::nfacct_objects(options.get(family)));
+    let mut wanted = Wanted::default();
+    for (family, lowered) in lowered {
+        let Some((view, rules)) = lowered else { continue };
+        match rules {
+            Rules::Xtables(ruleset) => {
+                wanted.program.sysctls.extend(iptables::sysctls(&view));
+                *wanted.program.xtables.get_mut(family) = Some(ruleset);
+            }
+            Rules::Nft(table) => *wanted.program.nft.get_mut(family) = NftTable::Present(table),
         }
+        if let Lowering::Iptables(options) = lowering {
+            wanted.program.nfacct.extend(iptables::nfacct_objects(options.get(family)));
+        }
+        *wanted.views.get_mut(family) = Some(view);
     }
-    let program = Program { xtables: PerFamily { v4: rules4, v6: rules6 }, nfacct, sysctls };
-    Wanted { views: PerFamily { v4: view4, v6: view6 }, program }
+    wanted
 }
 
 /// Whether a program is well formed; what is wrong with it otherwise. A program of ours that is not is our fault, whatever
@@ -63,6 +85,11 @@ pub fn check(program: &Program) -> Result<(), String> {
     for ruleset in [&program.xtables.v4, &program.xtables.v6].into_iter().flatten() {
         if let Some(problem) = xtables::check::check(ruleset).first() {
             return Err(format!("the compiled {} rules are not well formed: {problem}", ruleset.family));
+        }
+    }
+    for table in [&program.nft.v4, &program.nft.v6].into_iter().filter_map(NftTable::table) {
+        if let Some(problem) = nft::check::check(table).first() {
+            return Err(format!("the compiled {} rules are not well formed: {problem}", table.family));
         }
     }
     Ok(())

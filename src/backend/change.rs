@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::net::{AddrPort, IpFamily};
 use crate::program::Tag;
 use crate::program::xtables::diff::{ChainChange, RulesetDiff};
-use crate::program::xtables::{ChainName, Rule, RuleOrder, Ruleset, TableName, emit};
+use crate::program::xtables::{ChainName, Rule, RuleOrder, Ruleset, emit};
 
 use super::{LiftedName, LiftedPort, LiftedVip, iptables};
 
@@ -73,15 +73,38 @@ fn differences<T: Ord + Copy>(wanted: Option<&BTreeSet<T>>, live: Option<&BTreeS
     (wanted.difference(live).copied().collect(), live.difference(wanted).copied().collect())
 }
 
-/// A chain with the lines that only one side has.
+/// What becomes of a chain, set or map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObjectChange {
+    /// It is missing.
+    Create,
+    /// It is there with other content.
+    Rewrite,
+    /// It is left over.
+    Delete,
+    /// It is not ours; only jumps of ours in it change.
+    Jumps,
+}
+
+impl From<ChainChange> for ObjectChange {
+    fn from(change: ChainChange) -> ObjectChange {
+        match change {
+            ChainChange::Create => ObjectChange::Create,
+            ChainChange::Rewrite => ObjectChange::Rewrite,
+            ChainChange::Delete => ObjectChange::Delete,
+        }
+    }
+}
+
+/// A chain, set or map with its lines on both sides.
 #[derive(Debug, Clone)]
 pub struct ChainDelta {
-    /// Its table.
-    pub table: TableName,
+    /// Its table: `nat`, `ip kube-proxy`.
+    pub table: String,
     /// Its name.
-    pub chain: ChainName,
-    /// What becomes of it; `None` for a chain that is not ours, of which only jumps change.
-    pub change: Option<ChainChange>,
+    pub chain: String,
+    /// What becomes of it.
+    pub change: ObjectChange,
     /// All live lines; rules whose order means nothing are sorted.
     pub live: Vec<String>,
     /// All wanted lines, likewise.
@@ -111,6 +134,26 @@ impl Changes {
     }
 }
 
+/// Explains what is left of another mode: its Services are no loss, so it is told in one line.
+pub fn leftovers(live: &Ruleset, difference: &RulesetDiff) -> Changes {
+    let mut chains = Vec::new();
+    for (table, changed) in difference.tables.iter().filter(|(_, changed)| !changed.is_empty()) {
+        let of_chain = |chain: &ChainName| {
+            let rules = live.chain(*table, chain).map_or(&[][..], |chain| &chain.rules);
+            lines(live.family, chain, rules, 0)
+        };
+        chains.push(ChainDelta {
+            table: table.to_string(),
+            chain: format!("{} chains of iptables mode", changed.chains.len()),
+            change: ObjectChange::Delete,
+            live: changed.chains.keys().flat_map(of_chain).collect(),
+            wanted: Vec::new(),
+            is_fixed: true,
+        });
+    }
+    Changes { ports: BTreeMap::new(), chains }
+}
+
 /// Explains a difference. `made_for` names the Service port that a wanted rule was made for.
 pub fn changes(
     wanted: &Ruleset,
@@ -135,9 +178,9 @@ pub fn changes(
             });
             let fixed_tail = wanted_rules.len() - free;
             chains.push(ChainDelta {
-                table: *table,
-                chain: *chain,
-                change: Some(*change),
+                table: table.to_string(),
+                chain: chain.to_string(),
+                change: (*change).into(),
                 live: lines(
                     wanted.family,
                     chain,
@@ -154,9 +197,9 @@ pub fn changes(
                 lines(wanted.family, &chain, &of_chain.collect::<Vec<_>>(), 0)
             };
             chains.push(ChainDelta {
-                table: *table,
-                chain,
-                change: None,
+                table: table.to_string(),
+                chain: chain.to_string(),
+                change: ObjectChange::Jumps,
                 live: side(&changed.jumps_stale),
                 wanted: side(&changed.jumps_missing),
                 is_fixed: true,

@@ -6,6 +6,8 @@ mod hash;
 pub mod iptables;
 mod lifted;
 pub mod nftables;
+mod table_change;
 
-pub use change::{ChainDelta, Changes, PortChange, changes};
+pub use change::{ChainDelta, Changes, ObjectChange, PortChange, changes, leftovers};
 pub use lifted::{LiftedName, LiftedPort, LiftedVip};
+pub use table_change::table_changes;

@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use crate::host::{Host, execute};
+use crate::host::{Host, XtablesVariant, execute};
+use crate::model::Mode;
 use crate::pipeline;
 use crate::plan::Step;
 use crate::report;
@@ -56,22 +57,20 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
     refuse_unfit(&input)?;
     input.say_left_out(console)?;
     let _lock = if args.dry_run { None } else { Some(lock::take(args.lock, host, console)?) };
-    let compared = Comparison::of_input(&input, args.iptables, host, console)?;
+    let compared = Comparison::of_input(&args.input, &input, args.iptables, host, console)?;
     for warning in &compared.live.warnings {
         console.warn(warning)?;
     }
-    let Some(tools) = &compared.live.tools else {
-        return Err(Error::internal("a machine without tools was read"));
-    };
+    // Without iptables there is no step that needs it.
+    let variant = compared.live.tools.as_ref().map_or(XtablesVariant::Nft, |tools| tools.variant);
     pipeline::check(&compared.wanted.program).map_err(Error::internal)?;
     // Whoever closed the pipe wants no report, but still the rules.
     compared.report(&input, OutputArg::Text, None, console).or_else(Error::unless_broken_pipe)?;
     let steps = &compared.plan.steps;
     if args.dry_run {
-        for step in steps {
-            execute::rehearse(host, tools.variant, step)
-                .map_err(|refused| refusal::explain(step, &refused, Some((&input, &compared.wanted))))?;
-        }
+        execute::rehearse(host, variant, steps).map_err(|(index, refused)| {
+            refusal::explain(&steps[index], &refused, Some((&input, &compared.wanted)))
+        })?;
         report::plan::write(console.out, &compared.plan)?;
     } else {
         let bar = progress::bar(console, steps.len());
@@ -79,7 +78,7 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
             tracing::info!("{step}");
             bar.set_message(step.to_string());
             tracing::info!("step {} of {}: {step}", done + 1, steps.len());
-            execute::execute(host, tools.variant, step).map_err(|refused| {
+            execute::execute(host, variant, step).map_err(|refused| {
                 let error = refusal::explain(step, &refused, Some((&input, &compared.wanted)));
                 error.detail(format!("{done} of {} steps were taken before it", steps.len()))
             })?;
@@ -94,7 +93,11 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
         0 => "nothing to do".to_owned(),
         n => format!("{n} step{} {verb}, {n_rules} rules", if n == 1 { "" } else { "s" }),
     };
-    writeln!(console.out, "{summary} with iptables-{} in {took:.2} s", tools.variant)?;
+    let with = match input.config.mode {
+        Mode::Nftables => "nft".to_owned(),
+        Mode::Iptables | Mode::Ipvs => format!("iptables-{variant}"),
+    };
+    writeln!(console.out, "{summary} with {with} in {took:.2} s")?;
     console.out.flush()?;
     // The process ends here: taking half a million rules apart first would only cost time.
     std::mem::forget((input, compared));

@@ -4,9 +4,9 @@ use clap::Args;
 
 use crate::host::{Host, HostErrorKind, XtablesVariant, execute};
 use crate::net::PerFamily;
-use crate::plan;
-use crate::program::Program;
+use crate::plan::{self, Plan};
 use crate::program::xtables::Ruleset;
+use crate::program::{NftTable, Program};
 use crate::report;
 
 use super::options::{FamilyArg, LockArgs, VariantArg};
@@ -24,7 +24,7 @@ pub struct CleanupArgs {
     #[arg(long, value_name = "FAMILY")]
     pub family: Option<FamilyArg>,
 
-    /// Which iptables to clean; `auto` is every one that is installed
+    /// Which iptables to clean; `auto` is every one that is installed, and nft
     #[arg(long, value_name = "WHICH", default_value = "auto")]
     pub iptables: VariantArg,
 
@@ -34,8 +34,8 @@ pub struct CleanupArgs {
 }
 
 const EXAMPLES: &str = "\
-Removed are the chains that svcproxy and kube-proxy make in iptables mode, the jumps to them, and the nfacct objects
-that their rules count with. KUBE-FIREWALL stays while the kubelet, which shares it, is at home. Kernel settings stay.
+Removed are the chains that svcproxy and kube-proxy make in iptables mode, the jumps to them, the nfacct objects that
+their rules count with, and the tables of nftables mode. KUBE-FIREWALL stays while the kubelet, which shares it, is at home. Kernel settings stay.
 
 Examples:
   svcproxy cleanup --dry-run
@@ -64,22 +64,15 @@ pub fn run(args: &CleanupArgs, host: &mut dyn Host, console: &mut Console<'_>) -
             ..Program::default()
         };
         let plan = plan::plan(&nothing, &live.program, &live.scopes);
-        for (table, kept) in plan.kept_chains() {
-            console.warn(&format!("{table} {kept} is kept, since rules of others refer to it"))?;
-        }
-        if args.dry_run {
-            report::plan::write(console.out, &plan)?;
-        } else {
-            for (done, step) in plan.steps.iter().enumerate() {
-                tracing::info!("step {} of {}: {step}", done + 1, plan.steps.len());
-                execute::execute(host, tools.variant, step).map_err(|refused| {
-                    let error = refusal::explain(step, &refused, None);
-                    error.detail(format!("{done} of {} steps were taken before it", plan.steps.len()))
-                })?;
-            }
-        }
-        n_steps += plan.steps.len();
+        n_steps += take(args, host, console, tools.variant, &plan, n_steps)?;
         cleaned.push(format!("iptables-{}", tools.variant));
+    }
+    if abilities.has_nft() && args.iptables == VariantArg::Auto {
+        let live = Program { nft: live::read_tables(host, &families)?, ..Program::default() };
+        let nothing = Program { nft: PerFamily::from_fn(|_| NftTable::Absent), ..Program::default() };
+        let plan = plan::plan(&nothing, &live, &PerFamily::default());
+        n_steps += take(args, host, console, XtablesVariant::Nft, &plan, n_steps)?;
+        cleaned.push("nft".to_owned());
     }
     if cleaned.is_empty() {
         return Err(Error::usage("the iptables that is to be cleaned is not on this machine"));
@@ -93,9 +86,44 @@ pub fn run(args: &CleanupArgs, host: &mut dyn Host, console: &mut Console<'_>) -
         0 => "nothing to remove".to_owned(),
         n => format!("{n} step{} {verb}", if n == 1 { "" } else { "s" }),
     };
-    writeln!(console.out, "{summary} with {} in {took:.2} s", cleaned.join(" and "))?;
+    writeln!(console.out, "{summary} with {} in {took:.2} s", listed(&cleaned))?;
     console.out.flush()?;
     Ok(Outcome::Done)
+}
+
+/// `a`, `a and b`, `a, b and c`.
+fn listed(words: &[String]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+/// Takes the steps, or shows them; how many they are.
+fn take(
+    args: &CleanupArgs,
+    host: &mut dyn Host,
+    console: &mut Console<'_>,
+    variant: XtablesVariant,
+    plan: &Plan,
+    n_before: usize,
+) -> Result<usize, Error> {
+    for (table, kept) in plan.kept_chains() {
+        console.warn(&format!("{table} {kept} is kept, since rules of others refer to it"))?;
+    }
+    if args.dry_run {
+        report::plan::write(console.out, plan)?;
+        return Ok(plan.steps.len());
+    }
+    for (done, step) in plan.steps.iter().enumerate() {
+        tracing::info!("{step}");
+        execute::execute(host, variant, step).map_err(|refused| {
+            let done = n_before + done;
+            refusal::explain(step, &refused, None).detail(format!("{done} steps were taken before it"))
+        })?;
+    }
+    Ok(plan.steps.len())
 }
 
 /// The counters go with the last rules that used them. One that somebody else still uses stays.

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::backend::{self, Changes, LiftedName};
+use crate::backend::{self, Changes, LiftedName, nftables};
 use crate::host::Host;
-use crate::model::{Cluster, Config, Node};
-use crate::net::IpFamily;
+use crate::model::{Cluster, Config, Mode, Node};
+use crate::net::{IpFamily, PerFamily};
 use crate::pipeline::{self, Wanted};
 use crate::plan::{self, Plan, Step};
+use crate::program::NftTable;
 use crate::program::xtables::Ruleset;
 use crate::report;
 use crate::resolve::NodeContext;
@@ -31,20 +32,27 @@ impl Machine {
         Ok(Machine { abilities: live::abilities(host)?, target, local_addresses: host.local_addresses()? })
     }
 
-    fn wanted(&self, understood: &Understood, families: &BTreeSet<IpFamily>) -> Option<Wanted> {
+    fn wanted(
+        &self,
+        args: &InputArgs,
+        understood: &Understood,
+        families: &BTreeSet<IpFamily>,
+    ) -> Option<Result<Wanted, Error>> {
         let (cluster, config, node) = understood.cluster()?;
-        Some(self.compile(cluster, config, node, families))
+        Some(self.compile(args, cluster, config, node, families))
     }
 
     fn compile(
         &self,
+        args: &InputArgs,
         cluster: &Cluster,
         config: &Config,
         node: &Node,
         families: &BTreeSet<IpFamily>,
-    ) -> Wanted {
+    ) -> Result<Wanted, Error> {
         let context = NodeContext::new(config, node, &self.local_addresses);
-        pipeline::wanted(cluster, &context, families, &self.abilities.lower_options(config, self.target))
+        let lowering = self.abilities.lowering(args, config, self.target)?;
+        Ok(pipeline::wanted(cluster, &context, families, &lowering))
     }
 }
 
@@ -71,7 +79,7 @@ impl Comparison {
             Ok(machine) => std::thread::scope(|scope| {
                 let compiled = scope.spawn(|| {
                     let understood = input::understand(args, texts);
-                    let wanted = machine.wanted(&understood, &families);
+                    let wanted = machine.wanted(args, &understood, &families);
                     (understood, wanted)
                 });
                 let live = live::read(host, &machine.abilities, variant, &families);
@@ -84,12 +92,14 @@ impl Comparison {
         // What is wrong with the input is said whatever became of the machine.
         let input = input::say(args, understood, Notes::Hidden, console)?;
         let live = live?;
-        let wanted = wanted.ok_or_else(|| Error::internal("nothing was compiled"))?;
-        Ok((input, Comparison::of(wanted, live)))
+        let wanted = wanted.ok_or_else(|| Error::internal("nothing was compiled"))??;
+        let compared = Comparison::of_machine(args, &input, wanted, live)?;
+        Ok((input, compared))
     }
 
     /// With this machine, for input that has been found fit: nobody waits for a lock with input that is not.
     pub(super) fn of_input(
+        args: &InputArgs,
         input: &Input,
         variant: VariantArg,
         host: &mut dyn Host,
@@ -99,30 +109,86 @@ impl Comparison {
         let spinner = progress::spinner(console, "reading this machine's rules");
         let (wanted, live) = std::thread::scope(|scope| {
             let wanted = scope.spawn(|| {
-                machine.compile(&input.loaded.cluster, &input.config, &input.node, &input.families)
+                machine.compile(args, &input.loaded.cluster, &input.config, &input.node, &input.families)
             });
             let live = live::read(host, &machine.abilities, variant, &input.families);
             (wanted.join(), live)
         });
         spinner.finish_and_clear();
         let wanted = wanted.map_err(|_| Error::internal("the compiler stopped"))?;
-        Ok(Comparison::of(wanted, live?))
+        // No iptables, no nft: said before what that entails.
+        let wanted = wanted?;
+        Comparison::of_machine(args, input, wanted, live?)
+    }
+
+    /// With what was read of a machine. What other modes left there is not wanted, unless it is to be kept.
+    fn of_machine(
+        args: &InputArgs,
+        input: &Input,
+        mut wanted: Wanted,
+        mut live: Live,
+    ) -> Result<Comparison, Error> {
+        let uses_iptables = input.config.mode != Mode::Nftables;
+        match live.hidden.take() {
+            Some(hidden) if uses_iptables => {
+                return Err(Error::host(hidden)
+                    .hint("move those rules into a table of their own, or choose with --iptables"));
+            }
+            // What cannot be seen is left alone.
+            Some(hidden) => {
+                live.warnings.push(hidden);
+                live.program.xtables = PerFamily::default();
+            }
+            None => {}
+        }
+        if !args.keep_other_modes {
+            for family in &input.families {
+                if uses_iptables {
+                    *wanted.program.nft.get_mut(*family) = NftTable::Absent;
+                } else {
+                    *wanted.program.xtables.get_mut(*family) = Some(Ruleset::empty(*family));
+                }
+            }
+        }
+        Ok(Comparison::of(wanted, live))
     }
 
     /// With a program that was read or made elsewhere.
-    pub(super) fn of(wanted: Wanted, live: Live) -> Comparison {
+    pub(super) fn of(mut wanted: Wanted, live: Live) -> Comparison {
+        for family in IpFamily::ALL {
+            if let (NftTable::Present(wanted), NftTable::Present(live)) =
+                (wanted.program.nft.get_mut(family), live.program.nft.get(family))
+            {
+                nftables::adopt_service_cidrs(wanted, live);
+            }
+        }
         let plan = plan::plan(&wanted.program, &live.program, &live.scopes);
         Comparison { wanted, live, plan }
     }
 
-    fn changes(&self, family: IpFamily) -> Option<Changes> {
-        let wanted: &Ruleset = self.wanted.program.xtables.get(family).as_ref()?;
-        let live = self.live.program.xtables.get(family).as_ref()?;
-        let made_for = |tag| {
-            let port = self.wanted.made_for(family, tag)?;
-            Some((port.name.to_string(), port.name.protocol))
-        };
-        Some(backend::changes(wanted, live, self.plan.rules.get(family).as_ref()?, &made_for))
+    fn changes(&self, family: IpFamily) -> Changes {
+        let (wanted, live) = (&self.wanted.program, &self.live.program);
+        let mut changes = Changes::default();
+        if let Some(difference) = self.plan.tables.get(family) {
+            let (wanted, live) = (wanted.nft.get(family).table(), live.nft.get(family).table());
+            changes = backend::table_changes(family, wanted, live, difference);
+        }
+        if let (Some(wanted), Some(live), Some(difference)) =
+            (wanted.xtables.get(family), live.xtables.get(family), self.plan.rules.get(family))
+        {
+            let of_rules = if wanted.tables.is_empty() {
+                backend::leftovers(live, difference)
+            } else {
+                let made_for = |tag| {
+                    let port = self.wanted.made_for(family, tag)?;
+                    Some((port.name.to_string(), port.name.protocol))
+                };
+                backend::changes(wanted, live, difference, &made_for)
+            };
+            changes.ports.extend(of_rules.ports);
+            changes.chains.extend(of_rules.chains);
+        }
+        changes
     }
 
     /// Writes the difference: Services, then with `rules_from` the rules, whose live side it names.
@@ -144,8 +210,15 @@ impl Comparison {
         let placeholder =
             |(name, _): &LiftedName| placeholders.contains(name.split(':').next().unwrap_or_default());
         let changes: Vec<(IpFamily, Changes)> =
-            IpFamily::ALL.into_iter().filter_map(|family| Some((family, self.changes(family)?))).collect();
-        let is_setting = |step: &&Step| matches!(step, Step::SetSysctl { .. } | Step::AddNfacct { .. });
+            input.families.iter().map(|family| (*family, self.changes(*family))).collect();
+        let is_setting = |step: &&Step| {
+            matches!(
+                step,
+                Step::SetSysctl { .. }
+                    | Step::AddNfacct { .. }
+                    | Step::NftTransaction { what: plan::DELETE_TABLE, .. }
+            )
+        };
         let settings: Vec<String> = self.plan.steps.iter().filter(is_setting).map(Step::to_string).collect();
         if output == OutputArg::Json {
             report::json::write_diff(console.out, &changes, &settings, self.plan.is_empty(), &placeholder)?;

@@ -2,11 +2,11 @@
 
 use clap::Args;
 
-use crate::backend::iptables::LowerOptions;
 use crate::host::Host;
 use crate::model::Service;
-use crate::net::{IpFamily, PerFamily};
+use crate::net::IpFamily;
 use crate::pipeline::{self, Wanted};
+use crate::program::nft;
 use crate::program::xtables::emit;
 use crate::report::one_line;
 
@@ -22,7 +22,7 @@ pub struct CompileArgs {
     #[command(flatten)]
     pub input: InputArgs,
 
-    /// Write iptables.rules and ip6tables.rules into this folder instead
+    /// Write iptables.rules and ip6tables.rules (ip.nft and ip6.nft) into this folder instead
     #[arg(long, value_name = "DIR")]
     pub output_dir: Option<String>,
 
@@ -55,13 +55,8 @@ pub fn run(args: &CompileArgs, host: &mut dyn Host, console: &mut Console<'_>) -
     let input = input::read(&args.input, &args.input.filenames, Notes::Shown, host, console)?;
     input.say_left_out(console)?;
     let context = input.node_context(None);
-    let options = PerFamily::from_fn(|_| LowerOptions {
-        masquerade_mark: 1 << input.config.masquerade_bit,
-        random_fully: !args.target.no_random_fully,
-        nfacct: !args.target.no_nfacct,
-        tcp_be_liberal: input.config.conntrack.tcp_be_liberal,
-    });
-    let wanted = pipeline::wanted(&input.loaded.cluster, &context, &input.families, &options);
+    let lowering = input.offline_lowering(&args.input, args.target);
+    let wanted = pipeline::wanted(&input.loaded.cluster, &context, &input.families, &lowering);
     // Well-formedness is a promise that tests keep; asking once more costs nothing beside the writing.
     let (checked, written) = std::thread::scope(|scope| {
         let checked = scope.spawn(|| pipeline::check(&wanted.program));
@@ -84,31 +79,51 @@ fn write_documents(
     console: &mut Console<'_>,
 ) -> Result<(), Error> {
     for family in &input.families {
-        let Some(ruleset) = wanted.program.xtables.get(*family) else { continue };
-        let header = header(*family, input, wanted);
-        match &args.output_dir {
-            Some(dir) => {
-                let mut text = Vec::new();
-                emit::write_document(&mut text, ruleset, &header);
-                let name = match family {
-                    IpFamily::V4 => "iptables.rules",
-                    IpFamily::V6 => "ip6tables.rules",
-                };
-                host.write_file(&format!("{}/{name}", dir.trim_end_matches('/')), &text)?;
+        if let Some(ruleset) = wanted.program.xtables.get(*family) {
+            let (tool, name) = match family {
+                IpFamily::V4 => ("iptables-restore", "iptables.rules"),
+                IpFamily::V6 => ("ip6tables-restore", "ip6tables.rules"),
+            };
+            let header = header(*family, tool, input, wanted);
+            match &args.output_dir {
+                Some(dir) => {
+                    write_file(host, dir, name, |text| emit::write_document(text, ruleset, &header))?
+                }
+                None => emit::write_document_to(console.out, ruleset, &header)?,
             }
-            None => emit::write_document_to(console.out, ruleset, &header)?,
+        }
+        if let Some(table) = wanted.program.nft.get(*family).table() {
+            let name = match family {
+                IpFamily::V4 => "ip.nft",
+                IpFamily::V6 => "ip6.nft",
+            };
+            let header = header(*family, "nft -f", input, wanted);
+            match &args.output_dir {
+                Some(dir) => {
+                    write_file(host, dir, name, |text| nft::emit::write_document(text, table, &header))?;
+                }
+                None => nft::emit::write_document_to(console.out, table, &header)?,
+            }
         }
     }
     console.out.flush()?;
     Ok(())
 }
 
+fn write_file(
+    host: &mut dyn Host,
+    dir: &str,
+    name: &str,
+    write: impl FnOnce(&mut Vec<u8>),
+) -> Result<(), Error> {
+    let mut text = Vec::new();
+    write(&mut text);
+    host.write_file(&format!("{}/{name}", dir.trim_end_matches('/')), &text)?;
+    Ok(())
+}
+
 /// The head comment: what made the document, for which node, from what, and what it needs.
-fn header(family: IpFamily, input: &Input, wanted: &Wanted) -> String {
-    let tool = match family {
-        IpFamily::V4 => "iptables-restore",
-        IpFamily::V6 => "ip6tables-restore",
-    };
+fn header(family: IpFamily, tool: &str, input: &Input, wanted: &Wanted) -> String {
     const SHOWN: usize = 8;
     let mut from: Vec<String> =
         input.sources.iter().take(SHOWN).map(|source| one_line(&source.name)).collect();
@@ -118,7 +133,11 @@ fn header(family: IpFamily, input: &Input, wanted: &Wanted) -> String {
     let n_ports = wanted.views.get(family).as_ref().map_or(0, |view| view.ports.len());
     let mut lines = vec![
         format!("For {tool}: the {family} rules of node {}", input.node.name),
-        format!("Made by svcproxy {} in iptables mode, as kube-proxy 1.36 would", env!("CARGO_PKG_VERSION")),
+        format!(
+            "Made by svcproxy {} in {} mode, as kube-proxy 1.36 would",
+            env!("CARGO_PKG_VERSION"),
+            input.config.mode.name()
+        ),
         format!("From {}: {n_ports} Service ports with an {family} address", from.join(", ")),
     ];
     if !wanted.program.nfacct.is_empty() {

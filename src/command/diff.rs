@@ -2,16 +2,14 @@
 
 use clap::Args;
 
-use crate::backend::iptables::LowerOptions;
 use crate::host::Host;
-use crate::net::PerFamily;
-use crate::pipeline;
+use crate::pipeline::{self, Lowering};
 
 use super::comparison::Comparison;
 use super::input::{self, Input, Notes};
-use super::live::{self, Live};
+use super::live::Live;
 use super::options::{InputArgs, OutputArg, TargetArgs, VariantArg};
-use super::{Console, Error, Outcome};
+use super::{Console, Error, Outcome, dump};
 
 /// Compare what is wanted of a node with what it has
 #[derive(Debug, Clone, Args)]
@@ -109,19 +107,24 @@ fn against_dump(
     input: &Input,
     host: &mut dyn Host,
 ) -> Result<Comparison, Error> {
-    let (live, traits) = live::read_dump(host, path, &input.families)?;
-    let options = PerFamily::from_fn(|family| {
-        let traits = traits.get(family).as_ref();
-        LowerOptions {
-            masquerade_mark: 1 << input.config.masquerade_bit,
-            random_fully: !args.target.no_random_fully && traits.is_none_or(|traits| traits.random_fully),
-            nfacct: !args.target.no_nfacct && traits.is_none_or(|traits| traits.nfacct),
-            tcp_be_liberal: input.config.conntrack.tcp_be_liberal
-                || traits.is_some_and(|traits| traits.tcp_be_liberal),
+    let mut lowering = input.offline_lowering(&args.input, args.target);
+    let live = match &mut lowering {
+        Lowering::Nftables(_) => dump::read_nft_dump(host, path, &input.families)?,
+        Lowering::Iptables(options) => {
+            let (live, traits) = dump::read_dump(host, path, &input.families)?;
+            for family in &input.families {
+                // What the recorded machine could not do is not wanted of it.
+                if let (Some(traits), options) = (traits.get(*family), options.get_mut(*family)) {
+                    options.random_fully &= traits.random_fully;
+                    options.nfacct &= traits.nfacct;
+                    options.tcp_be_liberal |= traits.tcp_be_liberal;
+                }
+            }
+            live
         }
-    });
+    };
     let context = input.node_context(None);
-    let mut wanted = pipeline::wanted(&input.loaded.cluster, &context, &input.families, &options);
+    let mut wanted = pipeline::wanted(&input.loaded.cluster, &context, &input.families, &lowering);
     // A recording of rules says nothing of settings.
     wanted.program.nfacct.clear();
     wanted.program.sysctls.clear();
@@ -130,13 +133,8 @@ fn against_dump(
 
 fn against_base(args: &DiffArgs, input: &Input, base: &Input) -> Comparison {
     let compile = |input: &Input| {
-        let options = PerFamily::from_fn(|_| LowerOptions {
-            masquerade_mark: 1 << input.config.masquerade_bit,
-            random_fully: !args.target.no_random_fully,
-            nfacct: !args.target.no_nfacct,
-            tcp_be_liberal: input.config.conntrack.tcp_be_liberal,
-        });
-        pipeline::wanted(&input.loaded.cluster, &input.node_context(None), &input.families, &options)
+        let lowering = input.offline_lowering(&args.input, args.target);
+        pipeline::wanted(&input.loaded.cluster, &input.node_context(None), &input.families, &lowering)
     };
     let live = Live::of_program(compile(base).program);
     Comparison::of(compile(input), live)

@@ -6,15 +6,17 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::backend::iptables::LowerOptions;
 use crate::diagnostic::{Diagnostic, Severity, Source, SourceId};
 use crate::host::Host;
 use crate::manifest::{self, LoadOptions, Loaded};
 use crate::model::{Cluster, Config, DetectLocal, Mode, Node};
-use crate::net::IpFamily;
+use crate::net::{IpFamily, PerFamily};
+use crate::pipeline::Lowering;
 use crate::report;
 use crate::resolve::{self, NodeContext};
 
-use super::options::{FamilyArg, InputArgs, ModeArg, lay_options_over, placeholders};
+use super::options::{FamilyArg, InputArgs, ModeArg, TargetArgs, lay_options_over, placeholders};
 use super::{Console, Error, progress};
 
 /// Everything that was read, checked.
@@ -54,6 +56,19 @@ impl Input {
             "{severity}: {errors}: what is broken is left out, the result is that of the rest"
         )?;
         Ok(())
+    }
+
+    /// How decisions become rules for a machine that nobody can ask.
+    pub(super) fn offline_lowering(&self, args: &InputArgs, target: TargetArgs) -> Lowering {
+        match self.config.mode {
+            Mode::Nftables => Lowering::Nftables(args.nftables_options(&self.config)),
+            Mode::Iptables | Mode::Ipvs => Lowering::Iptables(PerFamily::from_fn(|_| LowerOptions {
+                masquerade_mark: 1 << self.config.masquerade_bit,
+                random_fully: !target.no_random_fully,
+                nfacct: !target.no_nfacct,
+                tcp_be_liberal: self.config.conntrack.tcp_be_liberal,
+            })),
+        }
     }
 
     /// What decisions depend on. `local_addresses`: those of the interfaces, if this is the node; else the Node's are taken.
@@ -243,22 +258,20 @@ fn understand_config(
     sources: &mut Vec<Source>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Result<Config, Error> {
-    let mut config = Config::default();
+    let asked = args.mode.map(ModeArg::mode);
+    let mut config = Config { mode: asked.unwrap_or(Mode::Iptables), ..Config::default() };
     if args.config.is_some() {
         let unusable = || Error::input("the configuration cannot be used");
         let source = source.ok_or_else(unusable)?;
         let id = SourceId(u32::try_from(sources.len()).unwrap_or(u32::MAX));
-        let (read, said) = manifest::load_config(&source, id);
+        let (read, said) = manifest::load_config(&source, id, asked);
         sources.push(source);
         let failed = said.iter().any(|one| one.severity == Severity::Error);
         diagnostics.extend(said);
         config = read.filter(|_| !failed).ok_or_else(unusable)?;
     }
     lay_options_over(&args.node_options, &mut config)?;
-    if let Some(ModeArg::Iptables) = args.mode {
-        config.mode = Mode::Iptables;
-    }
-    if config.mode != Mode::Iptables {
+    if config.mode == Mode::Ipvs {
         return Err(Error::usage(format!("mode `{}` is not supported yet", config.mode.name()))
             .hint("`--mode iptables` overrules the configuration"));
     }

@@ -1,16 +1,18 @@
-//! Reading what a machine, or a folder of dumps, has: which of the two iptables it uses, its rules, its settings.
+//! Reading what a machine has: which of the two iptables it uses, its rules, its table of nft, its settings.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::backend::iptables::{self, LowerOptions};
+use crate::backend::nftables;
 use crate::host::{Host, HostErrorKind, XtablesTools, XtablesVariant, unreadable_tables};
-use crate::model::Config;
+use crate::model::{Config, Mode};
 use crate::net::{IpFamily, PerFamily};
+use crate::pipeline::Lowering;
 use crate::program::xtables::{Ruleset, parse};
-use crate::program::{Program, Scope};
+use crate::program::{NftTable, Program, Scope, nft};
 
 use super::Error;
-use super::options::{TargetArgs, VariantArg};
+use super::options::{InputArgs, TargetArgs, VariantArg};
 
 /// What one set of tools shows.
 struct Reading {
@@ -36,8 +38,10 @@ impl Reading {
 
 /// What a machine has.
 pub(super) struct Live {
-    /// The tools that its rules are changed with; `None` for dumps.
+    /// The iptables that its rules are changed with; `None` for dumps, and where there is none.
     pub(super) tools: Option<XtablesTools>,
+    /// Why iptables does not show all that it has.
+    pub(super) hidden: Option<String>,
     /// Its rules and settings.
     pub(super) program: Program,
     /// What of them is ours.
@@ -55,7 +59,13 @@ impl Live {
             .flat_map(|ruleset| ruleset.tables.values_mut())
             .flat_map(|table| table.chains.values_mut());
         chains.flat_map(|chain| &mut chain.rules).for_each(|rule| rule.tag = None);
-        Live { tools: None, scopes: scopes(&program.xtables), program, warnings: Vec::new() }
+        let tables = [&mut program.nft.v4, &mut program.nft.v6].into_iter();
+        for table in
+            tables.filter_map(|table| if let NftTable::Present(table) = table { Some(table) } else { None })
+        {
+            table.chains.values_mut().flat_map(|chain| &mut chain.rules).for_each(|rule| rule.tag = None);
+        }
+        Live { tools: None, hidden: None, scopes: scopes(&program.xtables), program, warnings: Vec::new() }
     }
 }
 
@@ -63,6 +73,8 @@ impl Live {
 pub(super) struct Abilities {
     /// Installed tools.
     pub(super) tools: Vec<XtablesTools>,
+    /// Version of nft, if it is installed.
+    nft: Option<(u32, u32, u32)>,
     nfacct: bool,
     tcp_be_liberal: bool,
 }
@@ -72,9 +84,6 @@ const TCP_BE_LIBERAL: &str = "net/netfilter/nf_conntrack_tcp_be_liberal";
 /// Asks a machine what it can do.
 pub(super) fn abilities(host: &mut dyn Host) -> Result<Abilities, Error> {
     let tools = host.xtables_variants()?;
-    if tools.is_empty() {
-        return Err(Error::host("no iptables on this machine").hint("Debian: apt-get install iptables"));
-    }
     let nfacct = match host.nfacct_list() {
         Ok(_) => true,
         // Without it rules count nothing, and mean the same.
@@ -83,22 +92,55 @@ pub(super) fn abilities(host: &mut dyn Host) -> Result<Abilities, Error> {
     };
     // An unreadable setting counts as 0, as in kube-proxy.
     let liberal = host.sysctl_read(TCP_BE_LIBERAL).ok().flatten().unwrap_or_default();
-    Ok(Abilities { tools, nfacct, tcp_be_liberal: !matches!(liberal.trim(), "" | "0") })
+    Ok(Abilities {
+        tools,
+        nft: host.nft_version()?,
+        nfacct,
+        tcp_be_liberal: !matches!(liberal.trim(), "" | "0"),
+    })
 }
 
 impl Abilities {
-    /// Options for rules that this machine takes with any of its tools.
-    pub(super) fn lower_options(&self, config: &Config, target: TargetArgs) -> PerFamily<LowerOptions> {
-        let random_fully =
-            !target.no_random_fully && self.tools.iter().all(|tools| tools.version >= (1, 6, 2));
-        PerFamily::from_fn(|_| LowerOptions {
-            masquerade_mark: 1 << config.masquerade_bit,
-            random_fully,
-            nfacct: self.nfacct && !target.no_nfacct,
-            tcp_be_liberal: config.conntrack.tcp_be_liberal || self.tcp_be_liberal,
-        })
+    /// Whether nft is installed.
+    pub(super) fn has_nft(&self) -> bool {
+        self.nft.is_some()
+    }
+
+    /// How decisions become rules that this machine takes. An error if it has not the tools of the mode.
+    pub(super) fn lowering(
+        &self,
+        input: &InputArgs,
+        config: &Config,
+        target: TargetArgs,
+    ) -> Result<Lowering, Error> {
+        match config.mode {
+            Mode::Iptables | Mode::Ipvs if self.tools.is_empty() => {
+                Err(Error::host("no iptables on this machine").hint("Debian: apt-get install iptables"))
+            }
+            Mode::Iptables | Mode::Ipvs => {
+                let random_fully =
+                    !target.no_random_fully && self.tools.iter().all(|tools| tools.version >= (1, 6, 2));
+                Ok(Lowering::Iptables(PerFamily::from_fn(|_| LowerOptions {
+                    masquerade_mark: 1 << config.masquerade_bit,
+                    random_fully,
+                    nfacct: self.nfacct && !target.no_nfacct,
+                    tcp_be_liberal: config.conntrack.tcp_be_liberal || self.tcp_be_liberal,
+                })))
+            }
+            Mode::Nftables => match self.nft {
+                None => Err(Error::host("no nft on this machine").hint("Debian: apt-get install nftables")),
+                Some((major, minor, patch)) if (major, minor, patch) < OLDEST_NFT => {
+                    let said = format!("nft {major}.{minor}.{patch} is too old for nftables mode");
+                    Err(Error::host(said).hint("it needs 1.0.1 or newer"))
+                }
+                Some(_) => Ok(Lowering::Nftables(input.nftables_options(config))),
+            },
+        }
     }
 }
+
+/// The oldest nft that kube-proxy works with (reference section 4.1).
+const OLDEST_NFT: (u32, u32, u32) = (1, 0, 1);
 
 /// Reads the machine's rules and settings.
 pub(super) fn read(
@@ -119,25 +161,6 @@ pub(super) fn read(
         }
         readings.push(reading);
     }
-    let chosen = choose(&readings, asked)?;
-    for (index, reading) in readings.iter().enumerate() {
-        let (used, ours) = (
-            if index == chosen { "used" } else { "not used" },
-            if reading.holds_ours() { "" } else { "no " },
-        );
-        tracing::info!(
-            "iptables-{}: {} rules, {ours}Service rules, {used}",
-            reading.tools.variant,
-            reading.n_rules()
-        );
-    }
-    let warnings = warnings(&readings, chosen);
-    let reading = readings.swap_remove(chosen);
-    if let Some(hidden) = reading.hidden {
-        return Err(
-            Error::host(hidden).hint("move those rules into a table of their own, or choose with --iptables")
-        );
-    }
     let nfacct = host.nfacct_list().unwrap_or_default().into_iter().map(|object| object.name).collect();
     let mut sysctls = BTreeMap::new();
     for key in iptables::SYSCTLS {
@@ -145,9 +168,56 @@ pub(super) fn read(
             sysctls.insert(key.to_owned(), value);
         }
     }
+    let nft = if abilities.has_nft() { read_tables(host, families)? } else { PerFamily::default() };
+    let mut program = Program { nft, nfacct, sysctls, ..Program::default() };
+    if readings.is_empty() {
+        return Ok(Live::of_program(program));
+    }
+    let chosen = choose(&readings, asked)?;
+    for (index, reading) in readings.iter().enumerate() {
+        let used = if index == chosen { "used" } else { "not used" };
+        let ours = if reading.holds_ours() { "" } else { "no " };
+        let (variant, n_rules) = (reading.tools.variant, reading.n_rules());
+        tracing::info!("iptables-{variant}: {n_rules} rules, {ours}Service rules, {used}");
+    }
+    let warnings = warnings(&readings, chosen);
+    let reading = readings.swap_remove(chosen);
     let scopes = scopes(&reading.rules);
-    let program = Program { xtables: reading.rules, nfacct, sysctls };
-    Ok(Live { tools: Some(reading.tools), program, scopes, warnings })
+    program.xtables = reading.rules;
+    Ok(Live { tools: Some(reading.tools), hidden: reading.hidden, program, scopes, warnings })
+}
+
+/// The tables of nftables mode.
+pub(super) fn read_tables(
+    host: &mut dyn Host,
+    families: &BTreeSet<IpFamily>,
+) -> Result<PerFamily<NftTable>, Error> {
+    let mut tables = PerFamily::default();
+    for family in families {
+        *tables.get_mut(*family) = read_table(host, *family)?;
+    }
+    Ok(tables)
+}
+
+fn read_table(host: &mut dyn Host, family: IpFamily) -> Result<NftTable, Error> {
+    let (word, name) = (nft::Family::from(family), nftables::table_name());
+    match host.nft_list(word.as_str(), name) {
+        Ok(Some(json)) => parsed_table(&json, family, &format!("what nft prints of table {word} {name}")),
+        Ok(None) => Ok(NftTable::Absent),
+        // A kernel without nf_tables has no table.
+        Err(error) if error.kind == HostErrorKind::Unsupported => Ok(NftTable::Absent),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The table of nftables mode among those that nft printed.
+pub(super) fn parsed_table(json: &[u8], family: IpFamily, name: &str) -> Result<NftTable, Error> {
+    let ruleset = nft::parse::parse(json).map_err(|error| Error::host(format!("{name}: {error}")))?;
+    let ours = ruleset
+        .tables
+        .into_values()
+        .find(|table| nftables::owns_table(table) && table.family.ip() == Some(family));
+    Ok(ours.map_or(NftTable::Absent, NftTable::Present))
 }
 
 fn read_family(
@@ -172,7 +242,7 @@ fn read_family(
     }
 }
 
-fn parsed(text: &str, family: IpFamily, name: &str) -> Result<Ruleset, Error> {
+pub(super) fn parsed(text: &str, family: IpFamily, name: &str) -> Result<Ruleset, Error> {
     parse::parse(text, family).map_err(|error| Error::host(format!("{name}: {error}")))
 }
 
@@ -212,79 +282,9 @@ fn warnings(readings: &[Reading], chosen: usize) -> Vec<String> {
         .collect()
 }
 
-fn scopes(rules: &PerFamily<Option<Ruleset>>) -> PerFamily<Scope> {
+pub(super) fn scopes(rules: &PerFamily<Option<Ruleset>>) -> PerFamily<Scope> {
     PerFamily::from_fn(|family| {
         let none = Ruleset::empty(family);
         iptables::scope(rules.get(family).as_ref().unwrap_or(&none))
     })
-}
-
-/// Names of recorded `iptables-save` and `ip6tables-save` output in a folder, in the order in which they are looked for.
-const DUMP_NAMES: [(IpFamily, [&str; 3]); 2] = [
-    (IpFamily::V4, ["iptables-save.txt", "iptables.rules", "iptables-save"]),
-    (IpFamily::V6, ["ip6tables-save.txt", "ip6tables.rules", "ip6tables-save"]),
-];
-
-/// Reads recorded rules: a folder with both families, or a file of one.
-pub(super) fn read_dump(
-    host: &mut dyn Host,
-    path: &str,
-    families: &BTreeSet<IpFamily>,
-) -> Result<(Live, PerFamily<Option<iptables::Traits>>), Error> {
-    let mut rules: PerFamily<Option<Ruleset>> = PerFamily::default();
-    let mut warnings = Vec::new();
-    match host.read_file(path) {
-        Ok(bytes) => {
-            let name = path.rsplit('/').next().unwrap_or(path);
-            let guessed = if name.contains("ip6") { IpFamily::V6 } else { IpFamily::V4 };
-            let family = families.first().copied().filter(|_| families.len() == 1).unwrap_or(guessed);
-            *rules.get_mut(family) = Some(parsed(&text_of(bytes, path)?, family, path)?);
-            if families.len() > 1 {
-                warnings
-                    .push(format!("`{path}` is taken for {family} rules; the other family is not compared"));
-            }
-        }
-        Err(error) if error.kind == HostErrorKind::IsFolder => {
-            for (family, names) in DUMP_NAMES {
-                if !families.contains(&family) {
-                    continue;
-                }
-                *rules.get_mut(family) = read_dump_family(host, path, family, &names)?;
-                if rules.get(family).is_none() {
-                    warnings.push(format!("`{path}` has no {}: {family} is not compared", names[0]));
-                }
-            }
-        }
-        Err(error) => return Err(error.into()),
-    }
-    if rules.v4.is_none() && rules.v6.is_none() {
-        return Err(Error::input(format!("`{path}` has no recorded rules")).hint(
-            "record them with `iptables-save > iptables-save.txt` and `ip6tables-save > ip6tables-save.txt`",
-        ));
-    }
-    let traits = PerFamily::from_fn(|family| rules.get(family).as_ref().map(iptables::Traits::of));
-    let scopes = scopes(&rules);
-    let program = Program { xtables: rules, nfacct: BTreeSet::new(), sysctls: BTreeMap::new() };
-    Ok((Live { tools: None, program, scopes, warnings }, traits))
-}
-
-fn read_dump_family(
-    host: &mut dyn Host,
-    folder: &str,
-    family: IpFamily,
-    names: &[&str],
-) -> Result<Option<Ruleset>, Error> {
-    for name in names {
-        let path = format!("{}/{name}", folder.trim_end_matches('/'));
-        match host.read_file(&path) {
-            Ok(bytes) => return parsed(&text_of(bytes, &path)?, family, &path).map(Some),
-            Err(error) if error.kind == HostErrorKind::NotFound => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(None)
-}
-
-fn text_of(bytes: Vec<u8>, path: &str) -> Result<String, Error> {
-    String::from_utf8(bytes).map_err(|_| Error::input(format!("`{path}` is not UTF-8 text")))
 }

@@ -8,6 +8,7 @@ mod comparison;
 pub mod compile;
 pub mod completions;
 pub mod diff;
+mod dump;
 mod error;
 mod input;
 mod live;

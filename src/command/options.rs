@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use clap::{Args, ValueEnum};
 
+use crate::backend::nftables;
 use crate::manifest::PlaceholderRanges;
-use crate::model::{Config, DetectLocal, NodePortAddresses};
+use crate::model::{Config, DetectLocal, Mode, NodePortAddresses};
 use crate::net::{IpCidr, IpFamily, PerFamily};
 
 use super::Error;
@@ -36,6 +37,18 @@ impl FamilyArg {
 pub enum ModeArg {
     /// iptables and ip6tables
     Iptables,
+    /// nft
+    Nftables,
+}
+
+impl ModeArg {
+    /// The mode that is meant.
+    pub fn mode(self) -> Mode {
+        match self {
+            ModeArg::Iptables => Mode::Iptables,
+            ModeArg::Nftables => Mode::Nftables,
+        }
+    }
 }
 
 /// `--detect-local-mode`.
@@ -108,6 +121,10 @@ pub struct InputArgs {
     #[arg(long)]
     pub strict: bool,
 
+    /// Leave the rules of other modes on this machine
+    #[arg(long)]
+    pub keep_other_modes: bool,
+
     /// Do not let broken objects count: go on, and end as if they were not there
     #[arg(long)]
     pub keep_going: bool,
@@ -133,9 +150,10 @@ pub struct NodeArgs {
     #[arg(long, value_name = "CIDR", value_parser = cidr)]
     pub pod_cidr: Vec<IpCidr>,
 
-    /// Where placeholder addresses of new Services come from; once for each family
+    /// Where cluster IPs come from (ServiceCIDRs of the cluster)
     ///
-    /// A Service that is in no snapshot and has no cluster IP gets a placeholder address from here, the same one each time.
+    /// A Service that is in no snapshot and has no cluster IP gets a placeholder address from here, the same one each time. In
+    /// nftables mode packets to addresses of these networks that no Service has are discarded. May be given several times.
     #[arg(long, value_name = "CIDR", value_parser = cidr)]
     pub service_cidr: Vec<IpCidr>,
 
@@ -177,6 +195,15 @@ pub struct NodeArgs {
 }
 
 impl InputArgs {
+    /// How nftables mode makes rules.
+    pub(super) fn nftables_options(&self, config: &Config) -> nftables::LowerOptions {
+        nftables::LowerOptions {
+            masquerade_mark: 1 << config.masquerade_bit,
+            masquerade_all: config.masquerade_all,
+            service_cidrs: self.node_options.service_cidr.clone(),
+        }
+    }
+
     /// Every path that is read.
     pub(super) fn paths(&self) -> impl Iterator<Item = &String> {
         self.filenames.iter().chain(&self.snapshot).chain(&self.config)

@@ -4,6 +4,7 @@ use crate::host::RestoreError;
 use crate::net::IpFamily;
 use crate::pipeline::Wanted;
 use crate::plan::Step;
+use crate::program::Emitted;
 use crate::report::one_line;
 
 use super::Error;
@@ -12,7 +13,7 @@ use super::input::Input;
 /// Explains why a step failed.
 pub(super) fn explain(step: &Step, refused: &RestoreError, wanted: Option<(&Input, &Wanted)>) -> Error {
     let mut error = Error::from(refused.error.clone());
-    let Step::XtablesRestore { family, document, .. } = step else {
+    let Some((family, document)) = document_of(step) else {
         return error.detail(format!("step: {step}"));
     };
     let Some(line) = refused.line else { return error };
@@ -20,14 +21,32 @@ pub(super) fn explain(step: &Step, refused: &RestoreError, wanted: Option<(&Inpu
     if let Some(rule) = text.lines().nth(line.saturating_sub(1)) {
         error = error.detail(format!("line {line}: {}", one_line(rule)));
     }
-    if let Some(owner) = wanted.and_then(|(input, wanted)| owner(*family, line, step, input, wanted)) {
+    if let Some(owner) = wanted.and_then(|(input, wanted)| owner(family, line, document, input, wanted)) {
         error = error.detail(format!("rule for: {owner}"));
     }
     error
 }
 
-fn owner(family: IpFamily, line: usize, step: &Step, input: &Input, wanted: &Wanted) -> Option<String> {
-    let Step::XtablesRestore { document, .. } = step else { return None };
+/// The document of a step that feeds one to a tool.
+fn document_of(step: &Step) -> Option<(IpFamily, &Emitted)> {
+    match step {
+        Step::XtablesRestore { family, document, .. } | Step::NftTransaction { family, document, .. } => {
+            Some((*family, document))
+        }
+        Step::InsertJump { .. }
+        | Step::DeleteJump { .. }
+        | Step::AddNfacct { .. }
+        | Step::SetSysctl { .. } => None,
+    }
+}
+
+fn owner(
+    family: IpFamily,
+    line: usize,
+    document: &Emitted,
+    input: &Input,
+    wanted: &Wanted,
+) -> Option<String> {
     let port = wanted.made_for(family, document.lines.tag_at(u32::try_from(line).ok()?)?)?;
     let place = input.loaded.places.get(&port.name.service).and_then(|place| {
         let source = input.sources.get(usize::try_from(place.source.0).ok()?)?;

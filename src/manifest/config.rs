@@ -30,19 +30,25 @@ const NOT_A_CONFIG: &str = "not-a-config";
 const SECOND: i64 = 1_000_000_000;
 
 /// Reads a configuration, YAML or JSON: a KubeProxyConfiguration, or the ConfigMap that kubeadm keeps one in. No
-/// configuration comes back if any diagnostic is an error.
-pub fn load_config(source: &Source, id: SourceId) -> (Option<Config>, Vec<Diagnostic>) {
-    load_text(source, id, true)
+/// configuration comes back if any diagnostic is an error. The mode is the one that was `asked` for, if one was; the
+/// sections that belong to the mode are read accordingly.
+pub fn load_config(source: &Source, id: SourceId, asked: Option<Mode>) -> (Option<Config>, Vec<Diagnostic>) {
+    load_text(source, id, true, asked)
 }
 
-fn load_text(source: &Source, id: SourceId, may_be_map: bool) -> (Option<Config>, Vec<Diagnostic>) {
+fn load_text(
+    source: &Source,
+    id: SourceId,
+    may_be_map: bool,
+    asked: Option<Mode>,
+) -> (Option<Config>, Vec<Diagnostic>) {
     let chunks = chunks(id, &source.text);
     let mut list: Vec<Finding> = Vec::new();
     let mut config = None;
     for (chunk, index) in chunks.iter().zip(0..) {
         // A kubeadm file has other documents beside it.
         let mut of_chunk = Vec::new();
-        config = read_chunk(chunk, index, may_be_map, &mut of_chunk);
+        config = read_chunk(chunk, index, may_be_map, asked, &mut of_chunk);
         let is_other = of_chunk.iter().any(|finding| finding.diagnostic.code == NOT_A_CONFIG);
         if !is_other || list.is_empty() {
             list = of_chunk;
@@ -61,7 +67,13 @@ fn load_text(source: &Source, id: SourceId, may_be_map: bool) -> (Option<Config>
     (config.filter(|_| !failed), diagnostics)
 }
 
-fn read_chunk(chunk: &Chunk<'_>, index: u32, may_be_map: bool, list: &mut Vec<Finding>) -> Option<Config> {
+fn read_chunk(
+    chunk: &Chunk<'_>,
+    index: u32,
+    may_be_map: bool,
+    asked: Option<Mode>,
+    list: &mut Vec<Finding>,
+) -> Option<Config> {
     let json: Cow<'_, str> = match chunk.format {
         Format::Json => chunk.text.into(),
         Format::Yaml => {
@@ -89,11 +101,11 @@ fn read_chunk(chunk: &Chunk<'_>, index: u32, may_be_map: bool, list: &mut Vec<Fi
         ("kubeproxy.config.k8s.io/v1alpha1", "KubeProxyConfiguration") => {
             find_unknown_fields(&value, &mut findings);
             let object = decode::<KubeProxyConfiguration<'_>>("", json, &mut findings).ok()?;
-            read(&object, &mut findings)
+            read(&object, asked, &mut findings)
         }
         ("v1", "ConfigMap") if may_be_map => match value.pointer("/data/config.conf").and_then(Value::as_str)
         {
-            Some(text) => read_inner(text, &mut findings),
+            Some(text) => read_inner(text, asked, &mut findings),
             None => {
                 findings
                     .add("data", Diagnostic::error("no-config", "the ConfigMap has no key `config.conf`"));
@@ -117,9 +129,9 @@ fn read_chunk(chunk: &Chunk<'_>, index: u32, may_be_map: bool, list: &mut Vec<Fi
 }
 
 /// Reads the text in a ConfigMap. What is said about it stands at the key, and names the line in the text.
-fn read_inner(text: &str, findings: &mut Findings<'_>) -> Option<Config> {
+fn read_inner(text: &str, asked: Option<Mode>, findings: &mut Findings<'_>) -> Option<Config> {
     let inner = Source { name: "config.conf".to_owned(), text: text.to_owned() };
-    let (config, diagnostics) = load_text(&inner, SourceId(0), false);
+    let (config, diagnostics) = load_text(&inner, SourceId(0), false, asked);
     for mut diagnostic in diagnostics {
         if let Some(place) = diagnostic.place.take() {
             let (line, column) = inner.line_column(place.span.start);
@@ -148,8 +160,12 @@ fn find_unknown_fields(value: &Value, findings: &mut Findings<'_>) {
     }
 }
 
-fn read(object: &KubeProxyConfiguration<'_>, findings: &mut Findings<'_>) -> Option<Config> {
-    let mode = one_of(findings, "mode", &object.mode, &MODES);
+fn read(
+    object: &KubeProxyConfiguration<'_>,
+    asked: Option<Mode>,
+    findings: &mut Findings<'_>,
+) -> Option<Config> {
+    let mode = one_of(findings, "mode", &object.mode, &MODES).map(|said| asked.unwrap_or(said));
     let bind_address = read_bind_address(&object.bind_address, findings);
     let wildcard = match bind_address {
         Some(IpAddr::V6(_)) => ("[::]:10256", "[::1]:10249"),
@@ -485,7 +501,7 @@ mod tests {
 
     fn load(text: &str) -> (Option<Config>, String) {
         let source = Source { name: "config.yaml".to_owned(), text: text.to_owned() };
-        let (config, diagnostics) = load_config(&source, SourceId(0));
+        let (config, diagnostics) = load_config(&source, SourceId(0), None);
         let mut said = String::new();
         for diagnostic in diagnostics {
             let (line, column) =

@@ -3,12 +3,14 @@
 mod order;
 mod step;
 
+pub use order::DELETE_TABLE;
 pub use step::Step;
 
 use crate::net::{IpFamily, PerFamily};
+use crate::program::nft::{self, diff::TableDiff};
 use crate::program::xtables::diff::{self, RulesetDiff};
 use crate::program::xtables::{ChainName, TableName};
-use crate::program::{Program, Scope};
+use crate::program::{NftTable, Program, Scope};
 
 /// What separates a live program from the wanted one, and the steps that take it there.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +19,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What differs in the rules, by family; `None` for a family that is left alone.
     pub rules: PerFamily<Option<RulesetDiff>>,
+    /// What differs in the table of nft, by family; `None` for a family that is left alone or has none wanted.
+    pub tables: PerFamily<Option<TableDiff>>,
 }
 
 impl Plan {
@@ -39,22 +43,41 @@ pub fn plan(wanted: &Program, live: &Program, scopes: &PerFamily<Scope>) -> Plan
         let live = live.xtables.get(family).as_ref()?;
         Some(diff::diff(wanted, live, scopes.get(family)))
     });
+    let tables = PerFamily::from_fn(|family| {
+        let live = live.nft.get(family);
+        if *live == NftTable::Unspoken {
+            return None;
+        }
+        Some(nft::diff::diff(wanted.nft.get(family).table()?, live.table()))
+    });
     let mut steps = Vec::new();
     for name in wanted.nfacct.difference(&live.nfacct) {
         steps.push(Step::AddNfacct { name: name.clone() });
     }
+    // What is wanted comes before what is not wanted goes: of two modes there is always one in force.
+    let (mut come, mut go) = (Vec::new(), Vec::new());
     for family in IpFamily::ALL {
         if let (Some(wanted), Some(rules)) = (wanted.xtables.get(family), rules.get(family)) {
-            steps.extend(order::xtables_steps(family, wanted, rules));
+            let of_language = if wanted.tables.is_empty() { &mut go } else { &mut come };
+            of_language.extend(order::xtables_steps(family, wanted, rules));
+        }
+        match (wanted.nft.get(family), tables.get(family), live.nft.get(family)) {
+            (NftTable::Present(wanted), Some(changes), live) => {
+                come.extend(order::nft_steps(family, wanted, changes, live.table().is_some()));
+            }
+            (NftTable::Absent, _, NftTable::Present(live)) => go.push(order::delete_table(family, live)),
+            (NftTable::Present(_) | NftTable::Absent | NftTable::Unspoken, _, _) => {}
         }
     }
+    steps.append(&mut come);
+    steps.append(&mut go);
     // Last: 127.0.0.0/8 may be routed only once the rules that guard it are in.
     for (key, value) in &wanted.sysctls {
         if live.sysctls.get(key) != Some(value) {
             steps.push(Step::SetSysctl { key: key.clone(), value: value.clone() });
         }
     }
-    Plan { steps, rules }
+    Plan { steps, rules, tables }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Make before use, unuse before delete.
 
 use crate::net::IpFamily;
+use crate::program::nft::{self, diff::TableDiff, transaction};
 use crate::program::xtables::diff::{self, ChainChange, RulesetDiff};
 use crate::program::xtables::{ChainName, Rule, Ruleset, TableName};
 
@@ -68,4 +69,33 @@ fn restore_step(family: IpFamily, wanted: &Ruleset, rules: &RulesetDiff) -> Opti
         }
     }
     Some(Step::XtablesRestore { family, document, n_chains, n_rules, n_deleted })
+}
+
+/// The transactions of one table. A first load goes in several: chains that nothing refers to yet, then what switches them
+/// on.
+pub(super) fn nft_steps(
+    family: IpFamily,
+    wanted: &nft::Table,
+    changes: &TableDiff,
+    is_there: bool,
+) -> Vec<Step> {
+    if changes.is_empty() {
+        return Vec::new();
+    }
+    let documents = transaction::stages(changes, wanted);
+    let what = match (is_there, documents.len()) {
+        (true, 1) => "change the table",
+        (true, _) => "change the table, in stages,",
+        (false, 1) => "make the table",
+        (false, _) => "make the table, in stages,",
+    };
+    documents.into_iter().map(|document| Step::NftTransaction { family, document, what }).collect()
+}
+
+/// What a step says that takes a table away.
+pub const DELETE_TABLE: &str = "delete the table";
+
+/// Takes a whole table away.
+pub(super) fn delete_table(family: IpFamily, live: &nft::Table) -> Step {
+    Step::NftTransaction { family, document: nft::emit::delete_table(live), what: DELETE_TABLE }
 }

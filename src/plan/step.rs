@@ -22,6 +22,15 @@ pub enum Step {
         /// Chains deleted.
         n_deleted: usize,
     },
+    /// Gives a document to nft: one transaction.
+    NftTransaction {
+        /// The family of its table.
+        family: IpFamily,
+        /// The document, and what its lines were made for.
+        document: Emitted,
+        /// What it does, in a word or two.
+        what: &'static str,
+    },
     /// Inserts a jump at the head of a chain that is not ours.
     InsertJump {
         /// iptables or ip6tables.
@@ -63,6 +72,7 @@ impl Step {
     pub fn family(&self) -> Option<IpFamily> {
         match self {
             Step::XtablesRestore { family, .. }
+            | Step::NftTransaction { family, .. }
             | Step::InsertJump { family, .. }
             | Step::DeleteJump { family, .. } => Some(*family),
             Step::AddNfacct { .. } | Step::SetSysctl { .. } => None,
@@ -74,6 +84,11 @@ impl Step {
         match self {
             Step::XtablesRestore { n_rules, .. } => *n_rules,
             Step::InsertJump { .. } | Step::DeleteJump { .. } => 1,
+            Step::NftTransaction { document, .. } => document
+                .text
+                .split(|byte| *byte == b'\n')
+                .filter(|line| line.starts_with(b"add rule"))
+                .count(),
             Step::AddNfacct { .. } | Step::SetSysctl { .. } => 0,
         }
     }
@@ -99,6 +114,9 @@ impl fmt::Display for Step {
                 counted(*n_deleted, "chain"),
                 document.text.len(),
             ),
+            Step::NftTransaction { family, document, what } => {
+                write!(f, "nft: {what} of {family}, {} bytes", document.text.len())
+            }
             Step::InsertJump { family, table, chain, rule } => {
                 write!(f, "{} -t {table}: insert into {chain} the jump to {}", tool(*family), jumped_to(rule))
             }

@@ -58,6 +58,7 @@ fn words(plan: &Plan) -> Vec<String> {
         .iter()
         .map(|step| match step {
             Step::XtablesRestore { .. } => "restore".to_owned(),
+            Step::NftTransaction { what, .. } => (*what).to_owned(),
             Step::InsertJump { table, chain, rule, .. } => {
                 format!("insert {table} {chain} {}", rule.comment_text().unwrap_or_default())
                     .trim_end()

@@ -16,11 +16,35 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::net::PerFamily;
 
+/// What is said of a table of nft that has one owner.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum NftTable {
+    /// Nothing.
+    #[default]
+    Unspoken,
+    /// It is not there, or not wanted.
+    Absent,
+    /// It is this.
+    Present(nft::Table),
+}
+
+impl NftTable {
+    /// The table, if there is one.
+    pub fn table(&self) -> Option<&nft::Table> {
+        match self {
+            NftTable::Present(table) => Some(table),
+            NftTable::Unspoken | NftTable::Absent => None,
+        }
+    }
+}
+
 /// A whole program: what is wanted of a host, or what a host has. What is `None` or absent is not spoken about.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Program {
     /// iptables and ip6tables; `None` for a family that is left alone.
     pub xtables: PerFamily<Option<xtables::Ruleset>>,
+    /// The table of nft in each family.
+    pub nft: PerFamily<NftTable>,
     /// nfacct objects that rules count with.
     pub nfacct: BTreeSet<String>,
     /// Kernel settings by path below /proc/sys.

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use similar::TextDiff;
 
-use crate::backend::{ChainDelta, Changes, LiftedName, LiftedPort, LiftedVip, PortChange};
+use crate::backend::{ChainDelta, Changes, LiftedName, LiftedPort, LiftedVip, ObjectChange, PortChange};
 use crate::net::{AddrPort, IpFamily};
-use crate::program::xtables::diff::ChainChange;
 
 use super::painted;
 
@@ -37,11 +36,11 @@ pub fn write_services(
     }
     for delta in changes.skeleton() {
         let what = match delta.change {
-            Some(ChainChange::Create) => "chain is missing",
-            Some(ChainChange::Delete) => "chain is left over",
-            Some(ChainChange::Rewrite) => "rules differ",
-            None if delta.wanted.is_empty() => "jump is left over",
-            None => "jump is missing",
+            ObjectChange::Create => "missing",
+            ObjectChange::Delete => "left over",
+            ObjectChange::Rewrite => "differs",
+            ObjectChange::Jumps if delta.wanted.is_empty() => "jump left over",
+            ObjectChange::Jumps => "jump missing",
         };
         let line = format!("~ node {family} {} {}: {what}", delta.table, delta.chain);
         writeln!(out, "{}", painted(&line, color))?;

@@ -4,9 +4,8 @@ use std::io;
 
 use serde::Serialize;
 
-use crate::backend::{Changes, LiftedName, LiftedVip, PortChange};
+use crate::backend::{Changes, LiftedName, LiftedVip, ObjectChange, PortChange};
 use crate::net::IpFamily;
-use crate::program::xtables::diff::ChainChange;
 
 use super::diff::IsPlaceholder;
 
@@ -47,7 +46,7 @@ struct Service<'a> {
 
 #[derive(Serialize)]
 struct Chain<'a> {
-    table: &'static str,
+    table: &'a str,
     chain: &'a str,
     change: &'static str,
     live: &'a [String],
@@ -107,13 +106,13 @@ pub fn write_diff(
                 .chains
                 .iter()
                 .map(|delta| Chain {
-                    table: delta.table.as_str(),
-                    chain: delta.chain.as_str(),
+                    table: &delta.table,
+                    chain: &delta.chain,
                     change: match delta.change {
-                        Some(ChainChange::Create) => "create",
-                        Some(ChainChange::Rewrite) => "rewrite",
-                        Some(ChainChange::Delete) => "delete",
-                        None => "jumps",
+                        ObjectChange::Create => "create",
+                        ObjectChange::Rewrite => "rewrite",
+                        ObjectChange::Delete => "delete",
+                        ObjectChange::Jumps => "jumps",
                     },
                     live: &delta.live,
                     wanted: &delta.wanted,

@@ -433,6 +433,7 @@ fn a_refused_restore_names_the_service_its_manifest_and_the_rule() {
 fn a_machine_that_cannot() {
     let mut host = machine();
     host.variants.clear();
+    host.nft_installed = None;
     let none = "error: no iptables on this machine\nhint: Debian: apt-get install iptables\n";
     for command in ["diff -f shop --node node-1", "apply -f shop --node node-1", "cleanup"] {
         let ran = run(&mut host, command);
@@ -486,16 +487,16 @@ fn cleanup_takes_all_of_ours_and_nothing_else() {
     run(&mut host, "apply -f shop --node node-1").ok(0);
     let applied = host.clone();
     let dry = run(&mut host, "cleanup --dry-run").ok(0).out;
-    assert!(dry.contains(" steps would be taken with iptables-legacy and iptables-nft in"), "{dry}");
+    assert!(dry.contains(" steps would be taken with iptables-legacy, iptables-nft and nft in"), "{dry}");
     assert_eq!(host.tables, applied.tables);
     let ran = run(&mut host, "cleanup").ok(0);
-    assert!(ran.out.contains(" steps taken with iptables-legacy and iptables-nft in"), "{}", ran.out);
+    assert!(ran.out.contains(" steps taken with iptables-legacy, iptables-nft and nft in"), "{}", ran.out);
     let left = host.rules(XtablesVariant::Nft, IpFamily::V4);
     assert!(!left.contains("KUBE-") && before.lines().all(|line| left.contains(line)), "{left}");
     assert!(host.nfacct.as_ref().unwrap().is_empty());
     assert_eq!(
         run(&mut host, "cleanup").ok(0).out,
-        "nothing to remove with iptables-legacy and iptables-nft in 0.00 s\n"
+        "nothing to remove with iptables-legacy, iptables-nft and nft in 0.00 s\n"
     );
     host.variants.retain(|tools| tools.variant == XtablesVariant::Nft);
     let ran = run(&mut host, "cleanup --iptables legacy");

@@ -36,7 +36,7 @@ pub(crate) fn given(manifests: &str, config: &str) -> Given {
         assert!(errors.is_empty(), "{errors:#?}");
     };
     errors(&loaded.diagnostics);
-    let (config, diagnostics) = manifest::load_config(&source("config", config), SourceId(0));
+    let (config, diagnostics) = manifest::load_config(&source("config", config), SourceId(0), None);
     errors(&diagnostics);
     let config = config.unwrap();
     let name = resolve::node_name(None, &config, "node-1").unwrap();

@@ -175,9 +175,23 @@ fn cluster_ips_check(family: IpFamily, options: &LowerOptions) -> Vec<Rule> {
     if !keys.is_empty() {
         let within = Stmt::Match { left: daddr(), negated: false, right: Right::Keys(Keys::new(keys)) };
         let unallocated = Rule::new(vec![within, Stmt::Verdict(Verdict::Drop)]);
-        rules.push(commented(unallocated, "Drop traffic to unallocated ClusterIPs"));
+        rules.push(commented(unallocated, UNALLOCATED));
     }
     rules
+}
+
+const UNALLOCATED: &str = "Drop traffic to unallocated ClusterIPs";
+
+/// Takes over from a live table what is known of ServiceCIDRs, if nothing else was said of them: manifests do not tell.
+pub(super) fn adopt_service_cidrs(wanted: &mut Table, live: &Table) {
+    let is_it = |rule: &&Rule| rule.comment.as_ref().is_some_and(|comment| comment.as_str() == UNALLOCATED);
+    let known =
+        live.chains.get(names::CLUSTER_IPS_CHECK).and_then(|chain| chain.rules.iter().find(is_it)).cloned();
+    if let Some(chain) = wanted.chains.get_mut(names::CLUSTER_IPS_CHECK)
+        && chain.rules.iter().all(|rule| !is_it(&rule))
+    {
+        chain.rules.extend(known.map(|rule| Rule { handle: None, tag: None, ..rule }));
+    }
 }
 
 fn masquerading(family: IpFamily, options: &LowerOptions) -> Vec<Rule> {

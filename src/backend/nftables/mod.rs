@@ -50,6 +50,16 @@ pub fn lower(view: &NodeView, options: &LowerOptions) -> Table {
     table
 }
 
+/// Takes over from a live table what is known of ServiceCIDRs, if nothing else was said of them.
+pub fn adopt_service_cidrs(wanted: &mut Table, live: &Table) {
+    base::adopt_service_cidrs(wanted, live);
+}
+
+/// The name of the table, in each family.
+pub fn table_name() -> &'static str {
+    names::TABLE
+}
+
 /// A comment of ours; a text that nft could not carry is left out.
 fn comment(text: &str) -> Option<Comment> {
     let mut end = text.len().min(Comment::MAX);

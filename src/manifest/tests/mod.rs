@@ -681,7 +681,7 @@ fn survives_garbage() {
                 std::slice::from_ref(&garbage),
                 &LoadOptions::default(),
             );
-            load_config(&garbage, SourceId(0));
+            load_config(&garbage, SourceId(0), None);
             Ok(())
         })
         .unwrap();

@@ -31,7 +31,15 @@ fn everything_recorded_is_modelled() {
                 assert!(!set.has_unmodelled, "{} {name}", path.display());
             }
             let text = String::from_utf8(emit::emit(table, "").text).unwrap();
-            println!("{text}");
+            std::fs::write(
+                format!(
+                    "/tmp/n/{}-{}.emitted.nft",
+                    path.file_name().unwrap().to_string_lossy(),
+                    table.family
+                ),
+                text,
+            )
+            .unwrap();
         }
     }
 }

@@ -170,7 +170,7 @@ fn rules_of_ours_in_both_are_told_and_cleaned() {
         assert!(said.stderr == one || said.stderr == other, "{words:?}: {}", said.stderr);
     }
     let cleaned = must(&scene.namespace, &["cleanup"]);
-    assert!(cleaned.contains(" with iptables-legacy and iptables-nft in "), "{cleaned}");
+    assert!(cleaned.contains(" with iptables-legacy, iptables-nft and nft in "), "{cleaned}");
     assert_eq!(dumps(), before);
 }
 

@@ -1,0 +1,115 @@
+//! Reading recorded rules: a folder of dumps, or one file.
+
+use std::collections::BTreeSet;
+
+use crate::backend::iptables;
+use crate::host::{Host, HostErrorKind};
+use crate::net::{IpFamily, PerFamily};
+use crate::program::Program;
+use crate::program::xtables::Ruleset;
+
+use super::Error;
+use super::live::{Live, parsed, parsed_table};
+
+/// Names of recorded `iptables-save` and `ip6tables-save` output in a folder, in the order in which they are looked for.
+const DUMP_NAMES: [(IpFamily, [&str; 3]); 2] = [
+    (IpFamily::V4, ["iptables-save.txt", "iptables.rules", "iptables-save"]),
+    (IpFamily::V6, ["ip6tables-save.txt", "ip6tables.rules", "ip6tables-save"]),
+];
+
+/// Reads recorded rules: a folder with both families, or a file of one.
+pub(super) fn read_dump(
+    host: &mut dyn Host,
+    path: &str,
+    families: &BTreeSet<IpFamily>,
+) -> Result<(Live, PerFamily<Option<iptables::Traits>>), Error> {
+    let mut rules: PerFamily<Option<Ruleset>> = PerFamily::default();
+    let mut warnings = Vec::new();
+    match host.read_file(path) {
+        Ok(bytes) => {
+            let name = path.rsplit('/').next().unwrap_or(path);
+            let guessed = if name.contains("ip6") { IpFamily::V6 } else { IpFamily::V4 };
+            let family = families.first().copied().filter(|_| families.len() == 1).unwrap_or(guessed);
+            *rules.get_mut(family) = Some(parsed(&text_of(bytes, path)?, family, path)?);
+            if families.len() > 1 {
+                warnings
+                    .push(format!("`{path}` is taken for {family} rules; the other family is not compared"));
+            }
+        }
+        Err(error) if error.kind == HostErrorKind::IsFolder => {
+            for (family, names) in DUMP_NAMES {
+                if !families.contains(&family) {
+                    continue;
+                }
+                *rules.get_mut(family) = read_dump_family(host, path, family, &names)?;
+                if rules.get(family).is_none() {
+                    warnings.push(format!("`{path}` has no {}: {family} is not compared", names[0]));
+                }
+            }
+        }
+        Err(error) => return Err(error.into()),
+    }
+    if rules.v4.is_none() && rules.v6.is_none() {
+        return Err(Error::input(format!("`{path}` has no recorded rules")).hint(
+            "record them with `iptables-save > iptables-save.txt` and `ip6tables-save > ip6tables-save.txt`",
+        ));
+    }
+    let traits = PerFamily::from_fn(|family| rules.get(family).as_ref().map(iptables::Traits::of));
+    let program = Program { xtables: rules, ..Program::default() };
+    Ok((Live { warnings, ..Live::of_program(program) }, traits))
+}
+
+/// Names of recorded `nft -j list` output in a folder.
+const NFT_DUMP_NAMES: [&str; 2] = ["nft.json", "ruleset.json"];
+
+/// Reads recorded `nft -j list ruleset` output: a folder with it, or the file.
+pub(super) fn read_nft_dump(
+    host: &mut dyn Host,
+    path: &str,
+    families: &BTreeSet<IpFamily>,
+) -> Result<Live, Error> {
+    let (name, json) = match host.read_file(path) {
+        Ok(bytes) => (path.to_owned(), bytes),
+        Err(error) if error.kind == HostErrorKind::IsFolder => find_nft_dump(host, path)?,
+        Err(error) => return Err(error.into()),
+    };
+    let mut program = Program::default();
+    for family in families {
+        *program.nft.get_mut(*family) = parsed_table(&json, *family, &name)?;
+    }
+    Ok(Live::of_program(program))
+}
+
+fn find_nft_dump(host: &mut dyn Host, folder: &str) -> Result<(String, Vec<u8>), Error> {
+    for name in NFT_DUMP_NAMES {
+        let path = format!("{}/{name}", folder.trim_end_matches('/'));
+        match host.read_file(&path) {
+            Ok(bytes) => return Ok((path, bytes)),
+            Err(error) if error.kind == HostErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Error::input(format!("`{folder}` has no recorded table"))
+        .hint("record it with `nft -j list ruleset > nft.json`"))
+}
+
+fn read_dump_family(
+    host: &mut dyn Host,
+    folder: &str,
+    family: IpFamily,
+    names: &[&str],
+) -> Result<Option<Ruleset>, Error> {
+    for name in names {
+        let path = format!("{}/{name}", folder.trim_end_matches('/'));
+        match host.read_file(&path) {
+            Ok(bytes) => return parsed(&text_of(bytes, &path)?, family, &path).map(Some),
+            Err(error) if error.kind == HostErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
+}
+
+fn text_of(bytes: Vec<u8>, path: &str) -> Result<String, Error> {
+    String::from_utf8(bytes).map_err(|_| Error::input(format!("`{path}` is not UTF-8 text")))
+}
