@@ -8,6 +8,7 @@ mod given;
 mod host_live;
 mod licences;
 mod live;
+mod nft_text;
 mod properties;
 mod recordings;
 mod rig;

@@ -12,8 +12,8 @@ use crate::program::text::{write_decimal, write_hex, write_ip};
 
 use super::statement::{write_scalar, write_stmt};
 use super::{
-    Chain, Comment, Data, DataType, Element, Key, Name, Policy, Rule, Scalar, ScalarType, Set, Stmt, Table,
-    Verdict,
+    Chain, Comment, Data, DataType, Element, Family, Key, Name, Policy, Rule, Scalar, ScalarType, Set, Stmt,
+    Table, Verdict,
 };
 
 /// How much is gathered before it goes to a writer.
@@ -27,14 +27,15 @@ pub(super) struct Document<'a> {
     pub(super) out: &'a mut Vec<u8>,
     line: u32,
     tags: Option<&'a mut LineTags>,
+    family: Family,
     /// Family and table, with a space after each.
     table: Vec<u8>,
 }
 
 impl<'a> Document<'a> {
     pub(super) fn new(out: &'a mut Vec<u8>, tags: Option<&'a mut LineTags>, table: &Table) -> Document<'a> {
-        let table = format!("{} {} ", table.family, table.name).into_bytes();
-        Document { out, line: 0, tags, table }
+        let prefix = format!("{} {} ", table.family, table.name).into_bytes();
+        Document { out, line: 0, tags, family: table.family, table: prefix }
     }
 
     pub(super) fn into_emitted(table: &Table, write: impl FnOnce(&mut Document<'_>)) -> Emitted {
@@ -177,14 +178,11 @@ impl<'a> Document<'a> {
     }
 
     /// A rule at the end of its chain.
-    pub(super) fn rule(&mut self, table: &Table, chain: &Name, rule: &Rule) {
+    pub(super) fn rule(&mut self, chain: &Name, rule: &Rule) {
         if let Some(tags) = &mut self.tags {
             tags.note(self.line + 1, rule.tag);
         }
-        let unmodelled = rule.stmts.iter().find_map(|stmt| match stmt {
-            Stmt::Unmodelled(json) => Some(json),
-            _ => None,
-        });
+        let unmodelled = rule.stmts.iter().find_map(Stmt::unmodelled);
         if let Some(json) = unmodelled {
             // It cannot be said in text, and less than all of it would be another rule.
             self.begin("# not modelled: rule of ", chain);
@@ -192,7 +190,7 @@ impl<'a> Document<'a> {
             self.out.extend_from_slice(json.as_bytes());
         } else {
             self.begin("add rule ", chain);
-            write_rule_body(self.out, table, rule);
+            write_rule_body(self.out, self.family, rule);
         }
         self.end_line();
     }
@@ -241,9 +239,14 @@ impl<'a> Document<'a> {
     }
 }
 
+/// The command that deletes a table with all that is in it.
+pub fn delete_table(table: &Table) -> Emitted {
+    Document::into_emitted(table, |out| out.table_command("delete table "))
+}
+
 /// Writes a rule as its own line `add rule …`.
 pub fn write_rule(out: &mut Vec<u8>, table: &Table, chain: &Name, rule: &Rule) {
-    Document::new(out, None, table).rule(table, chain, rule);
+    Document::new(out, None, table).rule(chain, rule);
 }
 
 /// Writes a document that makes a whole table where there is none. Every line of `header` becomes a comment at its head.
@@ -294,7 +297,7 @@ fn document<E>(
     }
     for (name, chain) in &table.chains {
         for rule in &chain.rules {
-            out.rule(table, name, rule);
+            out.rule(name, rule);
             spill(out.out)?;
         }
     }
@@ -308,10 +311,10 @@ fn document<E>(
     Ok(())
 }
 
-fn write_rule_body(out: &mut Vec<u8>, table: &Table, rule: &Rule) {
+fn write_rule_body(out: &mut Vec<u8>, family: Family, rule: &Rule) {
     for stmt in &rule.stmts {
         out.push(b' ');
-        write_stmt(out, table.family, stmt);
+        write_stmt(out, family, stmt);
     }
     if let Some(comment) = &rule.comment {
         write_comment(out, comment);

@@ -8,14 +8,21 @@
 //! takes them where later versions print them, and `diff` does not compare them.
 
 mod expr;
+mod matching;
 mod name;
 mod rule;
 mod set;
 mod statement;
 mod value;
 
+pub mod check;
+pub mod diff;
 pub mod emit;
+pub mod eval;
 pub mod parse;
+#[cfg(test)]
+mod tests;
+pub mod transaction;
 
 pub use expr::{Expr, Meta, NumgenMode, Payload, Transport};
 pub use name::{Comment, CommentError, Name, NameError};

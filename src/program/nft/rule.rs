@@ -242,6 +242,11 @@ impl Stmt {
         Stmt::Match { left, negated: false, right: Right::Set(set) }
     }
 
+    /// Its JSON, if it is not modelled.
+    pub fn unmodelled(&self) -> Option<&str> {
+        if let Stmt::Unmodelled(json) = self { Some(json) } else { None }
+    }
+
     /// Calls a function with every named chain, set and map that it needs.
     pub fn references<'a>(&'a self, mut chain: impl FnMut(&'a Name), mut set: impl FnMut(&'a Name)) {
         let map = match self {

@@ -322,7 +322,3 @@ fn mark_dynamic(table: &mut Table) {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "../parse_tests.rs"]
-mod tests;

@@ -1,0 +1,188 @@
+//! Writes what changes in a table as documents for `nft -f`, each of which the kernel takes as a whole or not at all.
+//!
+//! Within one, everything is made before it is used and unused before it is deleted. Only `add`, `flush` and `delete`
+//! occur: nft 1.0.6 knows no `destroy`.
+
+use std::collections::BTreeSet;
+
+use crate::program::emitted::Emitted;
+
+use super::diff::{ChainChange, SetChange, TableDiff, diff};
+use super::emit::Document;
+use super::{Chain, Name, Set, Table};
+
+/// How many new chains go into one document before the one that uses them. For each anonymous set the kernel walks
+/// through all that its transaction has done so far: the time grows with the square of this number.
+const CHAINS_PER_STAGE: usize = 400;
+
+/// One document for the whole difference.
+pub fn transaction(diff: &TableDiff, wanted: &Table) -> Emitted {
+    Document::into_emitted(wanted, |out| write(out, diff, wanted, &BTreeSet::new()))
+}
+
+/// Several documents, to be taken in their order. New chains, that nothing refers to yet, come first, some hundred at a
+/// time, with the sets that they need; the last document does everything else, and with it packets meet the new state at
+/// once. A small difference is one document.
+pub fn stages(diff: &TableDiff, wanted: &Table) -> Vec<Emitted> {
+    let replaces = diff.sets.values().any(|change| *change == SetChange::Replace)
+        || diff.chains.values().any(|change| *change == ChainChange::Replace);
+    let new: Vec<&Name> = in_order(diff, wanted);
+    if replaces || new.len() <= CHAINS_PER_STAGE {
+        return vec![transaction(diff, wanted)];
+    }
+    let mut stages = vec![Document::into_emitted(wanted, |out| {
+        if diff.create {
+            out.table(wanted);
+        }
+        sets(out, diff, wanted, SetChange::Create);
+    })];
+    let mut made: BTreeSet<&Name> = BTreeSet::new();
+    for batch in new.chunks(CHAINS_PER_STAGE) {
+        stages.push(Document::into_emitted(wanted, |out| {
+            let mut fill = Vec::with_capacity(batch.len());
+            for name in batch {
+                let Some(chain) = wanted.chains.get(*name) else { continue };
+                fill.push((*name, chain));
+                // Normally its targets were there before it.
+                for (name, chain) in std::iter::once((*name, chain)).chain(targets(chain, diff, wanted)) {
+                    if made.insert(name) {
+                        out.chain(name, chain, false);
+                    }
+                }
+            }
+            for (name, chain) in fill {
+                rules(out, name, chain);
+            }
+        }));
+    }
+    let done: BTreeSet<&Name> = new.into_iter().collect();
+    stages.push(Document::into_emitted(wanted, |out| write(out, diff, wanted, &done)));
+    stages
+}
+
+/// The documents that make a whole table.
+pub fn first_load(wanted: &Table) -> Vec<Emitted> {
+    stages(&diff(wanted, None), wanted)
+}
+
+/// New regular chains, each after those that it leads to.
+fn in_order<'w>(diff: &TableDiff, wanted: &'w Table) -> Vec<&'w Name> {
+    let mut order = Vec::new();
+    let mut seen: BTreeSet<&Name> = BTreeSet::new();
+    for name in created(diff) {
+        let Some((name, chain)) = wanted.chains.get_key_value(name) else { continue };
+        if chain.base.is_some() || !seen.insert(name) {
+            continue;
+        }
+        let mut way = vec![(name, targets(chain, diff, wanted))];
+        while let Some((at, rest)) = way.last_mut() {
+            match rest.pop() {
+                Some((next, chain)) => {
+                    if chain.base.is_none() && seen.insert(next) {
+                        way.push((next, targets(chain, diff, wanted)));
+                    }
+                }
+                None => {
+                    order.push(*at);
+                    way.pop();
+                }
+            }
+        }
+    }
+    order
+}
+
+fn created(diff: &TableDiff) -> impl Iterator<Item = &Name> {
+    diff.chains.iter().filter(|(_, change)| **change == ChainChange::Create).map(|(name, _)| name)
+}
+
+/// The new chains that a chain's rules lead to.
+fn targets<'w>(chain: &Chain, diff: &TableDiff, wanted: &'w Table) -> Vec<(&'w Name, &'w Chain)> {
+    let mut found = Vec::new();
+    for stmt in chain.rules.iter().flat_map(|rule| &rule.stmts) {
+        stmt.references(
+            |name| {
+                if diff.chains.get(name) == Some(&ChainChange::Create) {
+                    found.extend(wanted.chains.get_key_value(name));
+                }
+            },
+            |_| {},
+        );
+    }
+    found
+}
+
+fn sets(out: &mut Document<'_>, diff: &TableDiff, wanted: &Table, what: SetChange) {
+    for (name, _) in diff.sets.iter().filter(|(_, change)| **change == what) {
+        if let Some(set) = wanted.sets.get(name) {
+            out.set(name, set);
+        }
+    }
+}
+
+fn rules(out: &mut Document<'_>, name: &Name, chain: &Chain) {
+    for rule in &chain.rules {
+        out.rule(name, rule);
+    }
+}
+
+/// Everything but the chains that were made before.
+fn write(out: &mut Document<'_>, diff: &TableDiff, wanted: &Table, done: &BTreeSet<&Name>) {
+    if diff.create && done.is_empty() {
+        out.table(wanted);
+    }
+    let chains = || diff.chains.iter().filter(|(name, _)| !done.contains(name));
+    let wanted_chain = |name: &Name| wanted.chains.get(name);
+    for (name, change) in chains() {
+        if let (ChainChange::Create, Some(chain)) = (change, wanted_chain(name)) {
+            out.chain(name, chain, false);
+        }
+    }
+    for (name, changes) in &diff.elements {
+        out.delete_elements(name, &changes.delete);
+    }
+    for (name, change) in chains() {
+        match change {
+            ChainChange::Rewrite | ChainChange::Replace | ChainChange::Delete => {
+                out.command("flush chain ", name)
+            }
+            ChainChange::Create => {}
+        }
+    }
+    for (name, change) in &diff.sets {
+        match change {
+            SetChange::Replace | SetChange::Delete => out.command("delete set ", name),
+            SetChange::Create => {}
+        }
+    }
+    for (name, change) in chains() {
+        match change {
+            ChainChange::Replace | ChainChange::Delete => out.command("delete chain ", name),
+            ChainChange::Create | ChainChange::Rewrite => {}
+        }
+    }
+    if done.is_empty() {
+        sets(out, diff, wanted, SetChange::Create);
+    }
+    sets(out, diff, wanted, SetChange::Replace);
+    for (name, change) in chains() {
+        match (change, wanted_chain(name)) {
+            (ChainChange::Replace, Some(chain)) => out.chain(name, chain, true),
+            (ChainChange::Rewrite, Some(chain)) if chain.base.is_some() => out.chain(name, chain, true),
+            (ChainChange::Create | ChainChange::Rewrite | ChainChange::Replace | ChainChange::Delete, _) => {}
+        }
+    }
+    for (name, change) in chains() {
+        match (change, wanted_chain(name)) {
+            (ChainChange::Create | ChainChange::Rewrite | ChainChange::Replace, Some(chain)) => {
+                rules(out, name, chain);
+            }
+            (ChainChange::Create | ChainChange::Rewrite | ChainChange::Replace | ChainChange::Delete, _) => {}
+        }
+    }
+    for (name, changes) in &diff.elements {
+        let elements = wanted.sets.get(name).map(|set: &Set| &set.elements);
+        let with_key = |key| elements.and_then(|elements| elements.get_key_value(key));
+        out.add_elements(name, changes.add.iter().filter_map(with_key));
+    }
+}
