@@ -14,7 +14,7 @@ use crate::program::nft::{
 
 use super::{Names, only_member, small, statement, text, words};
 
-pub(super) fn expr(value: &Value, names: &mut Names) -> Option<Expr> {
+pub(super) fn expr(value: &Value) -> Option<Expr> {
     let (kind, content) = only_member(value)?;
     match kind {
         "payload" => payload(content).map(Expr::Payload),
@@ -39,14 +39,14 @@ pub(super) fn expr(value: &Value, names: &mut Names) -> Option<Expr> {
             Some(Expr::Numgen { mode, modulus, offset })
         }
         "&" => match content.as_array()?.as_slice() {
-            [left, right] if expr(left, names)? == Expr::MARK => {
+            [left, right] if expr(left)? == Expr::MARK => {
                 Some(Expr::Mark { mask: right.as_u64()?.try_into().ok()? })
             }
             _ => None,
         },
         "concat" => {
             let parts = content.as_array()?.iter().map(|part| {
-                let part = expr(part, names)?;
+                let part = expr(part)?;
                 (part.parts().len() == 1).then_some(part)
             });
             let parts: Box<[Expr]> = parts.collect::<Option<_>>()?;
@@ -180,12 +180,12 @@ fn scalar(value: &Value, kind: &ScalarType) -> Option<Scalar> {
     match kind {
         ScalarType::Ipv4Addr => value.as_str()?.parse::<Ipv4Addr>().ok().map(Scalar::Ipv4),
         ScalarType::Ipv6Addr => value.as_str()?.parse::<Ipv6Addr>().ok().map(Scalar::Ipv6),
-        ScalarType::InetProto => match value {
-            Value::String(name) => {
-                let known = PROTOCOLS.iter().find(|(_, its)| its == name);
+        ScalarType::InetProto => match value.as_str() {
+            Some(name) => {
+                let known = PROTOCOLS.iter().find(|(_, its)| *its == name);
                 known.map(|(number, _)| Scalar::Protocol(*number))
             }
-            other => other.as_u64()?.try_into().ok().map(Scalar::Protocol),
+            None => value.as_u64()?.try_into().ok().map(Scalar::Protocol),
         },
         ScalarType::InetService => value.as_u64()?.try_into().ok().map(Scalar::Port),
         ScalarType::Mark => value.as_u64()?.try_into().ok().map(Scalar::Mark),

@@ -240,9 +240,9 @@ fn set(table: &mut Table, names: &mut Names, value: &Value) -> Option<()> {
     let data = match value.get("map") {
         None => None,
         Some(Value::String(word)) if word == "verdict" => Some(DataType::Verdict),
-        Some(types) => Some(DataType::Values(self::types(types, names)?)),
+        Some(types) => Some(DataType::Values(self::types(types)?)),
     };
-    let key = types(value.get("type")?, names)?;
+    let key = types(value.get("type")?)?;
     let flag_words = words(value.get("flags"))?;
     let flags = SetFlags {
         constant: flag_words.contains(&"constant"),
@@ -274,14 +274,14 @@ fn set(table: &mut Table, names: &mut Names, value: &Value) -> Option<()> {
 }
 
 /// `"ipv4_addr"`, `["ipv4_addr", "inet_service"]`, `"ipv4_addr . inet_service"`, or by example: `{"typeof": …}`.
-fn types(value: &Value, names: &mut Names) -> Option<Vec<ScalarType>> {
+fn types(value: &Value) -> Option<Vec<ScalarType>> {
     match value {
         Value::String(text) => Some(text.split(" . ").map(ScalarType::from_name).collect()),
         Value::Array(list) => {
             list.iter().map(|one| one.as_str().map(ScalarType::from_name)).collect::<Option<Vec<_>>>()
         }
         Value::Object(_) => {
-            let example = expr::expr(value.get("typeof").unwrap_or(value), names);
+            let example = expr::expr(value.get("typeof").unwrap_or(value));
             Some(example.map_or_else(|| vec![ScalarType::Other("typeof".into())], |example| example.types()))
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => None,

@@ -17,19 +17,13 @@ fn modelled(value: &Value, family: Family, names: &mut Names) -> Option<Stmt> {
     match kind {
         "match" => matched(content, names),
         "vmap" => {
-            let key = expr::expr(content.get("key")?, names)?;
+            let key = expr::expr(content.get("key")?)?;
             let map = expr::map(content.get("data")?, &key.types(), names, expr::verdict_data)?;
             Some(Stmt::Vmap { key, map })
         }
         "mangle" => mangle(content),
         "dnat" => dnat(content, family, names),
-        "masquerade" => match content {
-            Value::Null => Some(Stmt::Masquerade(NatFlags::default())),
-            Value::Object(map) if map.keys().all(|key| key == "flags") => {
-                nat_flags(content).map(Stmt::Masquerade)
-            }
-            _ => None,
-        },
+        "masquerade" => masquerade(content).map(Stmt::Masquerade),
         "reject" => reject(content, family).map(Stmt::Reject),
         "set" => update_set(content, names),
         "counter" => (content.is_null() || content.get("packets").is_some()).then_some(Stmt::Counter),
@@ -67,7 +61,7 @@ fn matched(content: &Value, names: &mut Names) -> Option<Stmt> {
         "!=" => true,
         _ => return None,
     };
-    let left = expr::expr(left, names)?;
+    let left = expr::expr(left)?;
     let right = expr::right(right, &left.types(), names)?;
     Some(Stmt::Match { left, negated, right })
 }
@@ -127,6 +121,14 @@ fn mark(value: &Value) -> Option<(u32, u32)> {
     }
 }
 
+fn masquerade(content: &Value) -> Option<NatFlags> {
+    if content.is_null() {
+        return Some(NatFlags::default());
+    }
+    let has_flags_alone = content.as_object()?.keys().all(|key| key == "flags");
+    if has_flags_alone { nat_flags(content) } else { None }
+}
+
 fn nat_flags(content: &Value) -> Option<NatFlags> {
     let mut flags = NatFlags::default();
     for word in words(content.get("flags"))? {
@@ -161,7 +163,7 @@ fn dnat(content: &Value, family: Family, names: &mut Names) -> Option<Stmt> {
             None => NatTarget::Addr(expr::addr(addr)?, port),
             Some(map) if port.is_none() => {
                 let family = family?;
-                let key: Expr = expr::expr(map.get("key")?, names)?;
+                let key: Expr = expr::expr(map.get("key")?)?;
                 let types = key.types();
                 let map =
                     expr::map(map.get("data")?, &types, names, |data, _| expr::target_data(data, family))?;
@@ -218,5 +220,5 @@ fn update_set(content: &Value, names: &mut Names) -> Option<Stmt> {
             (wrapped.get("val")?, small(wrapped, "timeout"))
         }
     };
-    Some(Stmt::UpdateSet { op, set, key: expr::expr(key, names)?, timeout })
+    Some(Stmt::UpdateSet { op, set, key: expr::expr(key)?, timeout })
 }

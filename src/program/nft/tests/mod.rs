@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use super::parse::parse;
 use super::*;
 
+#[allow(clippy::disallowed_methods, reason = "tests read files")]
 /// The recorded rule sets, by the name of their folder.
 fn recordings() -> Vec<(String, Ruleset)> {
     let parent = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata/recordings");
