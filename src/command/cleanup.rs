@@ -75,6 +75,9 @@ pub fn run(args: &CleanupArgs, host: &mut dyn Host, console: &mut Console<'_>) -
         cleaned.push("nft".to_owned());
     }
     if cleaned.is_empty() {
+        if abilities.tools.is_empty() {
+            return Err(live::no_iptables());
+        }
         return Err(Error::usage("the iptables that is to be cleaned is not on this machine"));
     }
     if !args.dry_run && args.family.is_none() && args.iptables == VariantArg::Auto {

@@ -115,7 +115,7 @@ impl Abilities {
     ) -> Result<Lowering, Error> {
         match config.mode {
             Mode::Iptables | Mode::Ipvs if self.tools.is_empty() => {
-                Err(Error::host("no iptables on this machine").hint("Debian: apt-get install iptables"))
+                Err(no_iptables())
             }
             Mode::Iptables | Mode::Ipvs => {
                 let random_fully =
@@ -137,6 +137,11 @@ impl Abilities {
             },
         }
     }
+}
+
+/// The mode needs iptables, and there is none.
+pub(super) fn no_iptables() -> Error {
+    Error::host("no iptables on this machine").hint("Debian: apt-get install iptables")
 }
 
 /// The oldest nft that kube-proxy works with (reference section 4.1).

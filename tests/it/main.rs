@@ -10,6 +10,7 @@ mod given;
 mod host_live;
 mod licences;
 mod live;
+mod nft_text;
 mod process;
 mod properties;
 mod readme;
