@@ -16,6 +16,10 @@ pub struct FakeHost {
     pub variants: Vec<XtablesTools>,
     /// The rules of each variant and family.
     pub tables: BTreeMap<(XtablesVariant, IpFamily), FakeTables>,
+    /// The version of `nft`; `None` if it is not installed.
+    pub nft_installed: Option<(u32, u32, u32)>,
+    /// What `nft -j list table` prints, by family (`ip`, `ip6`) and table. Documents that are run do not change it.
+    pub nft: BTreeMap<(String, String), Vec<u8>>,
     /// Whether the kernel has no IPv6.
     pub no_ipv6: bool,
     /// Kernel settings.
@@ -34,18 +38,19 @@ pub struct FakeHost {
     pub lock_holder: Option<String>,
     /// Every call that changes something, one line each, also those that failed.
     pub calls: Vec<String>,
-    /// Every document that was restored or tested.
+    /// Every document that was restored or tested, or run or checked by `nft`.
     pub documents: Vec<(RestoreMode, String)>,
     failures: BTreeMap<String, VecDeque<(Option<usize>, HostError)>>,
 }
 
 impl FakeHost {
-    /// A machine called `node1` with both iptables variants (1.8.9, `iptables` is the nft one), accounting objects, loopback
-    /// addresses and no rules.
+    /// A machine called `node1` with both iptables variants (1.8.9, `iptables` is the nft one), `nft` 1.0.6, accounting
+    /// objects, loopback addresses and no rules.
     pub fn new() -> FakeHost {
         let tools = |variant, is_default| XtablesTools { variant, version: (1, 8, 9), is_default };
         FakeHost {
             variants: vec![tools(XtablesVariant::Legacy, false), tools(XtablesVariant::Nft, true)],
+            nft_installed: Some((1, 0, 6)),
             sysctls: BTreeMap::from([("net/ipv4/conf/all/route_localnet".to_owned(), "0".to_owned())]),
             nfacct: Some(BTreeSet::new()),
             addresses: vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])],
@@ -72,7 +77,13 @@ impl FakeHost {
         self.failures.entry("xtables_restore".to_owned()).or_default().push_back((line, error));
     }
 
-    /// Lets the next call of a method, by its name, fail.
+    /// Lets the next run (not check) of `nft` fail at a line with these words. Several calls stand in a queue.
+    pub fn fail_next_nft_run(&mut self, line: Option<usize>, words: &str) {
+        let error = HostError::new("run `nft`", HostErrorKind::Other, words);
+        self.failures.entry("nft_run".to_owned()).or_default().push_back((line, error));
+    }
+
+    /// Lets the next call of a method, by its name, fail. That of `nft_run` is called `nft_check` when it only checks.
     pub fn fail_next(&mut self, method: &str, error: HostError) {
         self.failures.entry(method.to_owned()).or_default().push_back((None, error));
     }
@@ -101,6 +112,10 @@ impl FakeHost {
             ));
         }
         Ok(())
+    }
+
+    fn need_nft(&self) -> Result<(), HostError> {
+        if self.nft_installed.is_some() { Ok(()) } else { Err(super::tool::missing("nft")) }
     }
 
     fn jump(
@@ -198,6 +213,29 @@ impl Host for FakeHost {
     ) -> Result<(), HostError> {
         self.fails("xtables_delete_jump")?;
         self.jump((variant, family), table, &format!("-D {chain} {}", as_saved(args)))
+    }
+
+    fn nft_version(&mut self) -> Result<Option<(u32, u32, u32)>, HostError> {
+        self.fails("nft_version")?;
+        Ok(self.nft_installed)
+    }
+
+    fn nft_list(&mut self, family: &str, table: &str) -> Result<Option<Vec<u8>>, HostError> {
+        self.fails("nft_list")?;
+        self.need_nft()?;
+        Ok(self.nft.get(&(family.to_owned(), table.to_owned())).cloned())
+    }
+
+    fn nft_run(&mut self, document: &[u8], check: bool) -> Result<(), RestoreError> {
+        let text = String::from_utf8_lossy(document).into_owned();
+        let (word, mode) = if check { ("check", RestoreMode::Test) } else { ("run", RestoreMode::Commit) };
+        self.calls.push(format!("nft {word} of {} lines", text.lines().count()));
+        self.documents.push((mode, text));
+        self.need_nft().map_err(|error| RestoreError { line: None, error })?;
+        match self.failure(&format!("nft_{word}")) {
+            Some((line, error)) => Err(RestoreError { line, error }),
+            None => Ok(()),
+        }
     }
 
     fn sysctl_read(&self, key: &str) -> Result<Option<String>, HostError> {
@@ -322,6 +360,24 @@ mod tests {
         host.xtables_delete_jump(Nft, IpFamily::V4, "nat", "OUTPUT", &args).unwrap();
         assert_eq!(host.calls.len(), 4);
         assert_eq!(host.calls[1], "nft IPv4 restore of 3 lines");
+    }
+
+    #[test]
+    fn lists_and_records_for_nft() {
+        let mut host = FakeHost::new();
+        assert_eq!(host.nft_version().unwrap(), Some((1, 0, 6)));
+        assert_eq!(host.nft_list("ip", "mine").unwrap(), None);
+        host.nft.insert(("ip".to_owned(), "mine".to_owned()), b"{}".to_vec());
+        assert_eq!(host.nft_list("ip", "mine").unwrap().as_deref(), Some(&b"{}"[..]));
+        host.fail_next_nft_run(Some(1), "no");
+        host.nft_run(b"add table ip mine\n", true).unwrap();
+        assert_eq!(host.nft_run(b"add table ip mine\n", false).unwrap_err().line, Some(1));
+        host.nft_run(b"add table ip mine\n", false).unwrap();
+        assert_eq!(host.calls, ["nft check of 1 lines", "nft run of 1 lines", "nft run of 1 lines"]);
+        assert_eq!(host.documents[1], (RestoreMode::Commit, "add table ip mine\n".to_owned()));
+        host.nft_installed = None;
+        assert_eq!(host.nft_list("ip", "mine").unwrap_err().kind, HostErrorKind::MissingTool);
+        assert_eq!(host.nft_run(b"", true).unwrap_err().error.kind, HostErrorKind::MissingTool);
     }
 
     #[test]

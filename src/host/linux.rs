@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::error::{HostError, HostErrorKind, RestoreError};
 use super::xtables::{Jump, Xtables};
 use super::{Host, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
-use super::{addresses, files, lock, nfacct, sysctl};
+use super::{addresses, files, lock, nfacct, nft, sysctl};
 use crate::net::IpFamily;
 
 /// The machine that this program runs on.
@@ -80,6 +80,18 @@ impl Host for LinuxHost {
         args: &[String],
     ) -> Result<(), HostError> {
         self.xtables.jump(variant, family, (Jump::Delete, table, chain, args))
+    }
+
+    fn nft_version(&mut self) -> Result<Option<(u32, u32, u32)>, HostError> {
+        nft::version()
+    }
+
+    fn nft_list(&mut self, family: &str, table: &str) -> Result<Option<Vec<u8>>, HostError> {
+        nft::list(family, table)
+    }
+
+    fn nft_run(&mut self, document: &[u8], check: bool) -> Result<(), RestoreError> {
+        nft::run(document, check)
     }
 
     fn sysctl_read(&self, key: &str) -> Result<Option<String>, HostError> {

@@ -12,6 +12,7 @@ mod linux;
 mod lock;
 mod netlink;
 mod nfacct;
+mod nft;
 mod sysctl;
 mod tool;
 mod xtables;
@@ -130,6 +131,16 @@ pub trait Host {
         chain: &str,
         args: &[String],
     ) -> Result<(), HostError>;
+
+    /// The version of the tool `nft`, as 1.0.6. `None` if it is not installed.
+    fn nft_version(&mut self) -> Result<Option<(u32, u32, u32)>, HostError>;
+
+    /// A table of nftables as `nft -j list table` prints it, `family` being `ip` or `ip6`. `None` if there is no such table.
+    fn nft_list(&mut self, family: &str, table: &str) -> Result<Option<Vec<u8>>, HostError>;
+
+    /// Feeds a document to `nft`, which takes all of it as one transaction, or nothing. With `check` it is only asked, and the
+    /// kernel with it, whether it would. The line of an error is that of the first command that was refused.
+    fn nft_run(&mut self, document: &[u8], check: bool) -> Result<(), RestoreError>;
 
     /// The value of a kernel setting, as `net/ipv4/conf/all/route_localnet`, without its final newline. `None` if the
     /// kernel has no such setting.

@@ -74,6 +74,17 @@ pub(super) fn missing(program: &str) -> HostError {
     HostError::new(format!("run `{program}`"), HostErrorKind::MissingTool, detail)
 }
 
+/// Reads the `1.8.9` of `iptables v1.8.9 (nf_tables)`.
+pub(super) fn version(text: &str) -> Option<(u32, u32, u32)> {
+    let (_, rest) = text.split_once(" v")?;
+    let number = rest.split_whitespace().next()?;
+    let mut parts = number.split('.').map(|part| {
+        let digits = part.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+        digits.parse().unwrap_or(0)
+    });
+    Some((parts.next()?, parts.next()?, parts.next().unwrap_or(0)))
+}
+
 fn package_of(program: &str) -> &str {
     match program {
         "nft" => "nftables",
@@ -174,6 +185,19 @@ mod tests {
     fn ends_what_takes_too_long() {
         let error = shell("exec sleep 60", b"", Duration::from_millis(50)).unwrap_err();
         assert_eq!(error.kind, HostErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn reads_versions() {
+        for (text, expected) in [
+            ("nftables v1.0.6 (Lester Gooch #5)\n", Some((1, 0, 6))),
+            ("nftables v1.1 (x)\n", Some((1, 1, 0))),
+            ("nftables v0.9.8-rc1", Some((0, 9, 8))),
+            ("nft: not found", None),
+            ("", None),
+        ] {
+            assert_eq!(version(text), expected, "{text}");
+        }
     }
 
     #[test]

@@ -203,14 +203,8 @@ fn version_of(program: &str) -> Result<Option<(XtablesVariant, Version)>, HostEr
 
 /// Reads `iptables v1.8.9 (nf_tables)`. Before 1.8 there was only what is now called legacy, and no word for it.
 fn read_version(text: &str) -> Option<(XtablesVariant, Version)> {
-    let (_, rest) = text.split_once(" v")?;
-    let number = rest.split_whitespace().next()?;
-    let mut parts = number.split('.').map(|part| {
-        let digits = part.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
-        digits.parse().unwrap_or(0)
-    });
-    let version = (parts.next()?, parts.next()?, parts.next().unwrap_or(0));
-    let variant = if rest.contains("(nf_tables)") { XtablesVariant::Nft } else { XtablesVariant::Legacy };
+    let version = tool::version(text)?;
+    let variant = if text.contains("(nf_tables)") { XtablesVariant::Nft } else { XtablesVariant::Legacy };
     Some((variant, version))
 }
 

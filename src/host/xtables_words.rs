@@ -72,8 +72,8 @@ fn missing_chain(words: &str) -> Option<String> {
     (!after.contains("Chain '")).then(|| before.to_owned())
 }
 
-/// The sort of failure that the words of an iptables tool tell.
-fn kind_of(text: &str) -> HostErrorKind {
+/// The sort of failure that the words of an iptables tool, or of `nft`, tell.
+pub(super) fn kind_of(text: &str) -> HostErrorKind {
     let text = text.to_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
     if says(&["permission denied", "operation not permitted", "you must be root"]) {
