@@ -296,6 +296,98 @@ fn a_killed_process_frees_its_lock() {
     });
 }
 
+/// Runs a check in a fresh namespace, if `nft` is there and this kernel has what it needs.
+fn with_nft(check: impl Fn(&mut LinuxHost) + Sync) {
+    let Some(namespace) = Namespace::new("nft") else { return };
+    namespace.inside(|| {
+        let mut host = LinuxHost::new();
+        if host.nft_version().unwrap().is_none() {
+            return skip("needs nft");
+        }
+        if let Err(error) = host.nft_run(b"add table ip trial\n", true) {
+            return skip(&format!("`nft` does not work here: {error}"));
+        }
+        check(&mut host);
+    });
+}
+
+#[test]
+fn lists_what_nft_took() {
+    with_nft(|host| {
+        assert!(host.nft_version().unwrap() >= Some((0, 9, 0)));
+        for family in ["ip", "ip6"] {
+            let document =
+                format!("add table {family} mine {{ comment \"m\" ; }}\nadd chain {family} mine a\n");
+            assert_eq!(host.nft_list(family, "mine").unwrap(), None);
+            host.nft_run(document.as_bytes(), true).unwrap();
+            assert_eq!(host.nft_list(family, "mine").unwrap(), None, "a check makes nothing");
+            host.nft_run(document.as_bytes(), false).unwrap();
+            let listed = String::from_utf8(host.nft_list(family, "mine").unwrap().unwrap()).unwrap();
+            assert!(listed.starts_with("{\"nftables\"") && listed.contains("\"name\": \"a\""), "{listed}");
+            assert_eq!(host.nft_list(family, "other").unwrap(), None);
+        }
+    });
+}
+
+#[test]
+fn nft_names_the_line_and_takes_nothing() {
+    with_nft(|host| {
+        let base = b"add table ip b\nadd chain ip b c\nadd map ip b m { type ipv4_addr : verdict ; }\n\
+                     add map ip b d { type ipv4_addr : ipv4_addr ; }\nadd element ip b m { 10.0.0.1 : goto c }\n\
+                     add element ip b d { 10.0.0.1 : 10.0.0.2 }\n";
+        host.nft_run(base, false).unwrap();
+        let before = host.nft_list("ip", "b").unwrap();
+        let comment = format!("add rule ip b c accept comment \"{}\"", "x".repeat(129));
+        let name = format!("add set ip b {} {{ type ipv4_addr ; }}", "x".repeat(300));
+        for (command, kind, words) in [
+            ("add rule ip b", HostErrorKind::Other, "syntax error, unexpected newline"),
+            ("add rule ip b c jump nope", HostErrorKind::NotFound, "No such file or directory"),
+            ("add rule ip b c ip saddr @nope accept", HostErrorKind::NotFound, "No such file or directory"),
+            ("add element ip b m { 10.0.0.2 : goto nope }", HostErrorKind::NotFound, "No such file"),
+            ("add element ip b d { 10.0.0.1 : 10.0.0.3 }", HostErrorKind::Exists, "File exists"),
+            ("delete element ip b m { 10.0.0.9 }", HostErrorKind::NotFound, "No such file or directory"),
+            ("delete chain ip b nope", HostErrorKind::NotFound, "No such file or directory"),
+            ("delete chain ip b c", HostErrorKind::Busy, "Device or resource busy (still in use)"),
+            ("delete table ip nope", HostErrorKind::NotFound, "No such file or directory"),
+            (&comment, HostErrorKind::Other, "comment too long, 128 characters maximum allowed"),
+            (&name, HostErrorKind::Other, "name too long, 256 characters maximum allowed"),
+        ] {
+            for check in [true, false] {
+                let document = format!("add chain ip b new\n\n{command}\nadd chain ip b newer\n");
+                let refused = host.nft_run(document.as_bytes(), check).unwrap_err();
+                assert_eq!((refused.line, refused.error.kind), (Some(3), kind), "{command}: {refused}");
+                assert!(refused.error.detail.contains(words), "{command}: {refused}");
+                assert!(!refused.error.detail.contains("stdin"), "{command}: {refused}");
+            }
+        }
+        assert_eq!(host.nft_list("ip", "b").unwrap(), before);
+    });
+}
+
+#[test]
+fn many_change_nftables_at_once() {
+    with_nft(|host| {
+        let document = |n: usize| {
+            let start = format!("add table ip mine\nadd chain ip mine c{n}\nflush chain ip mine c{n}\n");
+            let rule = |i: u8| format!("add rule ip mine c{n} ip saddr 10.0.0.{i} accept\n");
+            start + &(0..=255).map(rule).collect::<String>()
+        };
+        host.nft_run(document(0).as_bytes(), false).unwrap();
+        std::thread::scope(|scope| {
+            for n in 1..=3 {
+                let document = document(n);
+                scope.spawn(move || {
+                    let mut host = LinuxHost::new();
+                    for _ in 0..5 {
+                        host.nft_run(document.as_bytes(), false).unwrap();
+                        assert!(host.nft_list("ip", "mine").unwrap().is_some());
+                    }
+                });
+            }
+        });
+    });
+}
+
 /// The calls together: a client outside reaches pods through an address that only rules know.
 #[test]
 fn rules_carry_packets() {

@@ -1,6 +1,6 @@
-//! The whole program on a small cluster of network namespaces: apply, real packets, diff, a change, cleanup; with iptables-legacy
-//! and iptables-nft. What each packet must meet is written (`testdata/live/flows*.txt`), and the oracle and the rules that the
-//! kernel then has must say the same.
+//! The whole program on a small cluster of network namespaces: apply, real packets, diff, a change, cleanup; with iptables-legacy,
+//! iptables-nft and nftables. What each packet must meet is written (`testdata/live/flows*.txt`), and the oracle and the rules
+//! that the kernel then has must say the same.
 
 mod conflict;
 mod kill;
@@ -30,6 +30,78 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const SILENCE: Duration = Duration::from_millis(300);
 /// After so many questions every one of four endpoints has answered: one in ten million tests meets another luck.
 const MANY: usize = 60;
+
+/// How rules get into the kernel.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// With one of the iptables tools.
+    Iptables(XtablesVariant),
+    /// With `nft`.
+    Nftables,
+}
+
+impl Way {
+    /// The option that chooses it.
+    fn option(self) -> String {
+        match self {
+            Way::Iptables(variant) => format!("--iptables={variant}"),
+            Way::Nftables => "--mode=nftables".to_owned(),
+        }
+    }
+
+    /// The mode, as exceptions of flows name it.
+    fn mode(self) -> &'static str {
+        match self {
+            Way::Iptables(_) => "iptables",
+            Way::Nftables => "nftables",
+        }
+    }
+
+    /// The iptables tools that others use beside it.
+    fn neighbour(self) -> XtablesVariant {
+        match self {
+            Way::Iptables(variant) => variant,
+            Way::Nftables => XtablesVariant::Nft,
+        }
+    }
+
+    /// Whether the tools are there and this kernel has what they need.
+    fn works(self) -> bool {
+        has_tools(self.neighbour()) && (self != Way::Nftables || has_nft())
+    }
+
+    /// Everything that others have in a namespace where this is used.
+    fn others(self, namespace: &Namespace) -> Vec<String> {
+        let mut found = lines(&dumps(namespace, self.neighbour()));
+        if self == Way::Nftables {
+            found.extend(namespace.run(&["nft", "list", "table", "inet", "mine"]).lines().map(str::to_owned));
+        }
+        found
+    }
+
+    fn put_others(self, namespace: &Namespace) {
+        put_foreign(namespace, self.neighbour());
+        if self == Way::Nftables {
+            let done = namespace.run_with(&["nft", "-f", "-"], FOREIGN_TABLE);
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        }
+    }
+
+    /// Whether nothing is left of us where `others` does not look.
+    fn is_gone(self, namespace: &Namespace) -> bool {
+        self != Way::Nftables
+            || namespace.inside(|| {
+                let mut host = LinuxHost::new();
+                ["ip", "ip6"].iter().all(|family| host.nft_list(family, "kube-proxy").unwrap().is_none())
+            })
+    }
+}
+
+/// A table of nftables that somebody else has.
+const FOREIGN_TABLE: &[u8] = b"table inet mine {\n\
+    set strangers { type ipv4_addr; flags interval; elements = { 198.18.0.0/15 }; }\n\
+    chain forward { type filter hook forward priority 5; policy accept; ip saddr @strangers drop; }\n\
+    chain output { type nat hook output priority -100; tcp dport 25 ip daddr @strangers dnat ip to 10.128.0.1; }\n}\n";
 
 /// What a program said, and how it ended.
 struct Said {
@@ -104,6 +176,16 @@ fn has_tools(variant: XtablesVariant) -> bool {
     true
 }
 
+/// Whether `nft` is there and this kernel has what it needs.
+fn has_nft() -> bool {
+    let Some(trial) = Namespace::new("trial") else { return false };
+    let tried = trial.inside(|| LinuxHost::new().nft_run(b"add table ip trial\n", true));
+    if let Err(error) = &tried {
+        skip(&format!("`nft` does not work here: {error}"));
+    }
+    tried.is_ok()
+}
+
 /// What `iptables-save` and `ip6tables-save` print in a namespace.
 fn dumps(namespace: &Namespace, variant: XtablesVariant) -> PerFamily<String> {
     namespace.inside(|| {
@@ -169,15 +251,18 @@ fn put_foreign(namespace: &Namespace, variant: XtablesVariant) {
 /// What all rows of a file are checked against.
 struct Table<'a> {
     rig: &'a Rig,
+    way: Way,
     facts: NodeFacts,
     views: PerFamily<NodeView>,
-    rules: PerFamily<Ruleset>,
+    /// The rules of iptables that the kernel has.
+    rules: Option<PerFamily<Ruleset>>,
     flows: Vec<Flow>,
 }
 
 impl<'a> Table<'a> {
-    fn new(rig: &'a Rig, variant: XtablesVariant, manifests: &str, flows: &str) -> Table<'a> {
-        let given = given::given(manifests, &testdata("config.yaml"));
+    fn new(rig: &'a Rig, way: Way, manifests: &str, flows: &str) -> Table<'a> {
+        let config = format!("{}mode: {}\n", testdata("config.yaml"), way.mode());
+        let given = given::given(manifests, &config);
         let addresses = rig.node_ns().inside(|| LinuxHost::new().local_addresses()).unwrap();
         let context = NodeContext::new(&given.config, &given.node, &addresses);
         let first = |family| given.node.addresses.iter().copied().find(|addr| IpFamily::of(*addr) == family);
@@ -193,11 +278,16 @@ impl<'a> Table<'a> {
                 flow.packet.in_interface = Some(format!("veth{n}"));
             }
         }
+        let rules = match way {
+            Way::Iptables(variant) => Some(rulesets(rig.node_ns(), variant)),
+            Way::Nftables => None,
+        };
         Table {
             rig,
+            way,
             facts: NodeFacts { local_addresses: addresses.into_iter().collect() },
             views: PerFamily::from_fn(|family| resolve::resolve(&given.cluster, &context, family)),
-            rules: rulesets(rig.node_ns(), variant),
+            rules,
             flows,
         }
     }
@@ -207,18 +297,24 @@ impl<'a> Table<'a> {
         let mut problems = Vec::new();
         for flow in &self.flows {
             let family = flow.packet.family();
+            let fate = flow.fate_in(self.way.mode());
             let oracle = resolve::fate(self.views.get(family), &flow.packet, &self.facts);
-            let rules = eval(self.rules.get(family), &flow.packet, &self.facts, &Memory::default()).fate;
-            for (who, said) in [("oracle", &oracle), ("rules", &rules)] {
-                if !said.is_same(&flow.fate) {
+            for (who, said) in [("oracle", Some(oracle)), ("rules", self.fate_by_rules(&flow.packet))] {
+                if let Some(said) = said.filter(|said| !said.is_same(fate)) {
                     problems.push(format!("line {}: {}: {who}: {said}", flow.line, flow.packet));
                 }
             }
-            if let Err(got) = self.send(&flow.packet, &flow.fate) {
-                problems.push(format!("line {}: {} = {}\n      {got}", flow.line, flow.packet, flow.fate));
+            if let Err(got) = self.send(&flow.packet, fate) {
+                problems.push(format!("line {}: {} = {fate}\n      {got}", flow.line, flow.packet));
             }
         }
         assert!(problems.is_empty(), "{} are wrong:\n  {}", problems.len(), problems.join("\n  "));
+    }
+
+    /// What the rules that the kernel has do to a packet, if they can be asked.
+    fn fate_by_rules(&self, packet: &Packet) -> Option<Fate> {
+        let rules = self.rules.as_ref()?.get(packet.family());
+        Some(eval(rules, packet, &self.facts, &Memory::default()).fate)
     }
 
     /// Sends real packets, as many as it takes to meet all endpoints.
@@ -239,11 +335,15 @@ impl<'a> Table<'a> {
         };
         let mut expected: BTreeMap<String, IpAddr> =
             choices.iter().map(|choice| (endpoint_name(choice), source_seen(packet, choice))).collect();
+        // Nobody takes a packet from elsewhere that has his own address as its source.
+        let returned = choices.iter().find(|one| one.endpoint.addr == packet.source.addr && !one.source_nat);
+        let patience = if returned.is_some() { SILENCE } else { PATIENCE };
         let mut met = BTreeSet::new();
         for _ in 0..MANY {
-            let (endpoint, seen) = match ask(PATIENCE) {
-                Answer::Reply { endpoint, seen_source } => (endpoint, seen_source),
-                none @ (Answer::Refused | Answer::NoAnswer | Answer::Unreachable(_)) => {
+            let (endpoint, seen) = match (ask(patience), returned) {
+                (Answer::Reply { endpoint, seen_source }, _) => (endpoint, seen_source),
+                (Answer::NoAnswer, Some(choice)) => (endpoint_name(choice), packet.source.addr),
+                (none @ (Answer::Refused | Answer::NoAnswer | Answer::Unreachable(_)), _) => {
                     return Err(format!("{none:?} after {met:?}"));
                 }
             };
@@ -328,8 +428,8 @@ fn changed(manifests: &str) -> String {
     kept.join("---\n")
 }
 
-fn live(variant: XtablesVariant) {
-    if !has_tools(variant) {
+fn live(way: Way) {
+    if !way.works() {
         return;
     }
     let Some(rig) = Rig::new(&RigSpec { pods: 3, remote_pods: 2, ports: vec![8080] }) else { return };
@@ -340,26 +440,26 @@ fn live(variant: XtablesVariant) {
     // All refusals are to arrive, more than one a second.
     rig.node_ns().set(&[("ipv4/icmp_ratelimit", "0"), ("ipv6/icmp/ratelimit", "0")]);
     let node = rig.node_ns();
-    put_foreign(node, variant);
-    let before = lines(&dumps(node, variant));
+    way.put_others(node);
+    let before = way.others(node);
     assert!(before.len() >= 26, "{before:#?}");
 
     let folder = Folder::new();
     let (first, config) = (testdata("cluster.yaml"), folder.write("config.yaml", &testdata("config.yaml")));
     let manifests = folder.write("cluster.yaml", &first);
-    let which = format!("--iptables={variant}");
+    let which = way.option();
     let input = ["-f", &manifests, "--config", &config, &which];
     let run = |command: &str| must(node, &[&[command], &input[..]].concat());
 
-    assert!(run("apply").contains("steps taken"));
-    let after = lines(&dumps(node, variant));
+    assert!(run("apply").contains("taken"));
+    let after = way.others(node);
     let mut rest = after.iter();
     for line in &before {
         assert!(rest.any(|one| one == line), "`{line}` is gone or has moved:\n{after:#?}");
     }
     assert_eq!(run("diff"), "");
-    assert!(run("apply").starts_with("nothing to do with "), "a second apply has nothing to do");
-    Table::new(&rig, variant, &first, "flows.txt").check();
+    assert!(run("apply").starts_with("nothing to do"), "a second apply has nothing to do");
+    Table::new(&rig, way, &first, "flows.txt").check();
     let dnat = rig.ask(At::Client, Protocol::Tcp, "203.0.113.250:443".parse().unwrap(), PATIENCE);
     assert_eq!(dnat.endpoint(), Some("pod1"), "the DNAT of others");
 
@@ -372,20 +472,26 @@ fn live(variant: XtablesVariant) {
     }
     assert!(run("apply").contains("taken"));
     assert_eq!(run("diff"), "");
-    Table::new(&rig, variant, &second, "flows-after.txt").check();
+    Table::new(&rig, way, &second, "flows-after.txt").check();
 
     let cleanup = ["cleanup", &which];
     assert!(must(node, &cleanup).contains("taken"));
-    assert_eq!(lines(&dumps(node, variant)), before);
-    assert!(must(node, &cleanup).starts_with("nothing to remove with "));
+    assert_eq!(way.others(node), before);
+    assert!(way.is_gone(node));
+    assert!(must(node, &cleanup).starts_with("nothing to remove"));
 }
 
 #[test]
 fn real_packets_with_iptables_legacy() {
-    live(XtablesVariant::Legacy);
+    live(Way::Iptables(XtablesVariant::Legacy));
 }
 
 #[test]
 fn real_packets_with_iptables_nft() {
-    live(XtablesVariant::Nft);
+    live(Way::Iptables(XtablesVariant::Nft));
+}
+
+#[test]
+fn real_packets_with_nftables() {
+    live(Way::Nftables);
 }
