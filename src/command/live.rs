@@ -114,9 +114,7 @@ impl Abilities {
         target: TargetArgs,
     ) -> Result<Lowering, Error> {
         match config.mode {
-            Mode::Iptables | Mode::Ipvs if self.tools.is_empty() => {
-                Err(no_iptables())
-            }
+            Mode::Iptables | Mode::Ipvs if self.tools.is_empty() => Err(no_iptables()),
             Mode::Iptables | Mode::Ipvs => {
                 let random_fully =
                     !target.no_random_fully && self.tools.iter().all(|tools| tools.version >= (1, 6, 2));

@@ -6,7 +6,8 @@ use crate::net::{AddrPort, Port};
 use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
 
 use super::{
-    Frontend, FrontendKind, LocalTraffic, NodePortScope, NodeView, PoolKind, PortView, Route, Routes, Vip,
+    Frontend, FrontendKind, Habits, LocalTraffic, NodePortScope, NodeView, PoolEndpoint, PoolKind, PortView,
+    Route, Routes, Vip,
 };
 
 /// What must become of the first packet of a flow.
@@ -40,14 +41,16 @@ fn decide(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: Option<
 
 fn service_fate(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: Option<AddrPort>) -> Fate {
     let follow = |port: &PortView, routes: Routes| match select(view, routes, packet, facts) {
-        Route::Forward { pool, masquerade } => forward(port, pool, masquerade, packet, facts, previous),
+        Route::Forward { pool, masquerade } => {
+            forward(view.habits, port, pool, masquerade, packet, facts, previous)
+        }
         Route::Reject => Fate::Rejected,
         Route::Drop => Fate::Dropped,
     };
     if let Some((port, frontend)) = address_frontend(view, packet) {
         let routes = port.routes(frontend.kind);
-        // Without any endpoint the answer is the refusal, whoever asks.
-        let refused = routes.outside == Route::Reject;
+        // Without any endpoint the answer is the refusal, whoever asks, unless ranges are asked first.
+        let refused = routes.outside == Route::Reject && !view.habits.asks_ranges_first;
         if frontend.kind == FrontendKind::LoadBalancer && !refused && !may_use(port, packet.source.addr) {
             return Fate::Dropped;
         }
@@ -60,7 +63,8 @@ fn service_fate(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: O
         };
     }
     if !facts.is_local(packet.destination.addr) {
-        return Fate::Untouched;
+        let is_refused = view.habits.refuses_unused_ports && is_cluster_ip(view, packet.destination.addr);
+        return if is_refused { Fate::Rejected } else { Fate::Untouched };
     }
     let Some(port) = node_port_frontend(view, packet) else { return Fate::Untouched };
     let routes = port.routes(FrontendKind::NodePort);
@@ -71,14 +75,24 @@ fn service_fate(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: O
     // pods and the node itself too.
     match routes.outside {
         Route::Forward { .. } => Fate::Untouched,
+        Route::Reject | Route::Drop if !view.habits.refuses_node_ports_anywhere => Fate::Untouched,
         Route::Reject => Fate::Rejected,
         Route::Drop => Fate::Dropped,
     }
 }
 
+/// Whether an address is the cluster IP of some Service.
+fn is_cluster_ip(view: &NodeView, addr: IpAddr) -> bool {
+    view.ports.iter().flat_map(|port| &port.frontends).any(|frontend| match (frontend.kind, frontend.vip) {
+        (FrontendKind::ClusterIp, Vip::Address(vip)) => vip.addr == addr,
+        (FrontendKind::ClusterIp, Vip::NodePort(_))
+        | (FrontendKind::ExternalIp | FrontendKind::LoadBalancer | FrontendKind::NodePort, _) => false,
+    })
+}
+
 /// Whether a packet escapes the refusal of an external address: the node's own, which only goes out.
 fn leaves_unrefused(view: &NodeView, frontend: &Frontend, packet: &Packet, facts: &NodeFacts) -> bool {
-    !view.refuses_own_traffic
+    !view.habits.refuses_own_traffic
         && packet.origin == Origin::Node
         && frontend.kind != FrontendKind::ClusterIp
         && !facts.is_local(packet.destination.addr)
@@ -144,6 +158,7 @@ fn select(view: &NodeView, routes: Routes, packet: &Packet, facts: &NodeFacts) -
 }
 
 fn forward(
+    habits: Habits,
     port: &PortView,
     pool: PoolKind,
     masquerade: bool,
@@ -160,7 +175,12 @@ fn forward(
     };
     // Sources are rewritten on the way out; what comes in and stays on the node does not go there.
     let leaves = |endpoint: AddrPort| packet.origin == Origin::Node || !facts.is_local(endpoint.addr);
-    let rewritten = |endpoint: AddrPort| masquerade || endpoint.addr == packet.source.addr;
+    let may_hairpin = |endpoint: AddrPort| {
+        let is_here = |one: &PoolEndpoint| one.addr == endpoint && one.on_this_node;
+        habits.masquerades_remote_hairpins || port.endpoints.iter().any(|one| is_here(one))
+    };
+    let rewritten =
+        |endpoint: AddrPort| masquerade || (endpoint.addr == packet.source.addr && may_hairpin(endpoint));
     let probability = 1.0 / endpoints.len() as f64;
     let mut choices: Vec<Choice> = endpoints
         .into_iter()

@@ -1,7 +1,7 @@
 //! Tests of the oracle, on views made by hand.
 
 use super::*;
-use crate::model::{Placeholders, ServiceName, ServicePortName};
+use crate::model::{Mode, Placeholders, ServiceName, ServicePortName};
 use crate::net::{IpCidr, IpFamily, PerFamily, Protocol};
 use crate::packet::{PacketContext, parse_packet};
 use crate::resolve::{PoolEndpoint, SourceRanges};
@@ -72,7 +72,7 @@ fn view(ports: Vec<PortView>) -> NodeView {
         ports,
         node_ports: NodePortScope::AllLocal { loopback: true },
         localhost_node_ports: true,
-        refuses_own_traffic: true,
+        habits: Habits { refuses_own_traffic: true, ..Habits::of(Mode::Iptables) },
         local_traffic: Some(LocalTraffic::Source(cidr("10.128.0.0/16"))),
         n_endpoints: 2,
     }

@@ -14,8 +14,8 @@ mod view;
 pub use fate::{fate, fate_remembered};
 pub use node::{NodeContext, node_name};
 pub use view::{
-    Frontend, FrontendKind, LocalTraffic, NodePortScope, NodeView, PoolEndpoint, PoolKind, PortView, Route,
-    Routes, SourceRanges, Vip,
+    Frontend, FrontendKind, Habits, LocalTraffic, NodePortScope, NodeView, PoolEndpoint, PoolKind, PortView,
+    Route, Routes, SourceRanges, Vip,
 };
 
 use crate::model::{Cluster, Endpoint, Service, ServicePort};
@@ -41,7 +41,7 @@ pub fn resolve(cluster: &Cluster, node: &NodeContext, family: IpFamily) -> NodeV
         ports,
         node_ports: node.node_ports.get(family).clone(),
         localhost_node_ports: family == IpFamily::V4 && node.localhost_node_ports,
-        refuses_own_traffic: node.refuses_own_traffic,
+        habits: node.habits,
         local_traffic: node.local_traffic.get(family).clone(),
         n_endpoints,
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::model::{Config, DetectLocal, Mode, Node, NodePortAddresses};
 use crate::net::{IpCidr, IpFamily, PerFamily};
 
-use super::view::{LocalTraffic, NodePortScope};
+use super::view::{Habits, LocalTraffic, NodePortScope};
 
 /// Everything about a node that a decision depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +23,8 @@ pub struct NodeContext {
     pub node_ports: PerFamily<NodePortScope>,
     /// Whether node ports answer on 127.0.0.0/8.
     pub localhost_node_ports: bool,
-    /// Whether the node's own packets to external addresses are refused where those of others are.
-    pub refuses_own_traffic: bool,
+    /// What its mode does otherwise than others do.
+    pub habits: Habits,
     /// How traffic of pods is told.
     pub local_traffic: PerFamily<Option<LocalTraffic>>,
     /// Rewrite the source of all traffic to cluster IPs.
@@ -60,7 +60,7 @@ impl NodeContext {
                 scope(cidrs.get(family), local_addresses, family, loopback)
             }),
             localhost_node_ports,
-            refuses_own_traffic: config.mode != Mode::Iptables,
+            habits: Habits::of(config.mode),
             local_traffic: PerFamily::from_fn(|family| local_traffic(config, node, family)),
             masquerade_all: config.masquerade_all,
             external_ips_allowed: config

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::model::{Placeholders, ServicePortName};
+use crate::model::{Mode, Placeholders, ServicePortName};
 use crate::net::{AddrPort, IpCidr, IpFamily, Port};
 
 /// Which addresses of the node answer node ports (reference section 1.12).
@@ -166,6 +166,45 @@ impl PortView {
     }
 }
 
+/// Where modes differ in what they do to packets (reference section 7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Habits {
+    /// The node's own packets to external addresses are refused where those of others are. In iptables mode they leave as
+    /// they are: no jump of OUTPUT leads to those refusals (reference section 2.4).
+    pub refuses_own_traffic: bool,
+    /// A port of a cluster IP that no Service has is refused (reference section 4.5).
+    pub refuses_unused_ports: bool,
+    /// Refusals of node ports hold on every local address, not only on those that answer node ports (reference section 8,
+    /// 36).
+    pub refuses_node_ports_anywhere: bool,
+    /// Source ranges are asked first, also where there is no endpoint to go to (reference section 8, 62).
+    pub asks_ranges_first: bool,
+    /// An endpoint of another node that comes back to itself has its source rewritten too.
+    pub masquerades_remote_hairpins: bool,
+}
+
+impl Habits {
+    /// Those of a mode.
+    pub fn of(mode: Mode) -> Habits {
+        match mode {
+            Mode::Iptables | Mode::Ipvs => Habits {
+                refuses_own_traffic: false,
+                refuses_unused_ports: false,
+                refuses_node_ports_anywhere: true,
+                asks_ranges_first: false,
+                masquerades_remote_hairpins: true,
+            },
+            Mode::Nftables => Habits {
+                refuses_own_traffic: true,
+                refuses_unused_ports: true,
+                refuses_node_ports_anywhere: false,
+                asks_ranges_first: true,
+                masquerades_remote_hairpins: false,
+            },
+        }
+    }
+}
+
 /// One family of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeView {
@@ -177,9 +216,8 @@ pub struct NodeView {
     pub node_ports: NodePortScope,
     /// Whether node ports answer on 127.0.0.0/8, which the kernel must be told to route. Never in IPv6.
     pub localhost_node_ports: bool,
-    /// Whether the node's own packets to external addresses of Services are refused where those of others are. In iptables
-    /// mode they leave as they are: no jump of OUTPUT leads to those refusals (reference section 2.4).
-    pub refuses_own_traffic: bool,
+    /// What its mode does otherwise than others do.
+    pub habits: Habits,
     /// How traffic of pods is told; `None` if it cannot be.
     pub local_traffic: Option<LocalTraffic>,
     /// Endpoints of all Service ports together, usable or not: what kube-proxy's large-cluster mode goes by

@@ -4,12 +4,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use svcproxy::backend::iptables;
+use svcproxy::backend::{iptables, nftables};
+use svcproxy::model::{Config, Mode};
 use svcproxy::net::{IpFamily, PerFamily};
-use svcproxy::packet::{self, Flow, NodeFacts, PacketContext};
+use svcproxy::packet::{self, Fate, Flow, NodeFacts, Packet, PacketContext};
+use svcproxy::program::nft;
 use svcproxy::program::xtables::eval::{Memory, eval};
 use svcproxy::program::xtables::{check, emit, parse};
-use svcproxy::resolve;
+use svcproxy::resolve::{self, NodeView};
 
 use crate::given::{self, Given};
 
@@ -24,14 +26,14 @@ pub(crate) fn folders() -> Vec<PathBuf> {
 }
 
 /// The cluster and node of a case.
-pub(crate) fn given(folder: &Path) -> Given {
+pub(crate) fn given(folder: &Path, mode: Mode) -> Given {
     let config = fs::read_to_string(folder.join("config.yaml")).unwrap_or_else(|_| {
         "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nhostnameOverride: node-1\n\
          clusterCIDR: 10.128.0.0/16,fd00:128::/48\n"
             .to_owned()
     });
     let cluster = fs::read_to_string(folder.join("cluster.yaml")).unwrap();
-    given::given(&cluster, &config)
+    given::given_in(Some(mode), &cluster, &config)
 }
 
 /// Its flows.
@@ -46,32 +48,52 @@ fn flows(folder: &Path, given: &Given) -> Vec<Flow> {
     packet::parse_flows(&text, &context).unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
 }
 
-fn check_case(folder: &Path, mode: &str, problems: &mut Vec<String>) {
-    let given = given(folder);
+/// The fate of a packet in the rules of one family.
+type Rules = Box<dyn Fn(&Packet, &NodeFacts) -> Fate>;
+
+/// Lowers a case in iptables mode: well formed, and the same after being written and read.
+fn iptables_rules(name: &str, view: &NodeView, problems: &mut Vec<String>) -> Rules {
+    let ruleset = iptables::lower(view, &given::OPTIONS);
+    let family = view.family;
+    problems.extend(check::check(&ruleset).iter().map(|problem| format!("{name}: {family}: {problem}")));
+    let mut text = Vec::new();
+    emit::write_document(&mut text, &ruleset, "");
+    let again = parse::parse(std::str::from_utf8(&text).unwrap(), family).unwrap();
+    if !given::same_rules(&again, &ruleset) {
+        problems.push(format!("{name}: {family}: not the same after being written and read"));
+    }
+    Box::new(move |packet, facts| eval(&ruleset, packet, facts, &Memory::default()).fate)
+}
+
+/// Lowers a case in nftables mode.
+fn nftables_rules(name: &str, view: &NodeView, config: &Config, problems: &mut Vec<String>) -> Rules {
+    let table = nftables::lower(view, &given::nftables_options(config));
+    let family = view.family;
+    problems.extend(nft::check::check(&table).iter().map(|problem| format!("{name}: {family}: {problem}")));
+    let mut ruleset = nft::Ruleset::default();
+    ruleset.tables.insert((table.family, table.name.clone()), table);
+    Box::new(move |packet, facts| {
+        nft::eval::eval(&ruleset, packet, facts, &nft::eval::Memory::default()).fate
+    })
+}
+
+fn check_case(folder: &Path, mode: Mode, problems: &mut Vec<String>) {
+    let given = given(folder, mode);
     let name = folder.file_name().unwrap().to_string_lossy();
     let facts = NodeFacts { local_addresses: given.node.addresses.iter().copied().collect() };
     let views = PerFamily::from_fn(|family| resolve::resolve(&given.cluster, &given.context, family));
-    let rules = PerFamily::from_fn(|family| iptables::lower(views.get(family), &given::OPTIONS));
-    for family in IpFamily::ALL {
-        let ruleset = rules.get(family);
-        for problem in check::check(ruleset) {
-            problems.push(format!("{name}: {family}: {problem}"));
-        }
-        let mut text = Vec::new();
-        emit::write_document(&mut text, ruleset, "");
-        let again = parse::parse(std::str::from_utf8(&text).unwrap(), family).unwrap();
-        if !given::same_rules(&again, ruleset) {
-            problems.push(format!("{name}: {family}: not the same after being written and read"));
-        }
-    }
+    let rules = PerFamily::from_fn(|family| match mode {
+        Mode::Nftables => nftables_rules(&name, views.get(family), &given.config, problems),
+        Mode::Iptables | Mode::Ipvs => iptables_rules(&name, views.get(family), problems),
+    });
     let flows = flows(folder, &given);
     assert!(!flows.is_empty(), "{name} has flows");
     for flow in flows {
         let family = flow.packet.family();
-        let written = flow.fate_in(mode);
+        let written = flow.fate_in(mode.name());
         let oracle = resolve::fate(views.get(family), &flow.packet, &facts);
-        let evaluation = eval(rules.get(family), &flow.packet, &facts, &Memory::default());
-        for (who, said) in [("oracle", &oracle), ("rules", &evaluation.fate)] {
+        let done = (rules.get(family))(&flow.packet, &facts);
+        for (who, said) in [("oracle", &oracle), ("rules", &done)] {
             if !said.is_same(written) {
                 problems.push(format!(
                     "{name}/flows.txt:{}: {}\n      written {written}\n      {who:>7} {said}",
@@ -82,19 +104,28 @@ fn check_case(folder: &Path, mode: &str, problems: &mut Vec<String>) {
     }
 }
 
-#[test]
-fn iptables_rules_and_the_oracle_do_what_is_written() {
+fn check_cases(mode: Mode) {
     let mut problems = Vec::new();
     for folder in folders() {
-        check_case(&folder, "iptables", &mut problems);
+        check_case(&folder, mode, &mut problems);
     }
     assert!(problems.is_empty(), "{} differ:\n  {}", problems.len(), problems.join("\n  "));
 }
 
 #[test]
+fn nftables_rules_and_the_oracle_do_what_is_written() {
+    check_cases(Mode::Nftables);
+}
+
+#[test]
+fn iptables_rules_and_the_oracle_do_what_is_written() {
+    check_cases(Mode::Iptables);
+}
+
+#[test]
 fn whoever_was_remembered_stays_with_its_endpoint() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/cases/affinity");
-    let given = given(&folder);
+    let given = given(&folder, Mode::Iptables);
     let facts = NodeFacts { local_addresses: given.node.addresses.iter().copied().collect() };
     let view = resolve::resolve(&given.cluster, &given.context, IpFamily::V4);
     let rules = iptables::lower(&view, &given::OPTIONS);

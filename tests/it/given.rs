@@ -1,9 +1,10 @@
 //! From texts to what tests begin with: cluster, configuration, node, context.
 
 use svcproxy::backend::iptables::LowerOptions;
+use svcproxy::backend::nftables;
 use svcproxy::diagnostic::{Severity, Source, SourceId};
 use svcproxy::manifest::{self, LoadOptions};
-use svcproxy::model::{Cluster, Config, Node};
+use svcproxy::model::{Cluster, Config, Mode, Node};
 use svcproxy::program::xtables::{RuleOrder, Ruleset};
 use svcproxy::resolve::{self, NodeContext};
 
@@ -26,8 +27,22 @@ impl Given {
     }
 }
 
-/// Reads manifests and a configuration that have no errors.
+/// How nftables mode makes rules of it.
+pub(crate) fn nftables_options(config: &Config) -> nftables::LowerOptions {
+    nftables::LowerOptions {
+        masquerade_mark: 1 << config.masquerade_bit,
+        masquerade_all: config.masquerade_all,
+        service_cidrs: Vec::new(),
+    }
+}
+
+/// Reads manifests and a configuration that have no errors, in the mode that the configuration says.
 pub(crate) fn given(manifests: &str, config: &str) -> Given {
+    given_in(None, manifests, config)
+}
+
+/// The same in another mode.
+pub(crate) fn given_in(mode: Option<Mode>, manifests: &str, config: &str) -> Given {
     let source = |name: &str, text: &str| Source { name: name.to_owned(), text: text.to_owned() };
     let options = LoadOptions { namespace: "default".to_owned(), placeholders: None, strict: false };
     let loaded = manifest::load(&[source("cluster", manifests)], &options);
@@ -36,7 +51,7 @@ pub(crate) fn given(manifests: &str, config: &str) -> Given {
         assert!(errors.is_empty(), "{errors:#?}");
     };
     errors(&loaded.diagnostics);
-    let (config, diagnostics) = manifest::load_config(&source("config", config), SourceId(0), None);
+    let (config, diagnostics) = manifest::load_config(&source("config", config), SourceId(0), mode);
     errors(&diagnostics);
     let config = config.unwrap();
     let name = resolve::node_name(None, &config, "node-1").unwrap();

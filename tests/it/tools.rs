@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use svcproxy::backend::iptables;
 use svcproxy::host::{Host, LinuxHost};
+use svcproxy::model::Mode;
 use svcproxy::net::IpFamily;
 use svcproxy::program::xtables::{Ruleset, emit};
 use svcproxy::resolve;
@@ -108,7 +109,7 @@ fn both_tools_take_every_case() {
     let Some(namespace) = Namespace::new("cases") else { return };
     add_nfacct(&namespace);
     for folder in cases::folders() {
-        let given = cases::given(&folder);
+        let given = cases::given(&folder, Mode::Iptables);
         for (family, tool) in [(IpFamily::V4, "iptables"), (IpFamily::V6, "ip6tables")] {
             let view = resolve::resolve(&given.cluster, &given.context, family);
             let compiled = document(&iptables::lower(&view, &given.options()));

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use crate::backend::LiftedVip;
-use crate::model::{Placeholders, ServiceName, ServicePortName};
+use crate::model::{Mode, Placeholders, ServiceName, ServicePortName};
 use crate::net::{AddrPort, IpCidr, IpFamily, Protocol};
 use crate::program::xtables::{ChainName, Match, Rule, Ruleset, TableName, emit};
 use crate::resolve::{
-    Frontend, FrontendKind, LocalTraffic, NodePortScope, NodeView, PoolEndpoint, PoolKind, PortView, Route,
-    Routes, Vip,
+    Frontend, FrontendKind, Habits, LocalTraffic, NodePortScope, NodeView, PoolEndpoint, PoolKind, PortView,
+    Route, Routes, Vip,
 };
 
 use super::{LowerOptions, lift, lower, names, scope};
@@ -49,7 +49,7 @@ fn view() -> NodeView {
         ports: vec![port],
         node_ports: NodePortScope::AllLocal { loopback: true },
         localhost_node_ports: true,
-        refuses_own_traffic: false,
+        habits: Habits::of(Mode::Iptables),
         local_traffic: IpCidr::parse_sloppy("10.128.0.0/16").map(LocalTraffic::Source),
         n_endpoints: 2,
     }
