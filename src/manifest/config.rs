@@ -13,12 +13,13 @@ use crate::model::{Config, Conntrack, DetectLocal, Ipvs, Mode, NodePortAddresses
 use crate::net::{IpCidr, IpFamily, PerFamily, parse_addr_sloppy};
 
 use super::config_object::{ConntrackSection, FIELDS, KubeProxyConfiguration, ModeSection};
-use super::decode::decode;
 use super::duration;
 use super::finding::{self, Finding, Findings};
 use super::locate::{Locator, Origin};
+use super::mismatch::decode;
 use super::object::Text;
 use super::source::{Chunk, Format, chunks};
+use super::syntax;
 use super::word::{one_of, quoted};
 use super::yaml;
 
@@ -64,10 +65,9 @@ fn read_chunk(chunk: &Chunk<'_>, index: u32, may_be_map: bool, list: &mut Vec<Fi
     let json: Cow<'_, str> = match chunk.format {
         Format::Json => chunk.text.into(),
         Format::Yaml => {
-            let (json, error) = yaml::to_json(chunk.text, false);
+            let (json, error) = yaml::to_json(chunk.text, false, chunk.alias_nodes);
             if let Some(error) = error {
-                let place = chunk.place(error.byte..error.byte);
-                list.push(Diagnostic::error("yaml-syntax", error.message).at(Some(place)).into());
+                list.push(syntax::yaml_error(chunk, &error).into());
                 return None;
             }
             json.text.into()
@@ -78,8 +78,7 @@ fn read_chunk(chunk: &Chunk<'_>, index: u32, may_be_map: bool, list: &mut Vec<Fi
     let value = match values.next() {
         Some(Ok(value)) => value,
         Some(Err(error)) => {
-            let diagnostic = Diagnostic::error("json-syntax", error.to_string()).at(Some(chunk.place(0..0)));
-            list.push(diagnostic.into());
+            list.push(syntax::json_error(chunk, &json, 0, &error).1.into());
             return None;
         }
         None => return None,
@@ -89,7 +88,7 @@ fn read_chunk(chunk: &Chunk<'_>, index: u32, may_be_map: bool, list: &mut Vec<Fi
     match (word("apiVersion"), word("kind")) {
         ("kubeproxy.config.k8s.io/v1alpha1", "KubeProxyConfiguration") => {
             find_unknown_fields(&value, &mut findings);
-            let object = decode::<KubeProxyConfiguration<'_>>("", json, &mut findings)?;
+            let object = decode::<KubeProxyConfiguration<'_>>("", json, &mut findings).ok()?;
             read(&object, &mut findings)
         }
         ("v1", "ConfigMap") if may_be_map => match value.pointer("/data/config.conf").and_then(Value::as_str)
@@ -378,10 +377,15 @@ fn read_detect_local(
         findings.add("detectLocalMode", Diagnostic::error("missing-field", message));
         return None;
     }
-    // An interface name of Linux: 15 bytes, no slash, no white space. It goes into rules as it is.
-    if name.len() > 15 || !name.bytes().all(|byte| byte.is_ascii_graphic() && !b"/\"'\\".contains(&byte)) {
+    // An interface name of Linux: 15 bytes, no slash, colon or white space; a prefix has a `+` after it. It goes into rules as
+    // it is, where `!` and a `+` of its own would mean something else.
+    let max = if field == "bridgeInterface" { 15 } else { 14 };
+    if name.len() > max || !name.bytes().all(|byte| byte.is_ascii_graphic() && !b"/:!+\"'\\".contains(&byte))
+    {
         let message = format!("{field} {} is no name of an interface", quoted(name));
-        findings.add(path, Diagnostic::error("bad-name", message));
+        let hint =
+            format!("it has at most {max} characters, and no white space, `/`, `:`, `!`, `+` or quotes");
+        findings.add(path, Diagnostic::error("bad-name", message).hint(hint));
         return None;
     }
     Some(detect)
@@ -503,6 +507,30 @@ mod tests {
     }
 
     #[test]
+    fn lets_no_odd_interface_name_into_rules() {
+        for (mode, field, names) in [
+            (
+                "BridgeInterface",
+                "bridgeInterface",
+                ["br 0", "br\\n-F", "br\\\"0", "br+", "!br", "br/0", "br:0", "sixteen-letters0"],
+            ),
+            (
+                "InterfaceNamePrefix",
+                "interfaceNamePrefix",
+                ["a b", "a\\t", "a'", "a+", "!", "a/", "a\\0", "fifteen-letters"],
+            ),
+        ] {
+            for name in names {
+                let text = format!("{HEAD}detectLocalMode: {mode}\ndetectLocal: {{{field}: \"{name}\"}}\n");
+                let (config, said) = load(&text);
+                assert!(config.is_none() && said.contains("bad-name"), "{name}: {said}");
+            }
+        }
+        good("detectLocalMode: BridgeInterface\ndetectLocal: {bridgeInterface: fifteen-letters}\n");
+        good("detectLocalMode: InterfaceNamePrefix\ndetectLocal: {interfaceNamePrefix: fourteen-chars}\n");
+    }
+
+    #[test]
     fn has_the_defaults() {
         assert_eq!(good(""), Config::default());
         assert_eq!(good("mode: \nipvs: null\nbindAddress: 0.0.0.0\n"), Config::default());
@@ -571,7 +599,7 @@ mod tests {
         bad(
             "mode: IPVS\niptables:\n  masqueradeBit: 32\n  syncPeriod: 30\n  minSyncPeriod: 1x\n",
             expect![[r#"
-                6:15 wrong-type: iptables.syncPeriod must be a string, not the integer `30`
+                6:15 wrong-type: iptables.syncPeriod must be a string, not the number `30`
             "#]],
         );
         bad(

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::object::{Text, null_default, null_object};
+use super::object::{Shape, Text, null_default, null_object};
 
 /// A KubeProxyConfiguration: the fields that mean something here.
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", expecting = "an object")]
+#[serde(rename_all = "camelCase", expecting = "a mapping")]
 pub(super) struct KubeProxyConfiguration<'a> {
     #[serde(default, deserialize_with = "null_default")]
     pub(super) feature_gates: BTreeMap<String, bool>,
@@ -186,3 +186,7 @@ pub(super) const FIELDS: [(&str, &[&str]); 7] = [
         ],
     ),
 ];
+
+impl Shape for KubeProxyConfiguration<'_> {
+    type Read<'a> = KubeProxyConfiguration<'a>;
+}

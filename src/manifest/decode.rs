@@ -3,19 +3,19 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-
 use crate::diagnostic::Diagnostic;
 use crate::model::{Node, ServiceName};
 
 use super::endpoint_slice::{self, Slice};
 use super::finding::{Finding, Findings};
 use super::intern::Names;
-use super::locate::{self, Origin};
+use super::locate::Origin;
+use super::mismatch::{self, Expected, decode};
 use super::object::{self, Envelope};
 use super::overlay;
 use super::service::{self, NamedReading};
 use super::source::{Chunk, Format};
+use super::syntax;
 use super::word::quoted;
 use super::yaml::{self, Json};
 
@@ -76,6 +76,8 @@ pub(super) struct Batch {
     pub(super) findings: Vec<Finding>,
     pub(super) skipped: BTreeMap<String, usize>,
     pub(super) n_objects: usize,
+    /// Indexes of chunks that have nothing but `null`.
+    pub(super) empty_chunks: Vec<usize>,
 }
 
 impl Batch {
@@ -91,6 +93,7 @@ impl Batch {
             *self.skipped.entry(kind).or_default() += n;
         }
         self.n_objects += other.n_objects;
+        self.empty_chunks.append(&mut other.empty_chunks);
     }
 }
 
@@ -143,16 +146,16 @@ impl Reader<'_> {
         let mut batch = Batch::default();
         let mut names = Names::default();
         for (chunk, index) in chunks.iter().zip(first_index..) {
-            let index = u32::try_from(index).unwrap_or(u32::MAX);
             let converted = (chunk.format == Format::Yaml).then(|| {
-                let (json, error) = yaml::to_json(chunk.text, false);
+                let (json, error) = yaml::to_json(chunk.text, false, chunk.alias_nodes);
                 if let Some(error) = error {
-                    let place = chunk.place(error.byte..error.byte);
-                    let diagnostic = Diagnostic::error("yaml-syntax", error.message).at(Some(place));
-                    batch.findings.push(diagnostic.into());
+                    batch.findings.push(syntax::yaml_error(chunk, &error).into());
+                } else if json.text.is_empty() {
+                    batch.empty_chunks.push(index);
                 }
                 json
             });
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
             let text = converted.as_ref().map_or(chunk.text, |json| &json.text);
             let json = converted.as_ref();
             let mut items = Items { text, json, chunk, index, list: Vec::new(), batch: &mut batch };
@@ -186,14 +189,9 @@ impl Reader<'_> {
         let mut findings = Findings::new(list, item.origin);
         let envelope: Envelope<'_> = match serde_json::from_str(item.json) {
             Ok(envelope) if item.json.starts_with('{') => envelope,
-            Ok(_) => {
+            Ok(_) | Err(_) => {
                 batch.n_objects += 1;
-                findings.add("", not_an_object());
-                return;
-            }
-            Err(error) => {
-                batch.n_objects += 1;
-                findings.add("", wrong_type(&error.to_string(), ""));
+                explain_envelope(item.json, &mut findings);
                 return;
             }
         };
@@ -211,6 +209,9 @@ impl Reader<'_> {
             }
             return;
         }
+        if envelope.items.is_none() && kind.as_deref().is_some_and(is_list_kind) {
+            return;
+        }
         batch.n_objects += 1;
         let (Some(kind), Some(version)) = (kind, version) else {
             findings.add("", no_kind(&envelope));
@@ -223,6 +224,12 @@ impl Reader<'_> {
                 let diagnostic = Diagnostic::error("unknown-version", message);
                 findings.add("apiVersion", diagnostic.hint(format!("write it as `{supported}`")));
             }
+            Known::Misspelt(near) => {
+                let diagnostic =
+                    Diagnostic::warning("unknown-kind", format!("kind {} is skipped", quoted(&kind)));
+                findings.add("kind", diagnostic.hint(format!("did you mean `{near}`?")));
+                *batch.skipped.entry(kind.into_owned()).or_default() += 1;
+            }
             Known::No => *batch.skipped.entry(kind.into_owned()).or_default() += 1,
         }
     }
@@ -230,30 +237,38 @@ impl Reader<'_> {
     fn read_known(&self, kind: Kind, item: &Item<'_>, names: &mut Names, batch: &mut Batch) {
         let mut findings = Findings::new(&mut batch.findings, item.origin);
         match kind {
-            Kind::Service => {
-                let Some(shape) = decode::<object::Service<'_>>("Service", item.json, &mut findings) else {
-                    return;
-                };
-                self.read_service(&shape, item, names, batch);
-            }
+            Kind::Service => match decode::<object::Service<'_>>("Service", item.json, &mut findings) {
+                Ok(shape) => self.read_service(&shape, item, names, batch),
+                Err(rest) => {
+                    findings.taken_out = rest.taken_out;
+                    if let Ok(shape) = serde_json::from_str(&rest.json) {
+                        service::read(&shape, self.namespace, names, &mut findings);
+                    }
+                }
+            },
             Kind::EndpointSlice => {
-                let Some(shape) =
-                    decode::<object::EndpointSlice<'_>>("EndpointSlice", item.json, &mut findings)
-                else {
-                    return;
-                };
-                batch.slices.extend(endpoint_slice::read_slice(&shape, self.namespace, names, &mut findings));
+                match decode::<object::EndpointSlice<'_>>("EndpointSlice", item.json, &mut findings) {
+                    Ok(shape) => {
+                        let read = endpoint_slice::read_slice(&shape, self.namespace, names, &mut findings);
+                        batch.slices.extend(read);
+                    }
+                    Err(rest) => {
+                        findings.taken_out = rest.taken_out;
+                        if let Ok(shape) = serde_json::from_str(&rest.json) {
+                            endpoint_slice::read_slice(&shape, self.namespace, names, &mut findings);
+                        }
+                    }
+                }
             }
             Kind::Endpoints => {
-                let Some(shape) = decode::<object::Endpoints<'_>>("Endpoints", item.json, &mut findings)
-                else {
+                let Ok(shape) = decode::<object::Endpoints<'_>>("Endpoints", item.json, &mut findings) else {
                     return;
                 };
                 let read = endpoint_slice::read_endpoints(&shape, self.namespace, names, &mut findings);
                 batch.endpoints.extend(read.map(|(name, slices)| (name, item.origin, slices)));
             }
             Kind::Node => {
-                let Some(shape) = decode::<object::Node<'_>>("Node", item.json, &mut findings) else {
+                let Ok(shape) = decode::<object::Node<'_>>("Node", item.json, &mut findings) else {
                     return;
                 };
                 batch.nodes.extend(super::node::read(&shape, names, &mut findings).map(|n| (n, item.origin)));
@@ -304,81 +319,10 @@ impl Reader<'_> {
     /// Reads the manifests that no snapshot came under.
     pub(super) fn read_manifest(&self, manifest: &Manifest, names: &mut Names, batch: &mut Batch) {
         let mut findings = Findings::new(&mut batch.findings, manifest.origin);
-        if let Some(shape) = decode::<object::Service<'_>>("Service", &manifest.json, &mut findings) {
+        if let Ok(shape) = decode::<object::Service<'_>>("Service", &manifest.json, &mut findings) {
             batch.services.extend(service::read(&shape, self.namespace, names, &mut findings));
         }
     }
-}
-
-/// Reads the shape of an object. If that fails, reads again to learn at which field.
-pub(super) fn decode<'t, T: Deserialize<'t>>(
-    kind: &str,
-    json: &'t str,
-    findings: &mut Findings<'_>,
-) -> Option<T> {
-    if let Ok(shape) = serde_json::from_str(json) {
-        return Some(shape);
-    }
-    let mut deserializer = serde_json::Deserializer::from_str(json);
-    match serde_path_to_error::deserialize(&mut deserializer) {
-        Ok(shape) => Some(shape),
-        Err(error) => {
-            let path = match error.path().to_string() {
-                path if path == "." => String::new(),
-                path => path,
-            };
-            findings.object = name_of(kind, json);
-            findings.add(path.as_str(), wrong_type(&error.inner().to_string(), &path));
-            None
-        }
-    }
-}
-
-/// What to call an object that cannot be read as a whole.
-fn name_of(kind: &str, json: &str) -> String {
-    let text = |path: &str| {
-        let whole = locate::find(json, 0, "metadata")?;
-        let span = locate::find(json, 0, path).filter(|span| *span != whole)?;
-        serde_json::from_str::<String>(&json[span]).ok().filter(|text| super::word::is_dns_subdomain(text))
-    };
-    match (text("metadata.namespace"), text("metadata.name")) {
-        (Some(namespace), Some(name)) => format!("{kind} {namespace}/{name}"),
-        (None, Some(name)) => format!("{kind} {name}"),
-        (_, None) => kind.to_owned(),
-    }
-}
-
-/// An error of serde in our words: `invalid type: integer `10`, expected a string` has what is there and what should
-/// be.
-fn wrong_type(error: &str, path: &str) -> Diagnostic {
-    let what = before_line(error).replace('\n', " ");
-    let field = if path.is_empty() { "this" } else { path };
-    let message = match what.strip_prefix("invalid type: ").and_then(|rest| rest.rsplit_once(", expected ")) {
-        Some((found, wanted)) => {
-            let found = match found.split_once(' ') {
-                Some(("string", text)) => format!("the string {}", quoted(text.trim_matches('"'))),
-                Some((kind @ ("integer" | "boolean"), value)) => format!("the {kind} {value}"),
-                Some(("floating", value)) => format!("the number {}", value.trim_start_matches("point ")),
-                Some(_) | None => match found {
-                    "map" => "an object".to_owned(),
-                    "sequence" => "a list".to_owned(),
-                    other => other.to_owned(),
-                },
-            };
-            let wanted = match wanted {
-                "i64" | "u64" => "a whole number",
-                "a boolean" => "`true` or `false`",
-                "a sequence" => "a list",
-                "a map" => "an object",
-                other if other.starts_with("struct ") => "an object",
-                other => other,
-            };
-            format!("{field} must be {wanted}, not {found}")
-        }
-        None if path.is_empty() => what,
-        None => format!("{path}: {what}"),
-    };
-    Diagnostic::error("wrong-type", message)
 }
 
 fn no_kind(envelope: &Envelope<'_>) -> Diagnostic {
@@ -395,20 +339,44 @@ enum Known {
     Yes(Kind),
     /// Of a known kind, in another version than this one.
     WrongVersion(&'static str),
+    /// Only case or a plural is between it and this kind.
+    Misspelt(&'static str),
     No,
 }
 
 fn known_kind(kind: &str, version: &str) -> Known {
+    let is_of_group =
+        |group: &str| !version.contains('/') || (!group.is_empty() && version.starts_with(group));
     let Some((_, known, group, supported)) = KINDS.iter().find(|(name, ..)| *name == kind) else {
-        return Known::No;
+        let near = KINDS
+            .iter()
+            .filter(|(.., group, _)| is_of_group(group))
+            .map(|(name, ..)| *name)
+            .chain((version == "v1").then_some("List"))
+            .find(|name| is_near(kind, name));
+        return near.map_or(Known::No, Known::Misspelt);
     };
     if version == *supported {
         Known::Yes(*known)
-    } else if !version.contains('/') || (!group.is_empty() && version.starts_with(group)) {
+    } else if is_of_group(group) {
         Known::WrongVersion(supported)
     } else {
         Known::No
     }
+}
+
+/// Whether only case or a plural is between two words.
+fn is_near(a: &str, b: &str) -> bool {
+    let singular = |word: &str| {
+        let word = word.to_ascii_lowercase();
+        word.trim_end_matches('s').to_owned()
+    };
+    a.len() <= b.len() + 2 && singular(a) == singular(b)
+}
+
+/// Whether this is `List`, or the list of a kind that is read.
+fn is_list_kind(kind: &str) -> bool {
+    kind.strip_suffix("List").is_some_and(|of| of.is_empty() || KINDS.iter().any(|(name, ..)| *name == of))
 }
 
 /// An object, not read yet.
@@ -458,14 +426,15 @@ impl<'t> Items<'t, '_> {
         while at < text.len() {
             let mut values = serde_json::Deserializer::from_str(&text[at..]).into_iter::<Envelope<'_>>();
             let mut start = at;
-            let error = loop {
+            loop {
                 start += text[start..].len() - text[start..].trim_start().len();
                 match values.next() {
                     None => return,
                     Some(Ok(_)) if !text[start..].starts_with('{') => {
                         let origin = self.origin(start, start);
                         self.batch.n_objects += 1;
-                        Findings::new(&mut self.batch.findings, origin).add("", not_an_object());
+                        Findings::new(&mut self.batch.findings, origin)
+                            .add("", not_an_object(&text[start..]));
                         start = at + values.byte_offset();
                     }
                     Some(Ok(envelope)) => {
@@ -473,10 +442,10 @@ impl<'t> Items<'t, '_> {
                         self.add(start..end, envelope);
                         start = end;
                     }
-                    Some(Err(error)) => break error,
+                    Some(Err(_)) => break,
                 }
-            };
-            match self.after_error(start, &error) {
+            }
+            match self.after_error(start) {
                 Some(next) => at = next,
                 None => return,
             }
@@ -513,28 +482,24 @@ impl<'t> Items<'t, '_> {
     }
 
     /// Says what is wrong with the value at `start`. Where to read on, if there is anything to read.
-    fn after_error(&mut self, start: usize, error: &serde_json::Error) -> Option<usize> {
+    fn after_error(&mut self, start: usize) -> Option<usize> {
         let origin = self.origin(start, start);
         let rest = self.text.get(start..)?;
         let mut values = serde_json::Deserializer::from_str(rest).into_iter::<&serde_json::value::RawValue>();
         match values.next()? {
             Ok(raw) => {
                 self.batch.n_objects += 1;
-                let diagnostic = match raw.get().as_bytes().first() {
-                    Some(b'{') => wrong_type(&error.to_string(), ""),
-                    _ => not_an_object(),
-                };
-                Findings::new(&mut self.batch.findings, origin).add("", diagnostic);
+                let mut findings = Findings::new(&mut self.batch.findings, origin);
+                if raw.get().starts_with('{') {
+                    explain_envelope(raw.get(), &mut findings);
+                } else {
+                    findings.add("", not_an_object(raw.get()));
+                }
                 Some(start + values.byte_offset())
             }
             Err(error) => {
-                let byte = start + byte_of(rest, error.line(), error.column());
-                let message = match error.to_string() {
-                    text if error.is_eof() => format!("the text ends too early: {}", before_line(&text)),
-                    text => before_line(&text).to_owned(),
-                };
-                let place = self.chunk.place(byte..byte);
-                self.batch.findings.push(Diagnostic::error("json-syntax", message).at(Some(place)).into());
+                let (byte, diagnostic) = syntax::json_error(self.chunk, self.text, start, &error);
+                self.batch.findings.push(diagnostic.into());
                 // The next value that begins at the begin of a line may be whole.
                 let next = self.text.get(byte..)?.find("\n{")?;
                 Some(byte + next + 1)
@@ -543,20 +508,21 @@ impl<'t> Items<'t, '_> {
     }
 }
 
-fn not_an_object() -> Diagnostic {
-    Diagnostic::error("not-an-object", "this is not a Kubernetes object")
-}
-
-fn before_line(error: &str) -> &str {
-    error.rfind(" at line ").map_or(error, |end| &error[..end])
-}
-
-/// The byte of a line and column as serde_json counts them: from 1, columns in bytes.
-fn byte_of(text: &str, line: usize, column: usize) -> usize {
-    let line_start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
-    let mut byte = (line_start + column.saturating_sub(1)).min(text.len());
-    while !text.is_char_boundary(byte) {
-        byte -= 1;
+/// Says why an item has no kind that could be read.
+fn explain_envelope(json: &str, findings: &mut Findings<'_>) {
+    if json.starts_with('{') {
+        mismatch::explain::<Envelope<'_>>(json, findings);
+    } else {
+        findings.add("", mismatch::wrong_type("", Expected::Mapping, json));
     }
-    byte
+}
+
+fn not_an_object(json: &str) -> Diagnostic {
+    let diagnostic = Diagnostic::error("not-an-object", "this is not a Kubernetes object");
+    if json.starts_with('[') {
+        return diagnostic.hint(
+            "objects follow one another, in YAML with `---` between them, or are the `items` of a List",
+        );
+    }
+    diagnostic
 }

@@ -15,7 +15,7 @@ use super::intern::Names;
 use super::locate::Origin;
 use super::object;
 use super::service::read_name;
-use super::word::{PROTOCOLS, is_dns_label, is_dns_subdomain, one_of, quoted};
+use super::word::{PROTOCOLS, is_dns_label, is_dns_subdomain, no_name, one_of, quoted};
 
 /// Addresses of one subset of Endpoints that are mirrored.
 const MAX_MIRRORED: usize = 1000;
@@ -74,11 +74,12 @@ pub(super) fn read_slice(
         } else {
             ("metadata.namespace", namespace)
         };
+        if text.is_empty() {
+            no_name("EndpointSlice", metadata, findings);
+            return None;
+        }
         let what = field.trim_start_matches("metadata.");
-        let message = match text {
-            "" => format!("the {what} is missing"),
-            _ => format!("the {what} {} is not a DNS name", quoted(text)),
-        };
+        let message = format!("the {what} {} is not a DNS name", quoted(text));
         findings.object = "EndpointSlice".to_owned();
         findings.add(field, Diagnostic::error("bad-name", message));
         return None;
@@ -97,8 +98,13 @@ pub(super) fn read_slice(
                 quoted(service)
             ),
         };
+        let path = match (service, metadata.labels.are_there) {
+            ("", false) => "metadata.name",
+            ("", true) => "metadata.{labels}",
+            _ => "metadata.labels.(kubernetes.io/service-name)",
+        };
         findings.add(
-            "metadata.labels.(kubernetes.io/service-name)",
+            path,
             Diagnostic::warning("slice-without-service", message)
                 .hint("kube-proxy does not look at this slice"),
         );

@@ -1,6 +1,8 @@
 //! What was found wrong with an object, before its place is worked out.
 
-use crate::diagnostic::{Diagnostic, Severity};
+use std::collections::BTreeMap;
+
+use crate::diagnostic::{Diagnostic, Place, Severity, SourceId};
 
 use super::locate::{Locator, Origin};
 
@@ -38,13 +40,48 @@ pub(super) fn locate(mut findings: Vec<Finding>, locator: &mut Locator<'_>) -> V
     for (i, text) in locator.line_texts(firsts, "metadata.name") {
         diagnostics[i].hint = Some(format!("the first is at `{text}`, and is kept"));
     }
-    diagnostics
-        .sort_by_key(|diagnostic| diagnostic.place.as_ref().map(|place| (place.source, place.span.start)));
+    diagnostics.sort_by_key(place_of);
     diagnostics
 }
 
+/// Diagnostics of one severity about one source that are shown.
+const MAX_PER_SOURCE: usize = 100;
+
+/// Of many diagnostics about a source, keeps the first, and says how many more there are in one that is as severe.
+pub(super) fn cap(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let mut counts: BTreeMap<(Option<SourceId>, Severity), (usize, Option<Place>)> = BTreeMap::new();
+    let mut kept = Vec::with_capacity(diagnostics.len().min(MAX_PER_SOURCE));
+    for diagnostic in diagnostics {
+        let source = diagnostic.place.as_ref().map(|place| place.source);
+        let (n, first_left_out) = counts.entry((source, diagnostic.severity)).or_default();
+        *n += 1;
+        if *n <= MAX_PER_SOURCE {
+            kept.push(diagnostic);
+        } else if first_left_out.is_none() {
+            *first_left_out = diagnostic.place;
+        }
+    }
+    for ((_, severity), (n, place)) in counts {
+        if n > MAX_PER_SOURCE {
+            let what = match severity {
+                Severity::Error => "errors",
+                Severity::Warning => "warnings",
+                Severity::Note => "notes",
+            };
+            let message = format!("… and {} more {what} from here on", n - MAX_PER_SOURCE);
+            kept.push(Diagnostic::new(severity, "more", message).at(place));
+        }
+    }
+    kept.sort_by_key(place_of);
+    kept
+}
+
+fn place_of(diagnostic: &Diagnostic) -> Option<(SourceId, usize)> {
+    diagnostic.place.as_ref().map(|place| (place.source, place.span.start))
+}
+
 /// Findings about one object that are shown.
-const MAX_PER_OBJECT: usize = 20;
+pub(super) const MAX_PER_OBJECT: usize = 20;
 
 /// Collects findings about one object.
 pub(super) struct Findings<'f> {
@@ -56,18 +93,24 @@ pub(super) struct Findings<'f> {
     pub(super) object: String,
     /// Whether an error was among them.
     pub(super) failed: bool,
+    /// Fields that were taken out because what is wrong with them was said already.
+    pub(super) taken_out: Vec<String>,
     n: usize,
 }
 
 impl<'f> Findings<'f> {
     /// A collector for an object whose name is not known yet.
     pub(super) fn new(list: &'f mut Vec<Finding>, origin: Origin) -> Findings<'f> {
-        Findings { list, origin, object: String::new(), failed: false, n: 0 }
+        Findings { list, origin, object: String::new(), failed: false, taken_out: Vec::new(), n: 0 }
     }
 
     /// Adds a diagnostic about a field.
     pub(super) fn add(&mut self, path: impl Into<String>, diagnostic: Diagnostic) {
+        let path = path.into();
         self.failed |= diagnostic.severity == Severity::Error;
+        if self.taken_out.iter().any(|field| follows(&path, field)) {
+            return;
+        }
         self.n += 1;
         if self.n > MAX_PER_OBJECT {
             return;
@@ -78,6 +121,16 @@ impl<'f> Findings<'f> {
             diagnostic
         };
         let diagnostic = if self.object.is_empty() { diagnostic } else { diagnostic.about(&self.object) };
-        self.list.push(Finding { diagnostic, field: Some((self.origin, path.into())), first: None });
+        self.list.push(Finding { diagnostic, field: Some((self.origin, path)), first: None });
     }
+}
+
+/// Whether what is said of a field may come of another having been taken out: of that field itself, of one around it or in
+/// it, or of another of the same list entry.
+fn follows(path: &str, taken_out: &str) -> bool {
+    let entry = taken_out.rfind(']').map_or(taken_out, |end| &taken_out[..=end]);
+    let is_in = |inner: &str, outer: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    is_in(path, entry) || is_in(taken_out, path)
 }

@@ -68,7 +68,8 @@ impl<'t> Locator<'t> {
             }
             Format::Yaml => {
                 if self.converted.as_ref().is_none_or(|(of, _)| *of != origin.chunk) {
-                    self.converted = Some((origin.chunk, yaml::to_json(chunk.text, true).0));
+                    self.converted =
+                        Some((origin.chunk, yaml::to_json(chunk.text, true, chunk.alias_nodes).0));
                 }
                 let (_, json) = self.converted.as_ref()?;
                 let span = find(&json.text, origin.offset, path)?;
@@ -89,26 +90,81 @@ fn shown(text: &str, span: Range<usize>) -> Range<usize> {
     span
 }
 
-/// The span of a field in the JSON value at `start`. Path segments are keys parted by dots, a key with dots in
-/// parentheses, and indexes in brackets.
+/// The span of a field in the JSON value at `start`; if it is not there, of the nearest that is around it. Path segments
+/// are keys parted by dots, a key with dots in parentheses, and indexes in brackets. A last key in braces is the key itself,
+/// where it is the second time if it is there more than once.
 pub(super) fn find(json: &str, start: usize, path: &str) -> Option<Range<usize>> {
+    follow(json, start, path).map(|(span, _)| span)
+}
+
+/// The span of a field, if it is there.
+pub(super) fn find_exact(json: &str, start: usize, path: &str) -> Option<Range<usize>> {
+    follow(json, start, path).filter(|(_, is_there)| *is_there).map(|(span, _)| span)
+}
+
+fn follow(json: &str, start: usize, path: &str) -> Option<(Range<usize>, bool)> {
     let bytes = json.as_bytes();
     let mut at = skip_space(bytes, start);
     let mut rest = path;
+    let mut is_there = true;
     while let Some((step, after)) = next_step(rest) {
         rest = after;
-        match enter(bytes, at, &step) {
+        let inside = match &step {
+            Step::Itself(key) => {
+                let spans = key_spans(bytes, at, key);
+                spans.get(1).or(spans.first()).map(|span| span.start)
+            }
+            Step::Key(_) | Step::Index(_) => enter(bytes, at, &step),
+        };
+        match inside {
             Some(inside) => at = inside,
-            None => break,
+            None => {
+                is_there = false;
+                break;
+            }
         }
     }
     let end = skip_value(bytes, at)?;
-    Some(at..end)
+    Some((at..end, is_there))
+}
+
+/// Of a key that an object has more than once, makes all but the first mean nothing.
+pub(super) fn keep_first(json: &mut String, object: &str, key: &str) {
+    let Some(at) = find_exact(json, 0, object).map(|span| span.start) else { return };
+    for span in key_spans(json.as_bytes(), at, key).into_iter().skip(1) {
+        let nothing = format!("{:width$}", "\"\"", width = span.len());
+        json.replace_range(span, &nothing);
+    }
+}
+
+/// Where a key stands in the object at a byte, quotes included.
+fn key_spans(json: &[u8], object: usize, key: &str) -> Vec<Range<usize>> {
+    let mut spans = Vec::new();
+    let mut at = skip_space(json, object + 1);
+    while json.get(object) == Some(&b'{') {
+        match json.get(at) {
+            Some(b'"') => {}
+            Some(b',') => {
+                at = skip_space(json, at + 1);
+                continue;
+            }
+            _ => break,
+        }
+        let Some(end) = skip_value(json, at) else { break };
+        if json.get(at + 1..end - 1) == Some(key.as_bytes()) {
+            spans.push(at..end);
+        }
+        let value = skip_space(json, skip_space(json, end) + 1);
+        let Some(after) = skip_value(json, value) else { break };
+        at = skip_space(json, after);
+    }
+    spans
 }
 
 enum Step<'p> {
     Key(&'p str),
     Index(usize),
+    Itself(&'p str),
 }
 
 fn next_step(path: &str) -> Option<(Step<'_>, &str)> {
@@ -119,6 +175,10 @@ fn next_step(path: &str) -> Option<(Step<'_>, &str)> {
     if let Some(rest) = path.strip_prefix('(') {
         let (key, rest) = rest.split_once(')')?;
         return Some((Step::Key(key), rest));
+    }
+    if let Some(rest) = path.strip_prefix('{') {
+        let (key, rest) = rest.split_once('}')?;
+        return Some((Step::Itself(key), rest));
     }
     if let Some(rest) = path.strip_prefix('[') {
         let (index, rest) = rest.split_once(']')?;
@@ -217,8 +277,15 @@ mod tests {
         assert_eq!(text("f"), Some("true"));
         assert_eq!(text("a[1].nothing.more"), text("a[1]"));
         assert_eq!(text("a[7]"), text("a"));
+        let twice = r#"{"a": {"b": 1, "c": {"b": 2}, "b": 3}}"#;
+        assert_eq!(find(twice, 0, "a.{b}"), Some(30..33));
+        assert_eq!(find(twice, 0, "a.{c}"), Some(15..18));
+        let mut first = twice.to_owned();
+        keep_first(&mut first, "a", "b");
+        assert_eq!(first, r#"{"a": {"b": 1, "c": {"b": 2}, "" : 3}}"#);
+        assert_eq!(find_exact(twice, 0, "a.d"), None);
         for end in 0..json.len() {
-            let _ = find(&json[..end], 0, "a[1].(k.c/d).e");
+            let _ = (find(&json[..end], 0, "a[1].(k.c/d).e"), find(&json[..end], 0, "{f}"));
         }
     }
 }

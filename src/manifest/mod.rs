@@ -10,12 +10,14 @@ mod endpoint_slice;
 mod finding;
 mod intern;
 mod locate;
+mod mismatch;
 mod node;
 mod object;
 mod overlay;
 mod placeholder;
 mod service;
 mod source;
+mod syntax;
 #[cfg(test)]
 mod tests;
 mod word;
@@ -94,25 +96,18 @@ pub fn load_over(sources: &[Source], snapshot: &[Source], options: &LoadOptions)
 }
 
 fn load_layers(sources: &[Source], snapshot: &[Source], options: &LoadOptions) -> Loaded {
-    let ids = (0..).map(SourceId);
+    let all: Vec<&Source> = sources.iter().chain(snapshot).collect();
     let mut chunks: Vec<Chunk<'_>> = Vec::new();
     let mut n_manifest_chunks = 0;
-    let mut empty = Vec::new();
-    for (i, (source, id)) in sources.iter().chain(snapshot).zip(ids).enumerate() {
-        let of_source = source::chunks(id, &source.text);
-        if of_source.is_empty() {
-            let place = Place { source: id, span: 0..0 };
-            let diagnostic = Diagnostic::error("empty-input", format!("`{}` has no objects", source.name));
-            empty.push(Finding::from(diagnostic.at(Some(place))));
-        }
-        chunks.extend(of_source);
+    for ((i, source), id) in all.iter().enumerate().zip((0..).map(SourceId)) {
+        chunks.extend(source::chunks(id, &source.text));
         if i < sources.len() {
             n_manifest_chunks = chunks.len();
         }
     }
     let (manifest_chunks, snapshot_chunks) = chunks.split_at(n_manifest_chunks);
     let reader = Reader { namespace: &options.namespace, services: Services::Read };
-    let mut loading = Loading { findings: empty, ..Loading::default() };
+    let mut loading = Loading::default();
     if snapshot.is_empty() {
         loading.add(reader.read(manifest_chunks, 0));
     } else {
@@ -131,7 +126,8 @@ fn load_layers(sources: &[Source], snapshot: &[Source], options: &LoadOptions) -
         loading.has_snapshot = true;
         loading.add(under);
     }
-    loading.finish(&chunks, sources.iter().chain(snapshot).collect(), options)
+    loading.say_empty(&chunks, &all);
+    loading.finish(&chunks, all, options)
 }
 
 /// Notes a Service that has an address, and not the node port that its type asks for.
@@ -143,6 +139,20 @@ fn missing_node_port(draft: &Draft) -> Option<Finding> {
         .about(format!("Service {}", service.name))
         .hint("the API server chooses one: give nodePort, or --service-cidr for placeholders");
     Some(Finding { diagnostic, field: Some((draft.origin, format!("spec.ports[{i}].port"))), first: None })
+}
+
+/// Notes a load balancer Service that asks for a health check, and has no port for it.
+fn missing_health_check(draft: &Draft) -> Option<Finding> {
+    let service = &draft.service;
+    if !draft.wants.health_check_node_port || service.health_check_node_port.is_some() {
+        return None;
+    }
+    let message = "externalTrafficPolicy is Local, and there is no health check node port yet";
+    let diagnostic = Diagnostic::note("no-health-check-node-port", message)
+        .about(format!("Service {}", service.name))
+        .hint("the API server chooses one: give healthCheckNodePort, or --service-cidr for placeholders");
+    let field = Some((draft.origin, "spec.externalTrafficPolicy".to_owned()));
+    Some(Finding { diagnostic, field, first: None })
 }
 
 /// Slices for more Services than this are merged on two threads.
@@ -194,6 +204,8 @@ struct Loading {
     findings: Vec<Finding>,
     skipped: BTreeMap<String, usize>,
     n_objects: usize,
+    /// Indexes of chunks that have nothing but `null`.
+    empty_chunks: BTreeSet<usize>,
     /// Objects of chunks from here on give way to those before, without a word.
     n_manifest_chunks: usize,
     /// Whether there is a snapshot.
@@ -234,8 +246,24 @@ impl Loading {
         by_name
     }
 
+    /// Says which sources have no objects, good or bad.
+    fn say_empty(&mut self, chunks: &[Chunk<'_>], sources: &[&Source]) {
+        let full: BTreeSet<SourceId> = chunks
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| !self.empty_chunks.contains(i))
+            .map(|(_, chunk)| chunk.source)
+            .collect();
+        for (source, id) in sources.iter().zip((0..).map(SourceId)).filter(|(_, id)| !full.contains(id)) {
+            let place = Place { source: id, span: 0..0 };
+            let diagnostic = Diagnostic::error("empty-input", format!("`{}` has no objects", source.name));
+            self.findings.push(diagnostic.at(Some(place)).into());
+        }
+    }
+
     fn add(&mut self, batch: Batch) {
         self.findings.extend(batch.findings);
+        self.empty_chunks.extend(batch.empty_chunks);
         for (kind, n) in batch.skipped {
             *self.skipped.entry(kind).or_default() += n;
         }
@@ -326,6 +354,7 @@ impl Loading {
         cluster.services =
             drafts.into_iter().map(|draft| (draft.service.name.clone(), draft.service)).collect();
         cluster.nodes = self.nodes.into_iter().map(|(name, (node, _))| (name, node)).collect();
+        let diagnostics = finding::cap(diagnostics);
         Loaded { cluster, places, diagnostics, skipped: self.skipped, n_objects: self.n_objects }
     }
 
@@ -351,6 +380,7 @@ impl Loading {
             let service = &draft.service;
             if service.cluster_ips != PerFamily::default() {
                 self.findings.extend(missing_node_port(draft));
+                self.findings.extend(missing_health_check(draft));
                 return true;
             }
             let diagnostic =

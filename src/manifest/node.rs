@@ -7,17 +7,18 @@ use crate::net::{IpCidr, parse_addr_sloppy};
 use super::finding::Findings;
 use super::intern::Names;
 use super::object;
-use super::word::{is_dns_subdomain, quoted};
+use super::word::{is_dns_subdomain, no_name, quoted};
 
 /// Reads a Node. `None` if it has no proper name.
 pub(super) fn read(node: &object::Node<'_>, names: &mut Names, findings: &mut Findings<'_>) -> Option<Node> {
     let name = &*node.metadata.name;
     if !is_dns_subdomain(name) {
+        if name.is_empty() {
+            no_name("Node", &node.metadata, findings);
+            return None;
+        }
         findings.object = "Node".to_owned();
-        let message = match name {
-            "" => "the name is missing".to_owned(),
-            _ => format!("the name {} is not a DNS name", quoted(name)),
-        };
+        let message = format!("the name {} is not a DNS name", quoted(name));
         findings.add("metadata.name", Diagnostic::error("bad-name", message));
         return None;
     }

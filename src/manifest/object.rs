@@ -6,7 +6,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// A string; empty if it was `null`.
@@ -58,6 +58,66 @@ where
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
+/// An API object as it is read: the type for every lifetime of the text.
+pub(super) trait Shape {
+    /// The type.
+    type Read<'a>: Deserialize<'a>;
+}
+
+macro_rules! shapes {
+    ($($name:ident)*) => {
+        $(impl Shape for $name<'_> {
+            type Read<'a> = $name<'a>;
+        })*
+    };
+}
+
+shapes!(Envelope Service EndpointSlice Endpoints Node);
+
+/// What a list of objects is called when something else is there.
+pub(super) const LIST_OF_MAPPINGS: &str = "a list of mappings";
+
+/// A list of objects, or `null` as an empty one. A list in the place of an object is refused as in [`null_object`].
+fn objects<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    struct OneObject<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de> + Default> DeserializeSeed<'de> for OneObject<T> {
+        type Value = T;
+
+        fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+            null_object(deserializer)
+        }
+    }
+
+    struct ListVisitor<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for ListVisitor<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(LIST_OF_MAPPINGS)
+        }
+
+        fn visit_unit<E>(self) -> Result<Vec<T>, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(object) = seq.next_element_seed(OneObject(PhantomData))? {
+                list.push(object);
+            }
+            Ok(list)
+        }
+    }
+
+    deserializer.deserialize_any(ListVisitor(PhantomData))
+}
+
 /// An object, or `null` as the default of the type. A list is refused, which serde would take for the fields in order.
 pub(super) fn null_object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
@@ -70,7 +130,7 @@ where
         type Value = T;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
+            f.write_str("a mapping")
         }
 
         fn visit_unit<E>(self) -> Result<T, E> {
@@ -87,7 +147,7 @@ where
 
 /// What tells what an object is, and the items if it is a list.
 #[derive(Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", expecting = "an object")]
+#[serde(rename_all = "camelCase", expecting = "a mapping")]
 pub(super) struct Envelope<'a> {
     /// `apiVersion`, any JSON.
     #[serde(borrow, default)]
@@ -107,7 +167,9 @@ pub(super) struct Metadata<'a> {
     pub(super) name: Text<'a>,
     #[serde(borrow, default)]
     pub(super) namespace: Text<'a>,
-    #[serde(borrow, default, deserialize_with = "null_object")]
+    #[serde(default, rename = "generateName", deserialize_with = "present")]
+    pub(super) has_generate_name: bool,
+    #[serde(borrow, default, deserialize_with = "labels")]
     pub(super) labels: Labels<'a>,
     #[serde(default, deserialize_with = "null_object")]
     pub(super) annotations: Annotations,
@@ -116,6 +178,9 @@ pub(super) struct Metadata<'a> {
 /// The labels that mean something here.
 #[derive(Debug, Default, serde::Deserialize)]
 pub(super) struct Labels<'a> {
+    /// Whether there is a `labels` at all.
+    #[serde(skip)]
+    pub(super) are_there: bool,
     #[serde(borrow, default, rename = "kubernetes.io/service-name")]
     pub(super) service_name: Option<Text<'a>>,
     #[serde(default, rename = "service.kubernetes.io/service-proxy-name", deserialize_with = "present")]
@@ -126,6 +191,10 @@ pub(super) struct Labels<'a> {
     pub(super) skip_mirror: Option<Text<'a>>,
     #[serde(borrow, default, rename = "topology.kubernetes.io/zone")]
     pub(super) zone: Option<Text<'a>>,
+}
+
+fn labels<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Labels<'a>, D::Error> {
+    Ok(Labels { are_there: true, ..null_object(deserializer)? })
 }
 
 /// The annotations that mean something here.
@@ -181,7 +250,7 @@ pub(super) struct ServiceSpec<'a> {
     pub(super) external_traffic_policy: Text<'a>,
     #[serde(default, deserialize_with = "null_default")]
     pub(super) health_check_node_port: i64,
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "objects")]
     pub(super) ports: Vec<ServicePort<'a>>,
     #[serde(default, deserialize_with = "null_default")]
     pub(super) selector: Selector,
@@ -201,7 +270,7 @@ impl<'de> Deserialize<'de> for Selector {
             type Value = Selector;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map of labels")
+                f.write_str("a mapping")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Selector, A::Error> {
@@ -257,7 +326,7 @@ pub(super) struct ServiceStatus<'a> {
 /// `status.loadBalancer`.
 #[derive(Debug, Default, serde::Deserialize)]
 pub(super) struct LoadBalancerStatus<'a> {
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "objects")]
     pub(super) ingress: Vec<Ingress<'a>>,
 }
 
@@ -279,9 +348,9 @@ pub(super) struct EndpointSlice<'a> {
     pub(super) metadata: Metadata<'a>,
     #[serde(borrow, default)]
     pub(super) address_type: Text<'a>,
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "objects")]
     pub(super) endpoints: Vec<SliceEndpoint<'a>>,
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "objects")]
     pub(super) ports: Vec<SlicePort<'a>>,
 }
 
@@ -311,7 +380,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for FirstAddress<'a> {
             type Value = FirstAddress<'a>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of addresses")
+                f.write_str("a list")
             }
 
             fn visit_unit<E>(self) -> Result<FirstAddress<'a>, E> {
@@ -346,9 +415,9 @@ pub(super) struct EndpointConditions {
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct EndpointHints<'a> {
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "objects")]
     pub(super) for_zones: Vec<Named<'a>>,
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "objects")]
     pub(super) for_nodes: Vec<Named<'a>>,
 }
 
@@ -375,7 +444,7 @@ pub(super) struct SlicePort<'a> {
 pub(super) struct Endpoints<'a> {
     #[serde(borrow, default, deserialize_with = "null_object")]
     pub(super) metadata: Metadata<'a>,
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "objects")]
     pub(super) subsets: Vec<Subset<'a>>,
 }
 
@@ -383,11 +452,11 @@ pub(super) struct Endpoints<'a> {
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Subset<'a> {
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "objects")]
     pub(super) addresses: Vec<EndpointAddress<'a>>,
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "objects")]
     pub(super) not_ready_addresses: Vec<EndpointAddress<'a>>,
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "objects")]
     pub(super) ports: Vec<SlicePort<'a>>,
 }
 
@@ -424,7 +493,7 @@ pub(super) struct NodeSpec<'a> {
 /// `status` of a Node.
 #[derive(Debug, Default, serde::Deserialize)]
 pub(super) struct NodeStatus<'a> {
-    #[serde(borrow, default, deserialize_with = "null_default")]
+    #[serde(borrow, default, deserialize_with = "objects")]
     pub(super) addresses: Vec<NodeAddress<'a>>,
 }
 

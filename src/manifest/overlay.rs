@@ -4,9 +4,10 @@ use serde_json::{Map, Value};
 
 use crate::diagnostic::Diagnostic;
 
-use super::decode::{Manifest, decode};
+use super::decode::Manifest;
 use super::finding::{Finding, Findings};
 use super::intern::Names;
+use super::mismatch::decode;
 use super::object;
 use super::service::{self, NamedReading, Reading};
 use super::word::quoted;
@@ -24,7 +25,7 @@ pub(super) fn apply(
 ) -> Option<NamedReading> {
     let mut findings = Findings::new(list, manifest.origin);
     // The manifest has to be a Service by itself, before anything is inherited.
-    decode::<object::Service<'_>>("Service", &manifest.json, &mut findings)?;
+    decode::<object::Service<'_>>("Service", &manifest.json, &mut findings).ok()?;
     findings.object = format!("Service {}", manifest.name);
     let wanted: Value = serde_json::from_str(&manifest.json).ok()?;
     let current: Value = serde_json::from_str(current).ok()?;
@@ -33,7 +34,7 @@ pub(super) fn apply(
         return None;
     }
     let merged = serde_json::to_string(&merged).ok()?;
-    let shape = decode::<object::Service<'_>>("Service", &merged, &mut findings)?;
+    let shape = decode::<object::Service<'_>>("Service", &merged, &mut findings).ok()?;
     let reading = service::read(&shape, namespace, names, &mut findings)?;
     (!matches!(reading.reading, Reading::Failed)).then_some(reading)
 }

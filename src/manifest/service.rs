@@ -12,7 +12,7 @@ use super::finding::Findings;
 use super::intern::Names;
 use super::locate::Origin;
 use super::object;
-use super::word::{PROTOCOLS, bad_name, is_dns_label, one_of, quoted};
+use super::word::{PROTOCOLS, bad_name, is_dns_label, no_name, one_of, quoted};
 
 /// Session affinity that is not told how long to last, in seconds.
 const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
@@ -107,7 +107,9 @@ pub(super) fn read_name(
         });
     }
     findings.object = kind.to_owned();
-    if !good_name {
+    if metadata.name.is_empty() {
+        no_name(kind, metadata, findings);
+    } else if !good_name {
         findings.add("metadata.name", bad_name("the name", &metadata.name));
     }
     if !good_namespace {
@@ -139,7 +141,9 @@ fn convert(
     findings: &mut Findings<'_>,
 ) -> Option<Draft> {
     let spec = &service.spec;
-    let ApiType::Served(kind) = one_of(findings, "spec.type", &spec.kind, &TYPES)? else { return None };
+    // A type that was misspelt fails the Service; the rest of it is still looked through.
+    let kind = one_of(findings, "spec.type", &spec.kind, &TYPES);
+    let ApiType::Served(kind) = kind.unwrap_or(TYPES[0].1) else { return None };
     if service.metadata.labels.has_service_proxy_name || &*spec.cluster_ip == "None" {
         return None;
     }
@@ -231,6 +235,14 @@ fn read_cluster_ips(
             texts.first().map_or_else(String::new, |text| quoted(text))
         );
         findings.add("spec.clusterIP", Diagnostic::error("cluster-ip-mismatch", message));
+        return cluster_ips;
+    }
+    let of_families: BTreeSet<IpFamily> = addrs.iter().map(|addr| IpFamily::of(*addr)).collect();
+    if of_families.len() < addrs.len() {
+        let shown: Vec<String> = addrs.iter().take(4).map(|addr| format!("`{addr}`")).collect();
+        let message = format!("clusterIPs has more than one address of a family: {}", shown.join(", "));
+        let diagnostic = Diagnostic::error("family-mismatch", message);
+        findings.add("spec.clusterIPs[1]", diagnostic.hint("it takes one IPv4 and one IPv6 address at most"));
         return cluster_ips;
     }
     if spec.ip_families.is_empty() {

@@ -7,9 +7,15 @@ use crate::diagnostic::{Diagnostic, Place, Source, SourceId};
 /// Makes a source of bytes that were read: UTF-8, with or without a byte order mark.
 #[expect(clippy::result_large_err, reason = "made at most once for each file")]
 pub fn decode_text(name: &str, bytes: Vec<u8>) -> Result<Source, Diagnostic> {
-    let not_text = |message: String| Diagnostic::error("not-utf-8", message).hint("save it as UTF-8");
-    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        return Err(not_text(format!("`{name}` is UTF-16 text, not UTF-8")));
+    let not_text = |message: String, from: &str| {
+        let hint = format!("save it as UTF-8, as with `iconv -f {from} -t UTF-8`");
+        Diagnostic::error("not-utf-8", message).hint(hint)
+    };
+    // With a byte order mark, or ASCII of which every other byte is zero.
+    if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [1..=255, 0, 1..=255, 0, ..] | [0, 1..=255, 0, 1..=255, ..] =
+        bytes.as_slice()
+    {
+        return Err(not_text(format!("`{name}` is UTF-16 text, not UTF-8"), "UTF-16"));
     }
     match String::from_utf8(bytes) {
         Ok(mut text) => {
@@ -20,12 +26,17 @@ pub fn decode_text(name: &str, bytes: Vec<u8>) -> Result<Source, Diagnostic> {
         }
         Err(error) => {
             let at = error.utf8_error().valid_up_to();
-            let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
             let byte = error.as_bytes().get(at).copied().unwrap_or_default();
-            Err(not_text(format!("`{name}` is not UTF-8 text: byte 0x{byte:02x} in line {line}")))
+            let before = String::from_utf8_lossy(&error.as_bytes()[..at]).into_owned();
+            let (line, column) = Source { name: String::new(), text: before }.line_column(at);
+            let place = format!("byte 0x{byte:02x} at line {line}, column {column}");
+            Err(not_text(format!("`{name}` is not UTF-8 text: {place}"), "LATIN1"))
         }
     }
 }
+
+/// Nodes that YAML aliases may add to a source, on top of one for every 16 bytes of it.
+const MAX_ALIAS_NODES: usize = 200_000;
 
 /// How a chunk is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +58,8 @@ pub(super) struct Chunk<'t> {
     pub(super) text: &'t str,
     /// How it is written.
     pub(super) format: Format,
+    /// Nodes that YAML aliases may add to it.
+    pub(super) alias_nodes: usize,
 }
 
 impl Chunk<'_> {
@@ -85,10 +98,17 @@ pub(super) fn chunks<'t>(source: SourceId, text: &'t str) -> Vec<Chunk<'t>> {
     }
     cuts.push(text.len());
     let chunk = |start: usize, end: usize| {
-        let text = &text[start..end];
-        Chunk { source, start, text, format: format_of(text) }
+        let piece = &text[start..end];
+        let alias_nodes = share_of_aliases(piece.len(), text.len());
+        Chunk { source, start, text: piece, format: format_of(piece), alias_nodes }
     };
     cuts.windows(2).map(|cut| chunk(cut[0], cut[1])).filter(|chunk| has_content(chunk.text)).collect()
+}
+
+/// Nodes that aliases may add to a part of a source: all parts together may not become more than one part alone.
+fn share_of_aliases(part: usize, whole: usize) -> usize {
+    let share = MAX_ALIAS_NODES as u128 * part as u128 / whole.max(1) as u128;
+    usize::try_from(share).unwrap_or(MAX_ALIAS_NODES) + part / 16
 }
 
 /// JSON begins with a brace and then a quoted key or the closing brace; YAML flow mappings seldom do.
@@ -127,11 +147,23 @@ mod tests {
     }
 
     #[test]
+    fn shares_what_aliases_may_add() {
+        let one = chunks(SourceId(0), "a: 1\n")[0].alias_nodes;
+        let text = "---\na: 1\n".repeat(1000);
+        let many = chunks(SourceId(0), &text);
+        assert_eq!((many.len(), one), (1000, MAX_ALIAS_NODES));
+        assert!(many.iter().map(|chunk| chunk.alias_nodes).sum::<usize>() <= one);
+    }
+
+    #[test]
     fn names_what_is_not_utf_8() {
         let message =
             |bytes: &[u8]| decode_text("a.yaml", bytes.to_vec()).map(|s| s.text).map_err(|e| e.message);
         assert_eq!(message(b"\xef\xbb\xbfa: 1"), Ok("a: 1".to_owned()));
-        assert_eq!(message(b"a\nb\xff"), Err("`a.yaml` is not UTF-8 text: byte 0xff in line 2".to_owned()));
+        assert_eq!(
+            message(b"a\nb\xff"),
+            Err("`a.yaml` is not UTF-8 text: byte 0xff at line 2, column 2".to_owned())
+        );
         assert_eq!(message(b"\xff\xfea\0"), Err("`a.yaml` is UTF-16 text, not UTF-8".to_owned()));
     }
 }

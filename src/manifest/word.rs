@@ -4,6 +4,8 @@ use crate::diagnostic::Diagnostic;
 use crate::net::Protocol;
 
 use super::finding::Findings;
+use super::object::Metadata;
+use super::syntax::{TEMPLATE, is_template};
 
 /// A DNS label: at most 63 lower-case letters, digits and dashes, no dash at the ends (RFC 1123).
 pub(super) fn is_dns_label(name: &str) -> bool {
@@ -32,14 +34,22 @@ pub(super) fn quoted(text: &str) -> String {
 
 /// Says that a name is bad.
 pub(super) fn bad_name(what: &str, name: &str) -> Diagnostic {
-    let message = if name.is_empty() {
-        format!("{what} is missing")
-    } else {
-        format!("{what} {} is not a DNS label", quoted(name))
-    };
+    let message = format!("{what} {} is not a DNS label", quoted(name));
     let limit =
         "63 characters at most: lower-case letters, digits and `-`, with a letter or digit at both ends";
-    Diagnostic::error("bad-name", message).hint(limit)
+    Diagnostic::error("bad-name", message).hint(if is_template(name) { TEMPLATE } else { limit })
+}
+
+/// Says that an object has no name.
+pub(super) fn no_name(kind: &str, metadata: &Metadata<'_>, findings: &mut Findings<'_>) {
+    let hint = if metadata.has_generate_name {
+        "the API server makes one of generateName when it creates the object; here it has to be written as `name`"
+    } else {
+        "write it as `metadata: {name: …}`"
+    };
+    findings.object = String::new();
+    let diagnostic = Diagnostic::error("bad-name", format!("the {kind} has no metadata.name"));
+    findings.add("metadata.name", diagnostic.hint(hint));
 }
 
 /// One of a few words. Says so if it is another, and what the nearest is.

@@ -11,10 +11,8 @@ use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
 const MAX_DEPTH: usize = 100;
 /// Collections around an item of a list: the list and its `items`.
 const ITEM_DEPTH: usize = 2;
-/// Nodes that aliases may add to a chunk.
-const MAX_ALIAS_NODES: usize = 200_000;
-/// Bytes of JSON that a chunk with aliases may become, on top of 16 times its own size.
-const MAX_ALIAS_BYTES: usize = 16 << 20;
+/// Bytes of JSON that aliases may add for each node that they may add.
+const BYTES_OF_NODE: usize = 80;
 
 /// JSON values, one a line, for the documents of a YAML text.
 #[derive(Debug, Default)]
@@ -43,6 +41,13 @@ impl Json {
         Some(self.spans[i].1.clone())
     }
 
+    /// Keys have no span but when all have.
+    fn note_key(&mut self, span: &Range<usize>) {
+        if self.with_spans {
+            self.spans.push((self.text.len(), span.clone()));
+        }
+    }
+
     fn note_span(&mut self, span: &Range<usize>, depth: usize, is_mapping: bool) {
         if self.with_spans || (is_mapping && depth <= ITEM_DEPTH) {
             self.spans.push((self.text.len(), span.clone()));
@@ -57,8 +62,8 @@ impl Json {
     }
 }
 
-/// Converts all documents; on an error, those before it.
-pub(super) fn to_json(yaml: &str, with_spans: bool) -> (Json, Option<YamlError>) {
+/// Converts all documents; on an error, those before it. `alias_nodes` is how many nodes aliases may add.
+pub(super) fn to_json(yaml: &str, with_spans: bool, alias_nodes: usize) -> (Json, Option<YamlError>) {
     let mut json = Json { with_spans, ..Json::default() };
     json.text.reserve(yaml.len());
     match stream(yaml, &mut json) {
@@ -66,7 +71,7 @@ pub(super) fn to_json(yaml: &str, with_spans: bool) -> (Json, Option<YamlError>)
         Err(Stop::Error(error)) => (json, Some(error)),
         Err(Stop::Anchors) => {
             json.cut_back(0);
-            let error = build(yaml, &mut json).err();
+            let error = build(yaml, &mut json, alias_nodes).err();
             (json, error)
         }
     }
@@ -99,6 +104,12 @@ fn error_at(span: &Range<usize>, message: impl Into<String>) -> YamlError {
 fn bytes_of(span: &Span) -> Range<usize> {
     span.byte_range().unwrap_or_default()
 }
+
+/// What is said of an alias that would add too much.
+pub(super) const TOO_LARGE: &str = "this alias makes the text too large";
+
+/// What is said of a key that is a collection.
+pub(super) const KEY_NO_STRING: &str = "a key must be a string";
 
 fn is_merge_key(value: &str, style: ScalarStyle) -> bool {
     value == "<<" && style == ScalarStyle::Plain
@@ -137,6 +148,7 @@ fn stream(yaml: &str, json: &mut Json) -> Result<(), Stop> {
                         json.text.push(',');
                     }
                     *at_key = false;
+                    json.note_key(&span);
                     write_string(&mut json.text, &value);
                     json.text.push(':');
                 } else {
@@ -183,7 +195,7 @@ fn begin(
     document_start: usize,
 ) -> Result<(), YamlError> {
     let problem = match open.last() {
-        Some(Open::Mapping { at_key: true, .. }) => Some("a key must be a string".to_owned()),
+        Some(Open::Mapping { at_key: true, .. }) => Some(KEY_NO_STRING.to_owned()),
         _ if open.len() >= MAX_DEPTH => Some(format!("nested more than {MAX_DEPTH} levels deep")),
         _ => None,
     };
@@ -220,13 +232,44 @@ struct Node {
     value: Value,
     /// Levels under it, itself included.
     depth: usize,
+    size: Size,
+}
+
+/// What a node is written as, with its aliases followed. Saturates.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    nodes: usize,
+    bytes: usize,
+}
+
+impl Size {
+    fn add(&mut self, other: Size) {
+        self.nodes = self.nodes.saturating_add(other.nodes);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
+
+    fn checked_sub(self, other: Size) -> Option<Size> {
+        let (nodes, bytes) = (self.nodes.checked_sub(other.nodes)?, self.bytes.checked_sub(other.bytes)?);
+        Some(Size { nodes, bytes })
+    }
 }
 
 enum Value {
     /// JSON text of a scalar.
     Scalar(String),
     Sequence(Vec<Rc<Node>>),
-    Mapping(Vec<(String, Rc<Node>)>),
+    Mapping(Vec<(Key, Rc<Node>)>),
+}
+
+#[derive(Clone)]
+struct Key {
+    text: String,
+    span: Range<usize>,
+}
+
+fn scalar(text: String, span: Range<usize>) -> Rc<Node> {
+    let size = Size { nodes: 1, bytes: text.len() };
+    Rc::new(Node { span, value: Value::Scalar(text), depth: 1, size })
 }
 
 /// A collection that is being built.
@@ -234,16 +277,18 @@ struct Building {
     span: Range<usize>,
     anchor: usize,
     value: Value,
-    key: Option<String>,
+    key: Option<Key>,
     merges: Vec<Rc<Node>>,
     at_merge: bool,
 }
 
-/// Reads through a tree, where aliases are shared nodes, and writes it with what the aliases add held in bounds.
+/// Reads through a tree, where aliases are shared nodes, and writes it. An alias that would add more than there may be
+/// is refused where it stands: the sizes of all aliases together are exactly what they add to the result.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the events of the parser are open-ended")]
-fn build(yaml: &str, json: &mut Json) -> Result<(), YamlError> {
-    let mut tree = Tree::new();
-    let mut left = Budget { nodes: MAX_ALIAS_NODES + yaml.len(), bytes: MAX_ALIAS_BYTES + 16 * yaml.len() };
+fn build(yaml: &str, json: &mut Json, alias_nodes: usize) -> Result<(), YamlError> {
+    let mut tree = Tree::default();
+    let bytes = alias_nodes.saturating_mul(BYTES_OF_NODE);
+    let mut left = Size { nodes: alias_nodes, bytes };
     for event in Parser::new_from_str(yaml) {
         let (event, span) = event.map_err(|error| scan_error(&error))?;
         let span = bytes_of(&span);
@@ -253,19 +298,17 @@ fn build(yaml: &str, json: &mut Json) -> Result<(), YamlError> {
                 let Some(node) = tree.anchors.get(&anchor).cloned() else {
                     return Err(error_at(&span, "an alias inside its own anchor"));
                 };
+                left = left.checked_sub(node.size).ok_or_else(|| error_at(&span, TOO_LARGE))?;
                 tree.add(node, &span)?;
             }
             Event::SequenceStart(_, anchor, _) => tree.begin(anchor, Value::Sequence(Vec::new()), span)?,
             Event::MappingStart(_, anchor, _) => tree.begin(anchor, Value::Mapping(Vec::new()), span)?,
             Event::SequenceEnd | Event::MappingEnd => tree.end()?,
-            Event::DocumentStart(..) => tree = Tree::new(),
+            Event::DocumentStart(..) => tree = Tree::default(),
             Event::DocumentEnd => {
                 let start = json.text.len();
                 if let Some(root) = tree.root.take() {
-                    if write_node(json, &root, 0, &mut left).is_none() {
-                        json.cut_back(start);
-                        return Err(error_at(&root.span, "aliases make it too large"));
-                    }
+                    write_node(json, &root, 0);
                     end_document(json, start);
                 }
             }
@@ -275,19 +318,14 @@ fn build(yaml: &str, json: &mut Json) -> Result<(), YamlError> {
     Ok(())
 }
 
+#[derive(Default)]
 struct Tree {
-    /// Entries that merge keys may still bring.
-    merges_left: usize,
     open: Vec<Building>,
     anchors: BTreeMap<usize, Rc<Node>>,
     root: Option<Rc<Node>>,
 }
 
 impl Tree {
-    fn new() -> Tree {
-        Tree { merges_left: MAX_ALIAS_NODES, open: Vec::new(), anchors: BTreeMap::new(), root: None }
-    }
-
     fn scalar(
         &mut self,
         value: &str,
@@ -304,18 +342,18 @@ impl Tree {
             if is_merge_key(value, style) {
                 parent.at_merge = true;
             } else {
-                parent.key = Some(value.to_owned());
+                parent.key = Some(Key { text: value.to_owned(), span: span.clone() });
             }
             if anchor != 0 {
                 let mut text = String::new();
                 write_string(&mut text, value);
-                self.anchors.insert(anchor, Rc::new(Node { span, value: Value::Scalar(text), depth: 1 }));
+                self.anchors.insert(anchor, scalar(text, span));
             }
             return Ok(());
         }
         let mut text = String::new();
         write_scalar(&mut text, value, style, tag.as_deref());
-        let node = Rc::new(Node { span: span.clone(), value: Value::Scalar(text), depth: 1 });
+        let node = scalar(text, span.clone());
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
         }
@@ -335,21 +373,27 @@ impl Tree {
         if let Value::Mapping(entries) = &mut value {
             let mut keys: BTreeSet<String> = match merges.as_slice() {
                 [] => BTreeSet::new(),
-                _ => entries.iter().map(|(key, _)| key.clone()).collect(),
+                _ => entries.iter().map(|(key, _)| key.text.clone()).collect(),
             };
             for merged in merges {
-                merge(entries, &mut keys, &merged, &mut self.merges_left)?;
+                merge(entries, &mut keys, &merged)?;
             }
         }
-        let below = match &value {
-            Value::Scalar(_) => 0,
-            Value::Sequence(items) => items.iter().map(|node| node.depth).max().unwrap_or(0),
-            Value::Mapping(entries) => entries.iter().map(|(_, node)| node.depth).max().unwrap_or(0),
+        let (mut below, mut size) = (0, Size { nodes: 1, bytes: 2 });
+        let mut count = |node: &Node, key: usize| {
+            below = below.max(node.depth);
+            size.add(node.size);
+            size.add(Size { nodes: 0, bytes: key + 1 });
         };
+        match &value {
+            Value::Scalar(_) => {}
+            Value::Sequence(items) => items.iter().for_each(|node| count(node, 0)),
+            Value::Mapping(entries) => entries.iter().for_each(|(key, node)| count(node, key.text.len() + 3)),
+        }
         if below >= MAX_DEPTH {
             return Err(error_at(&span, format!("nested more than {MAX_DEPTH} levels deep")));
         }
-        let node = Rc::new(Node { span: span.clone(), value, depth: below + 1 });
+        let node = Rc::new(Node { span: span.clone(), value, depth: below + 1, size });
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
         }
@@ -370,11 +414,14 @@ impl Tree {
             Value::Mapping(entries) => match (parent.key.take(), &node.value) {
                 (Some(key), _) => entries.push((key, node)),
                 (None, Value::Scalar(text)) if text.starts_with('"') => {
-                    parent.key = serde_json::from_str(text).ok();
+                    let text = serde_json::from_str(text).ok();
+                    parent.key = text.map(|text| Key { text, span: span.clone() });
                 }
-                (None, Value::Scalar(text)) => parent.key = Some(text.clone()),
+                (None, Value::Scalar(text)) => {
+                    parent.key = Some(Key { text: text.clone(), span: span.clone() });
+                }
                 (None, Value::Sequence(_) | Value::Mapping(_)) => {
-                    return Err(error_at(span, "a key must be a string"));
+                    return Err(error_at(span, KEY_NO_STRING));
                 }
             },
             Value::Scalar(_) => {}
@@ -385,52 +432,38 @@ impl Tree {
 
 /// `<<`: entries of the merged mapping, or of each in a sequence, that are not there yet.
 fn merge(
-    entries: &mut Vec<(String, Rc<Node>)>,
+    entries: &mut Vec<(Key, Rc<Node>)>,
     keys: &mut BTreeSet<String>,
     merged: &Node,
-    left: &mut usize,
 ) -> Result<(), YamlError> {
     match &merged.value {
         Value::Mapping(more) => {
-            let Some(rest) = left.checked_sub(more.len() + 1) else {
-                return Err(error_at(&merged.span, "aliases make it too large"));
-            };
-            *left = rest;
             for (key, node) in more {
-                if keys.insert(key.clone()) {
+                if keys.insert(key.text.clone()) {
                     entries.push((key.clone(), node.clone()));
                 }
             }
             Ok(())
         }
         Value::Sequence(items) if items.iter().all(|item| matches!(item.value, Value::Mapping(_))) => {
-            items.iter().try_for_each(|item| merge(entries, keys, item, left))
+            items.iter().try_for_each(|item| merge(entries, keys, item))
         }
         Value::Sequence(_) | Value::Scalar(_) => Err(error_at(&merged.span, "`<<` merges mappings only")),
     }
 }
 
-struct Budget {
-    nodes: usize,
-    bytes: usize,
-}
-
-/// Writes a tree; `None` if it is over the budget. The depth is bounded when the tree is built.
-fn write_node(json: &mut Json, node: &Node, depth: usize, left: &mut Budget) -> Option<()> {
-    left.nodes = left.nodes.checked_sub(1)?;
+/// Writes a tree. Its depth is bounded when it is built.
+fn write_node(json: &mut Json, node: &Node, depth: usize) {
     json.note_span(&node.span, depth, matches!(node.value, Value::Mapping(_)));
     match &node.value {
-        Value::Scalar(text) => {
-            left.bytes = left.bytes.checked_sub(text.len())?;
-            json.text.push_str(text);
-        }
+        Value::Scalar(text) => json.text.push_str(text),
         Value::Sequence(items) => {
             json.text.push('[');
             for (i, item) in items.iter().enumerate() {
                 if i > 0 {
                     json.text.push(',');
                 }
-                write_node(json, item, depth + 1, left)?;
+                write_node(json, item, depth + 1);
             }
             json.text.push(']');
         }
@@ -440,15 +473,14 @@ fn write_node(json: &mut Json, node: &Node, depth: usize, left: &mut Budget) -> 
                 if i > 0 {
                     json.text.push(',');
                 }
-                left.bytes = left.bytes.checked_sub(key.len())?;
-                write_string(&mut json.text, key);
+                json.note_key(&key.span);
+                write_string(&mut json.text, &key.text);
                 json.text.push(':');
-                write_node(json, item, depth + 1, left)?;
+                write_node(json, item, depth + 1);
             }
             json.text.push('}');
         }
     }
-    Some(())
 }
 
 /// Writes a scalar with the type that the core schema gives it.
@@ -498,7 +530,9 @@ fn number(value: &str) -> Option<Cow<'_, str>> {
         return Some(value.strip_prefix('+').unwrap_or(value).into());
     }
     let parsed: f64 = value.parse().ok().filter(|parsed: &f64| parsed.is_finite())?;
-    Some(format!("{parsed:?}").into())
+    // As it is written, if JSON writes it so too: messages show it.
+    let is_json = serde_json::from_str::<&serde_json::value::RawValue>(value).is_ok();
+    Some(if is_json { value.into() } else { format!("{parsed:?}").into() })
 }
 
 /// Writes a JSON string.
@@ -527,7 +561,7 @@ mod tests {
     use super::*;
 
     fn json(yaml: &str) -> String {
-        match to_json(yaml, true) {
+        match to_json(yaml, true, 10_000) {
             (json, None) => json.text,
             (json, Some(error)) => format!("{}!{}: {}", json.text, error.byte, error.message),
         }
@@ -559,7 +593,7 @@ mod tests {
             let aliases = vec![format!("*a{}", i - 1); 10].join(", ");
             bomb.push_str(&format!("a{i}: &a{i} [{aliases}]\n"));
         }
-        assert!(json(&bomb).ends_with("aliases make it too large"));
+        assert!(json(&bomb).ends_with(TOO_LARGE));
         assert!(json(&"[".repeat(100_000)).contains("deep"), "{}", &json(&"[".repeat(100_000)));
         assert!(json(&"- ".repeat(100_000)).contains("deep"));
         assert!(json("&a [*a]").contains("alias"));
@@ -575,7 +609,7 @@ mod tests {
 
     #[test]
     fn knows_where_values_stand() {
-        let (json, _) = to_json("a:\n  - b: 'x'\n", true);
+        let (json, _) = to_json("a:\n  - b: 'x'\n", true, 0);
         let at = json.text.find("\"x\"").unwrap();
         assert_eq!(json.span_of(at), Some(10..13));
     }

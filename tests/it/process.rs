@@ -226,15 +226,28 @@ fn a_machine_without_rights_or_tools() {
 
 /// The limits are for a release build; a debug build gets five times the time.
 #[test]
-fn an_alias_bomb_is_refused_in_a_second_and_200_megabytes() {
-    let began = Instant::now();
-    // Kilobytes of writable memory: more is refused to the process, which then could not end with 2.
-    let line = "ulimit -d 204800; exec $0 compile -f testdata/errors/alias-bomb --node node-1";
-    let (status, _, err) = ran(&mut shell(line));
-    let took = began.elapsed();
-    assert_eq!(status, 2, "{err}");
-    assert!(err.contains("aliases make it too large"), "{err}");
-    assert!(took < Duration::from_secs(if cfg!(debug_assertions) { 5 } else { 1 }), "{took:?}");
+fn alias_bombs_are_refused_in_a_second_and_200_megabytes() {
+    let merges = |keys: u32, lines: u32| {
+        format!(
+            "echo '--- # next'; echo 'a: &a {{'; seq -f ' k%.0f: v,' {keys}; echo ' }}'; \
+             seq -f 'b%.0f: {{<<: *a, x: 1}}' {lines};"
+        )
+    };
+    let texts = [
+        "cat testdata/errors/alias-bomb/cluster.yaml;".to_owned(),
+        merges(20_000, 2_000),
+        format!("for i in $(seq 100); do {} done;", merges(500, 400)),
+    ];
+    for text in texts {
+        // Kilobytes of writable memory: more is refused to the process, which then could not end with 2.
+        let line = format!("{{ {text} }} | {{ ulimit -d 204800; exec $0 compile -f - --node node-1; }}");
+        let began = Instant::now();
+        let (status, _, err) = ran(&mut shell(&line));
+        let took = began.elapsed();
+        assert_eq!(status, 2, "{err}");
+        assert!(err.contains("this alias makes the text too large"), "{err}");
+        assert!(took < Duration::from_secs(if cfg!(debug_assertions) { 5 } else { 1 }), "{took:?}");
+    }
 }
 
 #[test]

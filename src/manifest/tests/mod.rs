@@ -1,5 +1,7 @@
 //! What is loaded, and what is said, from the outside: one test for each rule.
 
+mod overlay;
+
 use expect_test::{Expect, expect};
 
 use super::*;
@@ -351,11 +353,12 @@ fn says_what_is_no_object() {
     says(
         "- a\n---\nplain text\n---\n{}\n",
         expect![[r#"
-        error[not-an-object] 1:1 <> this is not a Kubernetes object
-        error[not-an-object] 3:1 <plain text> this is not a Kubernetes object
-        error[no-kind] 5:1 <{> apiVersion and kind are missing
-          hint: a Service begins with `apiVersion: v1` and `kind: Service`
-    "#]],
+            error[not-an-object] 1:1 <> this is not a Kubernetes object
+              hint: objects follow one another, in YAML with `---` between them, or are the `items` of a List
+            error[not-an-object] 3:1 <plain text> this is not a Kubernetes object
+            error[no-kind] 5:1 <{> apiVersion and kind are missing
+              hint: a Service begins with `apiVersion: v1` and `kind: Service`
+        "#]],
     );
     says(
         "apiVersion: v1beta1\nkind: Service\n---\napiVersion: discovery.k8s.io/v1beta1\nkind: EndpointSlice\n",
@@ -375,17 +378,20 @@ fn reads_on_after_bad_syntax() {
     says(
         &text,
         expect![[r#"
-        error[yaml-syntax] 1:4 <> unclosed bracket '['
-        error[yaml-syntax] 10:4 <> unclosed quote
-    "#]],
+            error[yaml-syntax] 1:4 <> unclosed bracket '['
+            error[yaml-syntax] 10:4 <> unclosed quote
+              hint: the quote that begins here has no end
+        "#]],
     );
     assert_eq!(loaded(&text).cluster.services.len(), 1);
     says(
         "{\"a\": 1,}\n{\"kind\": \"Pod\", \"apiVersion\": \"v1\"}\n{\"b\": \n",
         expect![[r#"
-        error[json-syntax] 1:9 <> key must be a string
-        error[json-syntax] 4:1 <> the text ends too early: EOF while parsing a value
-    "#]],
+            error[json-syntax] 1:8 <> a comma with nothing after it
+              hint: take the comma out
+            error[json-syntax] 4:1 <> the text ends too early, where a value should be
+              hint: it may have been cut off
+        "#]],
     );
 }
 
@@ -394,31 +400,35 @@ fn says_which_field_has_the_wrong_type() {
     says(
         &service("clusterIP: 10\nports: [{port: 80}]"),
         expect![[r#"
-            error[wrong-type] 5:14 <10> Service shop/web: spec.clusterIP must be a string, not the integer `10`
+            error[wrong-type] 5:14 <10> Service shop/web: spec.clusterIP must be a string, not the number `10`
+              hint: quote it: `"10"`
         "#]],
     );
     says(
         &service("clusterIP: 10.0.0.1\nports: [{port: '80'}]"),
         expect![[r#"
             error[wrong-type] 6:18 <'80'> Service shop/web: spec.ports[0].port must be a whole number, not the string `80`
+              hint: remove the quotes
         "#]],
     );
     says(
         &service("clusterIP: 10.0.0.1\nports: {port: 80}"),
         expect![[r#"
-            error[wrong-type] 6:10 <{> Service shop/web: spec.ports must be a list, not an object
+            error[wrong-type] 6:10 <{> Service shop/web: spec.ports must be a list of mappings, not a mapping
+              hint: begin each entry with `- `
         "#]],
     );
     says(
         &service("clusterIP: 10.0.0.1\nports: [{port: 80, port: 81}]"),
         expect![[r#"
-        error[wrong-type] 6:11 <{> Service shop/web: spec.ports[0]: duplicate field `port`
-    "#]],
+            error[duplicate-key] 6:22 <port> Service shop/web: spec.ports[0].port is there twice
+              hint: keep one of them: kubectl refuses this, and other readers take the last
+        "#]],
     );
     says(
         "{\"apiVersion\": \"v1\", \"kind\": \"Service\",\n \"metadata\": [\"a\"]}",
         expect![[r#"
-            error[wrong-type] 2:14 <[> Service: metadata must be an object, not a list
+            error[wrong-type] 2:14 <[> Service: metadata must be a mapping, not a list
         "#]],
     );
 }
@@ -449,9 +459,11 @@ fn says_which_values_are_bad() {
     says(
         &service(&format!("{ip}ports: [{{port: 1, protocol: tcp}}]\ntype: NodePorts")),
         expect![[r#"
-        error[unknown-word] 7:9 <NodePorts> Service shop/web: type cannot be `NodePorts`
-          hint: it can be `ClusterIP`, `NodePort`, `LoadBalancer`, `ExternalName`
-    "#]],
+            error[unknown-word] 6:31 <tcp> Service shop/web: protocol cannot be `tcp`
+              hint: did you mean `TCP`?
+            error[unknown-word] 7:9 <NodePorts> Service shop/web: type cannot be `NodePorts`
+              hint: it can be `ClusterIP`, `NodePort`, `LoadBalancer`, `ExternalName`
+        "#]],
     );
     says(
         &service(&format!("{ip}ports: [{{port: 1, name: a}}, {{port: 2, name: a}}, {{port: 1, name: b}}]")),
@@ -536,9 +548,9 @@ fn says_what_is_odd_about_slices() {
     says(
         &slice("a", "").replace("kubernetes.io/service-name: web", ""),
         expect![[r#"
-        warning[slice-without-service] 4:46 <{> EndpointSlice shop/a: the label `kubernetes.io/service-name` is missing
-          hint: kube-proxy does not look at this slice
-    "#]],
+            warning[slice-without-service] 4:38 <labels> EndpointSlice shop/a: the label `kubernetes.io/service-name` is missing
+              hint: kube-proxy does not look at this slice
+        "#]],
     );
     let text = service("clusterIP: 10.96.0.1\nports: [{port: 80, name: http}]")
         + &slice("a", "ports: [{port: 80, name: web}]\nendpoints: []");
@@ -610,117 +622,6 @@ const SNAPSHOT: &str = r#"{"apiVersion":"v1","kind":"List","items":[
 "status":{"loadBalancer":{"ingress":[{"ip":"203.0.113.1"}]}}},
 {"apiVersion":"v1","kind":"Service","metadata":{"name":"other","namespace":"shop"},
 "spec":{"clusterIP":"10.96.0.8","ports":[{"port":1}]}}]}"#;
-
-fn overlaid(manifest: &str) -> (Loaded, String) {
-    let (manifests, snapshot) = ([source("a.yaml", manifest)], [source("snapshot.json", SNAPSHOT)]);
-    let loaded = load_over(&manifests, &snapshot, &LoadOptions::default());
-    let all = [manifests, snapshot].concat();
-    let said = said(&all, &loaded);
-    (loaded, said)
-}
-
-fn overlays(manifest: &str, expect: Expect) {
-    let (loaded, said) = overlaid(manifest);
-    let service = &loaded.cluster.services.get(&ServiceName::new("shop", "web"));
-    let rest = service.map(|service| {
-        format!(
-            "external {:?} lb {:?} affinity {:?} etp {:?} health {:?}",
-            service.external_ips,
-            service.load_balancer_ips,
-            service.affinity_seconds,
-            service.external_traffic_policy,
-            service.health_check_node_port
-        )
-    });
-    expect.assert_eq(&format!("{said}{}{}\n", shown(&loaded), rest.unwrap_or_default()));
-}
-
-#[test]
-fn inherits_from_the_snapshot() {
-    overlays(
-        &service(
-            "type: LoadBalancer\nexternalTrafficPolicy: Local\nports:\n- {name: http, port: 80}\n- {name: dns, port: 5353, protocol: UDP}\n- {name: new, port: 9}",
-        ),
-        expect![[r#"
-            note[no-node-port] 10:23 <9> Service shop/web: port `9` has no node port yet
-              hint: the API server chooses one: give nodePort, or --service-cidr for placeholders
-            shop/other ClusterIp 10.96.0.8 :1/tcp
-            shop/web LoadBalancer 10.96.0.7,fd00::7 http:80/tcp->30080 dns:5353/udp->30053 new:9/tcp
-            external [] lb [203.0.113.1] affinity None etp Local health Some(31999)
-        "#]],
-    );
-}
-
-#[test]
-fn follows_a_change_of_type() {
-    overlays(
-        &service("type: ClusterIP\nports:\n- {name: http, port: 80}\n"),
-        expect![[r#"
-        shop/other ClusterIp 10.96.0.8 :1/tcp
-        shop/web ClusterIp 10.96.0.7,fd00::7 http:80/tcp
-        external [] lb [] affinity None etp Cluster health None
-    "#]],
-    );
-    overlays(
-        &service("type: NodePort\nports:\n- {name: http, port: 80, nodePort: 30053}\n"),
-        expect![[r#"
-        shop/other ClusterIp 10.96.0.8 :1/tcp
-        shop/web NodePort 10.96.0.7,fd00::7 http:80/tcp->30053
-        external [] lb [] affinity None etp Local health None
-    "#]],
-    );
-    overlays(
-        &service("type: ExternalName\nexternalName: example.org\n"),
-        expect![[r#"
-        shop/other ClusterIp 10.96.0.8 :1/tcp
-
-    "#]],
-    );
-    overlays(
-        &service("type: LoadBalancer\nipFamilyPolicy: SingleStack\nports:\n- {name: http, port: 80}\n"),
-        expect![[r#"
-            shop/other ClusterIp 10.96.0.8 :1/tcp
-            shop/web LoadBalancer 10.96.0.7 http:80/tcp->30080
-            external [] lb [203.0.113.1] affinity None etp Local health Some(31999)
-        "#]],
-    );
-}
-
-#[test]
-fn keeps_the_snapshot_where_an_apply_would_fail() {
-    overlays(
-        &service(
-            "clusterIP: 10.96.0.9\ntype: LoadBalancer\nhealthCheckNodePort: 5\nports:\n- {name: http, port: 80}\n",
-        ),
-        expect![[r#"
-            error[immutable-field] 5:14 <10.96.0.9> Service shop/web: clusterIP cannot change from `10.96.0.7` to `10.96.0.9`
-              hint: the API server refuses this: take the field out, or delete the Service first
-            error[immutable-field] 7:24 <5> Service shop/web: healthCheckNodePort cannot change from `31999` to `5`
-              hint: the API server refuses this: take the field out, or delete the Service first
-            shop/other ClusterIp 10.96.0.8 :1/tcp
-            shop/web LoadBalancer 10.96.0.7,fd00::7 http:80/tcp->30080 dns:53/udp->30053
-            external [192.0.2.1] lb [203.0.113.1] affinity Some(10800) etp Local health Some(31999)
-        "#]],
-    );
-    overlays(
-        &service("ports:\n- {name: http, port: 0}\n"),
-        expect![[r#"
-        error[bad-port] 6:24 <0> Service shop/web: port `0` is not between 1 and 65535
-        shop/other ClusterIp 10.96.0.8 :1/tcp
-        shop/web LoadBalancer 10.96.0.7,fd00::7 http:80/tcp->30080 dns:53/udp->30053
-        external [192.0.2.1] lb [203.0.113.1] affinity Some(10800) etp Local health Some(31999)
-    "#]],
-    );
-    overlays(
-        &service("ports: 5\n"),
-        expect![[r#"
-            error[wrong-type] 5:10 <5> Service shop/web: spec.ports must be a list, not the integer `5`
-            shop/other ClusterIp 10.96.0.8 :1/tcp
-            shop/web LoadBalancer 10.96.0.7,fd00::7 http:80/tcp->30080 dns:53/udp->30053
-            external [192.0.2.1] lb [203.0.113.1] affinity Some(10800) etp Local health Some(31999)
-        "#]],
-    );
-}
 
 #[test]
 fn replaces_slices_of_the_snapshot() {
