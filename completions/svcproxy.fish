@@ -161,7 +161,7 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -s v -l verbose
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand cleanup" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'
 ipv6\t'IPv6 alone'"
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand cleanup" -l iptables -d 'Which iptables to clean; `auto` is every one that is installed' -r -f -a "auto\t'The one that holds rules of ours, else the one that holds the kubelet\'s or the most, else plain `iptables`'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand cleanup" -l iptables -d 'Which iptables to clean; `auto` is every one that is installed, and nft' -r -f -a "auto\t'The one that holds rules of ours, else the one that holds the kubelet\'s or the most, else plain `iptables`'
 legacy\t'iptables-legacy'
 nft\t'iptables-nft'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand cleanup" -l lock-timeout -d 'How long to wait for another svcproxy to finish' -r

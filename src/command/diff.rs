@@ -22,7 +22,8 @@ pub struct DiffArgs {
     /// Compare with recorded rules instead of this machine's: needs no root
     ///
     /// A folder with iptables-save.txt and ip6tables-save.txt (or iptables.rules and ip6tables.rules, as `compile
-    /// --output-dir` writes them), or one such file.
+    /// --output-dir` writes them), or one such file. In nftables mode a folder with nft.json, or that file, as `nft -j list
+    /// ruleset` prints it.
     #[arg(long, value_name = "PATH", conflicts_with = "base")]
     pub against: Option<String>,
 

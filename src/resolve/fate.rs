@@ -177,7 +177,7 @@ fn forward(
     let leaves = |endpoint: AddrPort| packet.origin == Origin::Node || !facts.is_local(endpoint.addr);
     let may_hairpin = |endpoint: AddrPort| {
         let is_here = |one: &PoolEndpoint| one.addr == endpoint && one.on_this_node;
-        habits.masquerades_remote_hairpins || port.endpoints.iter().any(|one| is_here(one))
+        habits.masquerades_remote_hairpins || port.endpoints.iter().any(is_here)
     };
     let rewritten =
         |endpoint: AddrPort| masquerade || (endpoint.addr == packet.source.addr && may_hairpin(endpoint));

@@ -5,12 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use svcproxy::net::{AddrPort, IpFamily, Protocol};
-use svcproxy::packet::{Fate, NodeFacts, Origin, Packet};
+use svcproxy::packet::{NodeFacts, Origin, Packet};
 use svcproxy::program::Emitted;
 use svcproxy::program::nft::diff::diff;
 use svcproxy::program::nft::eval::{Memory, eval};
 use svcproxy::program::nft::transaction::{stages, transaction};
-use svcproxy::program::nft::{Chain, Family, Key, Ruleset, Scalar, Table, emit, parse};
+use svcproxy::program::nft::{Chain, Family, Ruleset, Scalar, Table, emit, parse};
 use svcproxy::resolve;
 
 use crate::given;
@@ -158,24 +158,6 @@ fn a_large_table_is_loaded_in_stages() {
 /// A port that no Service has.
 const CLOSED: u16 = 9999;
 
-/// What the oracle says of all modes, and what differs in this one: a cluster IP refuses what it does not serve, and source
-/// ranges are asked before anything else, also where there is no endpoint.
-fn in_this_mode(fate: Fate, table: &Table, packet: &Packet) -> Fate {
-    let has = |set: &str, key: Vec<Scalar>| {
-        table.sets.iter().any(|(name, its)| {
-            name.as_str() == set && its.elements.contains_key(&Key::exact(key.iter().copied()))
-        })
-    };
-    let to = packet.destination;
-    let guarded = vec![to.addr.into(), packet.protocol.into(), Scalar::Port(to.port)];
-    match fate {
-        Fate::Untouched if to.port == CLOSED && has("cluster-ips", vec![to.addr.into()]) => Fate::Rejected,
-        // Pods of this node are in the ranges of the recordings, other senders are not.
-        Fate::Rejected if packet.origin != Origin::Pod && has("firewall-ips", guarded) => Fate::Dropped,
-        Fate::Forwarded(_) | Fate::Rejected | Fate::Dropped | Fate::Untouched | Fate::Unknown(_) => fate,
-    }
-}
-
 /// Packets to all addresses and ports that a table knows.
 fn packets(table: &Table, family: IpFamily, node: &[std::net::IpAddr]) -> Vec<Packet> {
     let of = |all: [&str; 2]| all[usize::from(family == IpFamily::V6)].parse().unwrap();
@@ -237,7 +219,7 @@ fn recorded_rules_do_what_the_oracle_says() {
             let table = ruleset.tables.values().find(|table| table.family == Family::from(family)).unwrap();
             for packet in packets(table, family, &given.node.addresses) {
                 n_packets += 1;
-                let oracle = in_this_mode(resolve::fate(&view, &packet, &facts), table, &packet);
+                let oracle = resolve::fate(&view, &packet, &facts);
                 let rules = eval(&ruleset, &packet, &facts, &Memory::default()).fate;
                 if !oracle.is_same(&rules) {
                     problems.push(format!("{} {packet:?}: {oracle}, but {rules}", folder.display()));

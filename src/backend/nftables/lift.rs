@@ -90,25 +90,36 @@ fn collect_endpoints(table: &Table, chain: &Name, depth: usize, found: &mut BTre
         return;
     }
     for stmt in chain.rules.iter().flat_map(|rule| &rule.stmts) {
-        match stmt {
-            Stmt::Dnat { to: NatTarget::Addr(addr, Some(port)), .. } => {
-                found.insert(AddrPort::new(*addr, *port));
-            }
-            Stmt::Dnat { to: NatTarget::Map { map: MapRef::Anonymous(entries), .. }, .. } => {
-                found.extend(entries.iter().filter_map(|(_, data)| match data {
-                    Data::Values(values) => match values.as_slice() {
-                        [addr, Scalar::Port(port)] => Some(AddrPort::new(addr.addr()?, *port)),
-                        _ => None,
-                    },
-                    Data::Verdict(_) => None,
-                }));
-            }
-            _ => {}
+        if let Stmt::Dnat { to, .. } = stmt {
+            found.extend(destinations(to));
         }
         let mut next = Vec::new();
         stmt.references(|chain| next.push(chain.clone()), |_| {});
         for chain in next.iter().filter(|chain| super::is_hashed(chain)) {
             collect_endpoints(table, chain, depth + 1, found);
         }
+    }
+}
+
+/// The endpoints that a translation names.
+fn destinations(to: &NatTarget) -> Vec<AddrPort> {
+    match to {
+        NatTarget::Addr(addr, Some(port)) => vec![AddrPort::new(*addr, *port)],
+        NatTarget::Map { map: MapRef::Anonymous(entries), .. } => {
+            entries.iter().filter_map(|(_, data)| endpoint(data)).collect()
+        }
+        NatTarget::Addr(_, None) | NatTarget::Port(_) | NatTarget::Map { map: MapRef::Named(_), .. } => {
+            Vec::new()
+        }
+    }
+}
+
+fn endpoint(data: &Data) -> Option<AddrPort> {
+    match data {
+        Data::Values(values) => match values.as_slice() {
+            [addr, Scalar::Port(port)] => Some(AddrPort::new(addr.addr()?, *port)),
+            _ => None,
+        },
+        Data::Verdict(_) => None,
     }
 }

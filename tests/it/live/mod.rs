@@ -16,6 +16,7 @@ use std::time::Duration;
 use svcproxy::host::{Host, LinuxHost, XtablesVariant};
 use svcproxy::net::{IpFamily, PerFamily, Protocol};
 use svcproxy::packet::{self, Choice, Fate, Flow, NodeFacts, Origin, Packet, PacketContext};
+use svcproxy::program::nft;
 use svcproxy::program::xtables::eval::{Memory, eval};
 use svcproxy::program::xtables::{Ruleset, parse};
 use svcproxy::resolve::{self, NodeContext, NodeView};
@@ -254,11 +255,26 @@ struct Table<'a> {
     way: Way,
     facts: NodeFacts,
     views: PerFamily<NodeView>,
-    /// The rules of iptables that the kernel has.
-    rules: Option<PerFamily<Ruleset>>,
+    /// The rules that the kernel has.
+    rules: Rules,
     flows: Vec<Flow>,
 }
 
+/// Rules as the kernel has them.
+enum Rules {
+    Xtables(PerFamily<Ruleset>),
+    Nft(nft::Ruleset),
+}
+
+/// The tables of nftables mode.
+fn tables(namespace: &Namespace) -> nft::Ruleset {
+    let mut all = nft::Ruleset::default();
+    for family in ["ip", "ip6"] {
+        let json = namespace.inside(|| LinuxHost::new().nft_list(family, "kube-proxy")).unwrap().unwrap();
+        all.tables.extend(nft::parse::parse(&json).unwrap().tables);
+    }
+    all
+}
 impl<'a> Table<'a> {
     fn new(rig: &'a Rig, way: Way, manifests: &str, flows: &str) -> Table<'a> {
         let config = format!("{}mode: {}\n", testdata("config.yaml"), way.mode());
@@ -279,8 +295,8 @@ impl<'a> Table<'a> {
             }
         }
         let rules = match way {
-            Way::Iptables(variant) => Some(rulesets(rig.node_ns(), variant)),
-            Way::Nftables => None,
+            Way::Iptables(variant) => Rules::Xtables(rulesets(rig.node_ns(), variant)),
+            Way::Nftables => Rules::Nft(tables(rig.node_ns())),
         };
         Table {
             rig,
@@ -299,8 +315,8 @@ impl<'a> Table<'a> {
             let family = flow.packet.family();
             let fate = flow.fate_in(self.way.mode());
             let oracle = resolve::fate(self.views.get(family), &flow.packet, &self.facts);
-            for (who, said) in [("oracle", Some(oracle)), ("rules", self.fate_by_rules(&flow.packet))] {
-                if let Some(said) = said.filter(|said| !said.is_same(fate)) {
+            for (who, said) in [("oracle", oracle), ("rules", self.fate_by_rules(&flow.packet))] {
+                if !said.is_same(fate) {
                     problems.push(format!("line {}: {}: {who}: {said}", flow.line, flow.packet));
                 }
             }
@@ -311,10 +327,16 @@ impl<'a> Table<'a> {
         assert!(problems.is_empty(), "{} are wrong:\n  {}", problems.len(), problems.join("\n  "));
     }
 
-    /// What the rules that the kernel has do to a packet, if they can be asked.
-    fn fate_by_rules(&self, packet: &Packet) -> Option<Fate> {
-        let rules = self.rules.as_ref()?.get(packet.family());
-        Some(eval(rules, packet, &self.facts, &Memory::default()).fate)
+    /// What the rules that the kernel has do to a packet.
+    fn fate_by_rules(&self, packet: &Packet) -> Fate {
+        match &self.rules {
+            Rules::Xtables(rules) => {
+                eval(rules.get(packet.family()), packet, &self.facts, &Memory::default()).fate
+            }
+            Rules::Nft(rules) => {
+                nft::eval::eval(rules, packet, &self.facts, &nft::eval::Memory::default()).fate
+            }
+        }
     }
 
     /// Sends real packets, as many as it takes to meet all endpoints.
@@ -474,7 +496,11 @@ fn live(way: Way) {
     assert_eq!(run("diff"), "");
     Table::new(&rig, way, &second, "flows-after.txt").check();
 
-    let cleanup = ["cleanup", &which];
+    // Without an option it takes what is left of any mode.
+    let cleanup = match way {
+        Way::Iptables(_) => vec!["cleanup", &which],
+        Way::Nftables => vec!["cleanup"],
+    };
     assert!(must(node, &cleanup).contains("taken"));
     assert_eq!(way.others(node), before);
     assert!(way.is_gone(node));
