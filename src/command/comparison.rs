@@ -51,7 +51,7 @@ impl Machine {
         families: &BTreeSet<IpFamily>,
     ) -> Result<Wanted, Error> {
         let context = NodeContext::new(config, node, &self.local_addresses);
-        let lowering = self.abilities.lowering(args, config, self.target)?;
+        let lowering = self.abilities.lowering(args, cluster, config, self.target)?;
         Ok(pipeline::wanted(cluster, &context, families, &lowering))
     }
 }

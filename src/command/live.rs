@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::backend::iptables::{self, LowerOptions};
 use crate::backend::nftables;
 use crate::host::{Host, HostErrorKind, XtablesTools, XtablesVariant, unreadable_tables};
-use crate::model::{Config, Mode};
+use crate::model::{Cluster, Config, Mode};
 use crate::net::{IpFamily, PerFamily};
 use crate::pipeline::Lowering;
 use crate::program::xtables::{Ruleset, parse};
@@ -110,6 +110,7 @@ impl Abilities {
     pub(super) fn lowering(
         &self,
         input: &InputArgs,
+        cluster: &Cluster,
         config: &Config,
         target: TargetArgs,
     ) -> Result<Lowering, Error> {
@@ -131,7 +132,7 @@ impl Abilities {
                     let said = format!("nft {major}.{minor}.{patch} is too old for nftables mode");
                     Err(Error::host(said).hint("it needs 1.0.1 or newer"))
                 }
-                Some(_) => Ok(Lowering::Nftables(input.nftables_options(config))),
+                Some(_) => Ok(Lowering::Nftables(input.nftables_options(config, cluster))),
             },
         }
     }
@@ -231,7 +232,9 @@ fn read_family(
 ) -> Result<Option<(Ruleset, Option<String>)>, Error> {
     match host.xtables_save(variant, family) {
         Ok(text) => {
-            let hidden = unreadable_tables(&text).find(|table| iptables::uses_table(table)).map(|table| {
+            // Only the tools on nf_tables hide any: a legacy listing of megabytes need not be searched.
+            let listing = if variant == XtablesVariant::Nft { text.as_str() } else { "" };
+            let hidden = unreadable_tables(listing).find(|table| iptables::uses_table(table)).map(|table| {
                 format!(
                     "iptables-{variant} cannot show table `{table}` of {family}: nft put other rules into it"
                 )

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::backend::nftables;
 use crate::manifest::PlaceholderRanges;
-use crate::model::{Config, DetectLocal, Mode, NodePortAddresses};
+use crate::model::{Cluster, Config, DetectLocal, Mode, NodePortAddresses};
 use crate::net::{IpCidr, IpFamily, PerFamily};
 
 use super::Error;
@@ -196,11 +196,17 @@ pub struct NodeArgs {
 
 impl InputArgs {
     /// How nftables mode makes rules.
-    pub(super) fn nftables_options(&self, config: &Config) -> nftables::LowerOptions {
+    pub(super) fn nftables_options(&self, config: &Config, cluster: &Cluster) -> nftables::LowerOptions {
         nftables::LowerOptions {
             masquerade_mark: 1 << config.masquerade_bit,
             masquerade_all: config.masquerade_all,
-            service_cidrs: self.node_options.service_cidr.clone(),
+            service_cidrs: self
+                .node_options
+                .service_cidr
+                .iter()
+                .chain(&cluster.service_cidrs)
+                .copied()
+                .collect(),
         }
     }
 

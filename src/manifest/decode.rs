@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::{Node, ServiceName};
+use crate::net::IpCidr;
 
 use super::endpoint_slice::{self, Slice};
 use super::finding::{Finding, Findings};
@@ -31,14 +32,16 @@ enum Kind {
     EndpointSlice,
     Endpoints,
     Node,
+    ServiceCidr,
 }
 
 /// What is read: kind, the group of its apiVersion with a slash, and the whole apiVersion.
-const KINDS: [(&str, Kind, &str, &str); 4] = [
+const KINDS: [(&str, Kind, &str, &str); 5] = [
     ("Service", Kind::Service, "", "v1"),
     ("EndpointSlice", Kind::EndpointSlice, "discovery.k8s.io/", "discovery.k8s.io/v1"),
     ("Endpoints", Kind::Endpoints, "", "v1"),
     ("Node", Kind::Node, "", "v1"),
+    ("ServiceCIDR", Kind::ServiceCidr, "networking.k8s.io/", "networking.k8s.io/v1"),
 ];
 
 /// A Service of a manifest whose fields are to be laid over those of a snapshot.
@@ -73,6 +76,7 @@ pub(super) struct Batch {
     pub(super) slices: Vec<Slice>,
     pub(super) endpoints: Vec<(ServiceName, Origin, Vec<Slice>)>,
     pub(super) nodes: Vec<(Node, Origin)>,
+    pub(super) service_cidrs: Vec<IpCidr>,
     pub(super) findings: Vec<Finding>,
     pub(super) skipped: BTreeMap<String, usize>,
     pub(super) n_objects: usize,
@@ -88,6 +92,7 @@ impl Batch {
         self.slices.append(&mut other.slices);
         self.endpoints.append(&mut other.endpoints);
         self.nodes.append(&mut other.nodes);
+        self.service_cidrs.append(&mut other.service_cidrs);
         self.findings.append(&mut other.findings);
         for (kind, n) in other.skipped {
             *self.skipped.entry(kind).or_default() += n;
@@ -272,6 +277,13 @@ impl Reader<'_> {
                     return;
                 };
                 batch.nodes.extend(super::node::read(&shape, names, &mut findings).map(|n| (n, item.origin)));
+            }
+            Kind::ServiceCidr => {
+                let Ok(shape) = decode::<object::ServiceCidr<'_>>("ServiceCIDR", item.json, &mut findings)
+                else {
+                    return;
+                };
+                batch.service_cidrs.extend(super::node::read_service_cidrs(&shape, &mut findings));
             }
         }
     }

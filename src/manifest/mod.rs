@@ -201,6 +201,7 @@ struct Loading {
     slices: Vec<Slice>,
     endpoints: BTreeMap<ServiceName, (Origin, Vec<Slice>)>,
     nodes: BTreeMap<Arc<str>, (crate::model::Node, Origin)>,
+    service_cidrs: BTreeSet<IpCidr>,
     findings: Vec<Finding>,
     skipped: BTreeMap<String, usize>,
     n_objects: usize,
@@ -279,6 +280,7 @@ impl Loading {
                 }
             }
         }
+        self.service_cidrs.extend(batch.service_cidrs);
         for (node, origin) in batch.nodes {
             match self.nodes.get(&node.name) {
                 Some((_, first)) => self.say_duplicate("Node", &node.name.clone(), *first, origin),
@@ -353,6 +355,7 @@ impl Loading {
         }
         cluster.services =
             drafts.into_iter().map(|draft| (draft.service.name.clone(), draft.service)).collect();
+        cluster.service_cidrs = self.service_cidrs;
         cluster.nodes = self.nodes.into_iter().map(|(name, (node, _))| (name, node)).collect();
         let diagnostics = finding::cap(diagnostics);
         Loaded { cluster, places, diagnostics, skipped: self.skipped, n_objects: self.n_objects }

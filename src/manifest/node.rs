@@ -1,4 +1,4 @@
-//! A Node of the API to one of the model (reference section 1.11).
+//! A Node of the API to one of the model (reference section 1.11), and the ServiceCIDRs.
 
 use crate::diagnostic::Diagnostic;
 use crate::model::Node;
@@ -61,4 +61,25 @@ pub(super) fn read(node: &object::Node<'_>, names: &mut Names, findings: &mut Fi
         addresses,
         pod_cidrs,
     })
+}
+
+/// The networks of a ServiceCIDR: where cluster IPs come from.
+pub(super) fn read_service_cidrs(
+    shape: &object::ServiceCidr<'_>,
+    findings: &mut Findings<'_>,
+) -> Vec<IpCidr> {
+    let mut cidrs = Vec::new();
+    for (i, text) in shape.spec.cidrs.iter().enumerate() {
+        match IpCidr::parse_sloppy(text) {
+            Some(cidr) => cidrs.push(cidr),
+            None => {
+                let message = format!("{} is not a CIDR", quoted(text));
+                findings.add(
+                    format!("spec.cidrs[{i}]"),
+                    Diagnostic::warning("bad-cidr", message).hint("it is left out"),
+                );
+            }
+        }
+    }
+    cidrs
 }

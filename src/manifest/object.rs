@@ -72,7 +72,7 @@ macro_rules! shapes {
     };
 }
 
-shapes!(Envelope Service EndpointSlice Endpoints Node);
+shapes!(Envelope Service EndpointSlice Endpoints Node ServiceCidr);
 
 /// What a list of objects is called when something else is there.
 pub(super) const LIST_OF_MAPPINGS: &str = "a list of mappings";
@@ -479,6 +479,20 @@ pub(super) struct Node<'a> {
     pub(super) spec: NodeSpec<'a>,
     #[serde(borrow, default, deserialize_with = "null_object")]
     pub(super) status: NodeStatus<'a>,
+}
+
+/// A ServiceCIDR (networking.k8s.io/v1).
+#[derive(Debug, Default, serde::Deserialize)]
+pub(super) struct ServiceCidr<'a> {
+    #[serde(borrow, default, deserialize_with = "null_object")]
+    pub(super) spec: ServiceCidrSpec<'a>,
+}
+
+/// `spec` of a ServiceCIDR.
+#[derive(Debug, Default, serde::Deserialize)]
+pub(super) struct ServiceCidrSpec<'a> {
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    pub(super) cidrs: Vec<Text<'a>>,
 }
 
 /// `spec` of a Node.

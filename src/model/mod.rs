@@ -13,10 +13,10 @@ pub use name::{ServiceName, ServicePortName};
 pub use node::Node;
 pub use service::{Placeholders, Service, ServicePort, ServiceType, TrafficPolicy};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::net::{IpFamily, PerFamily};
+use crate::net::{IpCidr, IpFamily, PerFamily};
 
 /// The endpoints behind every Service port of one family: merged over slices, without duplicates, sorted by the text
 /// `ip:port` (reference section 1.6). A group may have no Service, and an empty group does not occur.
@@ -29,6 +29,8 @@ pub struct Cluster {
     pub services: BTreeMap<ServiceName, Service>,
     /// Endpoints by Service port.
     pub endpoints: PerFamily<EndpointGroups>,
+    /// Where cluster IPs come from (ServiceCIDR objects); empty if the input does not tell.
+    pub service_cidrs: BTreeSet<IpCidr>,
     /// Nodes by name.
     pub nodes: BTreeMap<Arc<str>, Node>,
 }

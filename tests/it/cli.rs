@@ -532,3 +532,51 @@ fn a_report_that_nobody_reads_does_not_stop_apply() {
     assert_eq!(error.kind, ErrorKind::BrokenPipe);
     run(&mut host, "diff -f shop --node node-1").ok(0);
 }
+
+#[test]
+fn a_refused_transaction_names_the_service_its_manifest_and_the_rule() {
+    let mut host = machine();
+    run(&mut host, "apply -f shop --node node-1 --mode nftables --dry-run").ok(0);
+    let document = &host.documents[0].1;
+    let line =
+        document.lines().position(|line| line.starts_with("add rule") && line.contains("shop/cart")).unwrap()
+            + 1;
+    let rule = document.lines().nth(line - 1).unwrap().to_owned();
+    host.fail_next_nft_run(Some(line), "Could not process rule: No such file or directory");
+    let ran = run(&mut host, "apply -f shop --node node-1 --mode nftables --family ipv4");
+    assert_eq!(ran.status, 2);
+    assert!(ran.err.starts_with("error: cannot run `nft`: Could not process rule"), "{}", ran.err);
+    assert!(ran.err.contains(&format!("\n  line {line}: {rule}\n")), "{}", ran.err);
+    assert!(ran.err.contains("\n  rule for: shop/cart (shop/shop.yaml:"), "{}", ran.err);
+}
+
+#[test]
+fn nftables_mode_needs_an_nft_that_can() {
+    for (version, said) in [
+        (None, "error: no nft on this machine\nhint: Debian: apt-get install nftables\n"),
+        (Some((0, 9, 8)), "error: nft 0.9.8 is too old for nftables mode\nhint: it needs 1.0.1 or newer\n"),
+    ] {
+        let mut host = machine();
+        host.nft_installed = version;
+        for command in ["diff", "apply"] {
+            let ran = run(&mut host, &format!("{command} -f shop --node node-1 --mode nftables"));
+            assert_eq!((ran.status, ran.err.as_str()), (2, said));
+        }
+        run(&mut host, "compile -f shop --node node-1 --mode nftables").ok(0);
+    }
+}
+
+#[test]
+fn service_cidrs_of_the_input_and_the_command_line_count_in_nftables_mode() {
+    let mut host = machine();
+    let text = "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata: {name: kubernetes}\n\
+                spec: {cidrs: [10.96.0.0/12]}\n";
+    put(&mut host, "shop/cidr.yaml", text);
+    let compile = "compile -f shop --node node-1 --mode nftables --family ipv4";
+    let ran = run(&mut host, compile).ok(0);
+    assert!(
+        ran.out.contains("ip daddr 10.96.0.0/12 drop comment \"Drop traffic to unallocated ClusterIPs\"")
+    );
+    let ran = run(&mut host, &format!("{compile} --service-cidr 10.200.0.0/16")).ok(0);
+    assert!(ran.out.contains("ip daddr { 10.96.0.0/12 , 10.200.0.0/16 } drop"), "{}", ran.out);
+}
