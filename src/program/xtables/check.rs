@@ -111,7 +111,9 @@ impl Checker {
     fn loops(&mut self, name: TableName, table: &Table) {
         let chains: Vec<(&ChainName, &[Rule])> =
             table.chains.iter().map(|(name, chain)| (name, &chain.rules[..])).collect();
-        let index = |name: &ChainName| chains.binary_search_by(|(other, _)| (*other).cmp(name)).ok();
+        // Names side by side: a search among a hundred thousand stays within the cache.
+        let names: Vec<ChainName> = table.chains.keys().copied().collect();
+        let index = |name: &ChainName| names.binary_search(name).ok();
         let mut walks = vec![Walk::NotYet; chains.len()];
         for root in 0..chains.len() {
             if walks[root] != Walk::NotYet {
