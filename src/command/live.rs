@@ -75,7 +75,8 @@ pub(super) struct Abilities {
     pub(super) tools: Vec<XtablesTools>,
     /// Version of nft, if it is installed.
     nft: Option<(u32, u32, u32)>,
-    nfacct: bool,
+    /// Names of its nfacct objects; `None` if it knows none.
+    nfacct: Option<BTreeSet<String>>,
     tcp_be_liberal: bool,
 }
 
@@ -85,9 +86,9 @@ const TCP_BE_LIBERAL: &str = "net/netfilter/nf_conntrack_tcp_be_liberal";
 pub(super) fn abilities(host: &mut dyn Host) -> Result<Abilities, Error> {
     let tools = host.xtables_variants()?;
     let nfacct = match host.nfacct_list() {
-        Ok(_) => true,
+        Ok(objects) => Some(objects.into_iter().map(|object| object.name).collect()),
         // Without it rules count nothing, and mean the same.
-        Err(error) if error.kind == HostErrorKind::Unsupported => false,
+        Err(error) if error.kind == HostErrorKind::Unsupported => None,
         Err(error) => return Err(error.into()),
     };
     // An unreadable setting counts as 0, as in kube-proxy.
@@ -122,7 +123,7 @@ impl Abilities {
                 Ok(Lowering::Iptables(PerFamily::from_fn(|_| LowerOptions {
                     masquerade_mark: 1 << config.masquerade_bit,
                     random_fully,
-                    nfacct: self.nfacct && !target.no_nfacct,
+                    nfacct: self.nfacct.is_some() && !target.no_nfacct,
                     tcp_be_liberal: config.conntrack.tcp_be_liberal || self.tcp_be_liberal,
                 })))
             }
@@ -165,7 +166,7 @@ pub(super) fn read(
         }
         readings.push(reading);
     }
-    let nfacct = host.nfacct_list().unwrap_or_default().into_iter().map(|object| object.name).collect();
+    let nfacct = abilities.nfacct.clone().unwrap_or_default();
     let mut sysctls = BTreeMap::new();
     for key in iptables::SYSCTLS {
         if let Some(value) = host.sysctl_read(key)? {
@@ -179,10 +180,14 @@ pub(super) fn read(
     }
     let chosen = choose(&readings, asked)?;
     for (index, reading) in readings.iter().enumerate() {
-        let used = if index == chosen { "used" } else { "not used" };
-        let ours = if reading.holds_ours() { "" } else { "no " };
-        let (variant, n_rules) = (reading.tools.variant, reading.n_rules());
-        tracing::info!("iptables-{variant}: {n_rules} rules, {ours}Service rules, {used}");
+        // Counted only if somebody listens.
+        tracing::info!(
+            "iptables-{}: {} rules, {}Service rules, {}",
+            reading.tools.variant,
+            reading.n_rules(),
+            if reading.holds_ours() { "" } else { "no " },
+            if index == chosen { "used" } else { "not used" },
+        );
     }
     let warnings = warnings(&readings, chosen);
     let reading = readings.swap_remove(chosen);
