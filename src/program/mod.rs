@@ -2,6 +2,8 @@
 //! It has never heard of Kubernetes, and does no IO.
 
 mod emitted;
+pub mod ipset;
+pub mod ipvs;
 pub mod nft;
 mod scope;
 mod tag;
@@ -13,6 +15,7 @@ pub use scope::{ChainPattern, Scope};
 pub use tag::Tag;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use crate::net::PerFamily;
 
@@ -38,6 +41,13 @@ impl NftTable {
     }
 }
 
+/// A dummy device: it only bears addresses, which makes the kernel take packets to them as its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dummy {
+    /// Its addresses, each as a host's; `None` for a family that is left alone.
+    pub addresses: PerFamily<Option<BTreeSet<IpAddr>>>,
+}
+
 /// A whole program: what is wanted of a host, or what a host has. What is `None` or absent is not spoken about.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Program {
@@ -45,6 +55,12 @@ pub struct Program {
     pub xtables: PerFamily<Option<xtables::Ruleset>>,
     /// The table of nft in each family.
     pub nft: PerFamily<NftTable>,
+    /// The virtual servers of IPVS in each family; `None` for a family that is left alone.
+    pub ipvs: PerFamily<Option<ipvs::VirtualServers>>,
+    /// Sets that rules ask, of both families; `None` if nothing is said about sets.
+    pub ipset: Option<ipset::Sets>,
+    /// Dummy devices by name; `None` if nothing is said about devices.
+    pub dummies: Option<BTreeMap<Box<str>, Dummy>>,
     /// nfacct objects that rules count with.
     pub nfacct: BTreeSet<String>,
     /// Kernel settings by path below /proc/sys.

@@ -1,0 +1,41 @@
+//! Names of sets.
+
+use std::fmt;
+
+/// Name of a set: 1 to 31 bytes that ipset and iptables-restore take without quotes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SetName(Box<str>);
+
+/// What a set cannot be called.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{}` is no name of a set: it has 1 to 31 letters, digits and signs without spaces", .0.escape_debug())]
+pub struct SetNameError(String);
+
+impl SetName {
+    /// The longest that the kernel takes (`IPSET_MAXNAMELEN` less the final zero).
+    pub const MAX: usize = 31;
+
+    /// Takes a name.
+    pub fn new(name: &str) -> Result<SetName, SetNameError> {
+        let is_allowed = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'\\' | b'#');
+        if name.is_empty()
+            || name.len() > SetName::MAX
+            || name.starts_with(['-', '!'])
+            || !name.bytes().all(is_allowed)
+        {
+            return Err(SetNameError(name.to_owned()));
+        }
+        Ok(SetName(name.into()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SetName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
