@@ -61,7 +61,11 @@ impl Input {
     /// How decisions become rules for a machine that nobody can ask.
     pub(super) fn offline_lowering(&self, args: &InputArgs, target: TargetArgs) -> Lowering {
         match self.config.mode {
-            Mode::Nftables => Lowering::Nftables(args.nftables_options(&self.config, &self.loaded.cluster)),
+            Mode::Nftables => Lowering::Nftables(args.nftables_options(
+                &self.config,
+                &self.loaded.cluster,
+                !target.no_object_comments,
+            )),
             Mode::Iptables | Mode::Ipvs => Lowering::Iptables(PerFamily::from_fn(|_| LowerOptions {
                 masquerade_mark: 1 << self.config.masquerade_bit,
                 random_fully: !target.no_random_fully,

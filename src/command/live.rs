@@ -78,6 +78,43 @@ pub(super) struct Abilities {
     /// Names of its nfacct objects; `None` if it knows none.
     nfacct: Option<BTreeSet<String>>,
     tcp_be_liberal: bool,
+    nf_tables: NfTables,
+}
+
+/// What nf_tables of a kernel can do.
+enum NfTables {
+    /// All that nftables mode needs.
+    Full,
+    /// All but comments of tables, chains and sets.
+    NoObjectComments,
+    /// Too little; its release.
+    TooOld(String),
+}
+
+/// The oldest kernel that kube-proxy's nftables mode works with, and the variable that lets it try others (reference
+/// section 4.1).
+const OLDEST_KERNEL: (u32, u32) = (5, 13);
+const SKIP_KERNEL_CHECK: &str = "KUBE_PROXY_NFTABLES_SKIP_KERNEL_VERSION_CHECK";
+
+/// Newer kernels need not be asked: they can.
+fn nf_tables(host: &mut dyn Host, has_nft: bool) -> NfTables {
+    let release = host.sysctl_read("kernel/osrelease").ok().flatten().unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|text| text.parse::<u32>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) if (major, minor) < OLDEST_KERNEL => {}
+        // A kernel that does not say its version is not refused for it.
+        (_, _) => return NfTables::Full,
+    }
+    if host.env(SKIP_KERNEL_CHECK).is_none_or(|value| value.is_empty()) {
+        return NfTables::TooOld(release);
+    }
+    let mut takes = |object_comments| {
+        let mut document = Vec::new();
+        nft::emit::write_document(&mut document, &nftables::bare_table(nft::Family::Ip, object_comments), "");
+        host.nft_run(&document, true).is_ok()
+    };
+    // If it takes neither, what it says of the whole is of more use.
+    if has_nft && !takes(true) && takes(false) { NfTables::NoObjectComments } else { NfTables::Full }
 }
 
 const TCP_BE_LIBERAL: &str = "net/netfilter/nf_conntrack_tcp_be_liberal";
@@ -93,9 +130,11 @@ pub(super) fn abilities(host: &mut dyn Host) -> Result<Abilities, Error> {
     };
     // An unreadable setting counts as 0, as in kube-proxy.
     let liberal = host.sysctl_read(TCP_BE_LIBERAL).ok().flatten().unwrap_or_default();
+    let nft = host.nft_version()?;
     Ok(Abilities {
         tools,
-        nft: host.nft_version()?,
+        nf_tables: nf_tables(host, nft.is_some()),
+        nft,
         nfacct,
         tcp_be_liberal: !matches!(liberal.trim(), "" | "0"),
     })
@@ -133,7 +172,19 @@ impl Abilities {
                     let said = format!("nft {major}.{minor}.{patch} is too old for nftables mode");
                     Err(Error::host(said).hint("it needs 1.0.1 or newer"))
                 }
-                Some(_) => Ok(Lowering::Nftables(input.nftables_options(config, cluster))),
+                Some(_) => match &self.nf_tables {
+                    NfTables::TooOld(release) => {
+                        let said = format!("kernel {release} is too old for nftables mode");
+                        let (major, minor) = OLDEST_KERNEL;
+                        Err(Error::host(said).hint(format!(
+                            "it needs {major}.{minor} or newer; {SKIP_KERNEL_CHECK}=1 tries all the same"
+                        )))
+                    }
+                    able @ (NfTables::Full | NfTables::NoObjectComments) => {
+                        let comments = matches!(able, NfTables::Full) && !target.no_object_comments;
+                        Ok(Lowering::Nftables(input.nftables_options(config, cluster, comments)))
+                    }
+                },
             },
         }
     }

@@ -196,8 +196,14 @@ pub struct NodeArgs {
 
 impl InputArgs {
     /// How nftables mode makes rules.
-    pub(super) fn nftables_options(&self, config: &Config, cluster: &Cluster) -> nftables::LowerOptions {
+    pub(super) fn nftables_options(
+        &self,
+        config: &Config,
+        cluster: &Cluster,
+        object_comments: bool,
+    ) -> nftables::LowerOptions {
         nftables::LowerOptions {
+            object_comments,
             masquerade_mark: 1 << config.masquerade_bit,
             masquerade_all: config.masquerade_all,
             service_cidrs: self
@@ -230,6 +236,12 @@ pub struct TargetArgs {
     /// Leave out `--random-fully`, for iptables before 1.6.2
     #[arg(long)]
     pub no_random_fully: bool,
+
+    /// Leave out the comments of nft tables, chains and sets, for kernels before 5.10
+    ///
+    /// Rules and elements keep theirs. `apply` asks the kernel.
+    #[arg(long)]
+    pub no_object_comments: bool,
 }
 
 /// `-o`.

@@ -1,6 +1,6 @@
 //! Takes the steps of a plan, in their order. Which steps, and why, was decided before.
 
-use crate::plan::Step;
+use crate::plan::{DELETE_CHAINS, Step};
 use crate::program::xtables::emit;
 
 use super::{Host, HostError, RestoreError, RestoreMode, XtablesVariant};
@@ -34,6 +34,7 @@ pub fn rehearse(
     variant: XtablesVariant,
     steps: &[Step],
 ) -> Result<(), (usize, RestoreError)> {
+    let nothing = Vec::new();
     let mut index = 0;
     while let Some(step) = steps.get(index) {
         let mut n_steps = 1;
@@ -43,8 +44,9 @@ pub fn rehearse(
                 .map_err(|refused| (index, refused))?,
             Step::NftTransaction { family, .. } => {
                 let stages = steps[index..].iter().map_while(|step| match step {
-                    Step::NftTransaction { family: its, document, .. } if its == family => {
-                        Some(&document.text)
+                    // What is in use until the stages before it are in cannot be tried before.
+                    Step::NftTransaction { family: its, document, what } if its == family => {
+                        Some(if *what == DELETE_CHAINS { &nothing } else { &document.text })
                     }
                     Step::NftTransaction { .. }
                     | Step::XtablesRestore { .. }

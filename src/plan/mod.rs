@@ -3,7 +3,7 @@
 mod order;
 mod step;
 
-pub use order::DELETE_TABLE;
+pub use order::{DELETE_CHAINS, DELETE_TABLE};
 pub use step::Step;
 
 use crate::net::{IpFamily, PerFamily};

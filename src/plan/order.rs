@@ -83,14 +83,19 @@ pub(super) fn nft_steps(
         return Vec::new();
     }
     let documents = transaction::stages(changes, wanted);
-    let what = match (is_there, documents.len()) {
+    let what = match (is_there, documents.load.len()) {
         (true, 1) => "change the table",
         (true, _) => "change the table, in stages,",
         (false, 1) => "make the table",
         (false, _) => "make the table, in stages,",
     };
-    documents.into_iter().map(|document| Step::NftTransaction { family, document, what }).collect()
+    let load = documents.load.into_iter().map(|document| (document, what));
+    let sweep = documents.sweep.into_iter().map(|document| (document, DELETE_CHAINS));
+    load.chain(sweep).map(|(document, what)| Step::NftTransaction { family, document, what }).collect()
 }
+
+/// What a step says that deletes chains which are empty and which nothing refers to any more.
+pub const DELETE_CHAINS: &str = "delete empty chains";
 
 /// What a step says that takes a table away.
 pub const DELETE_TABLE: &str = "delete the table";

@@ -567,6 +567,41 @@ fn nftables_mode_needs_an_nft_that_can() {
 }
 
 #[test]
+fn nftables_mode_needs_a_kernel_that_can_and_asks_an_old_one_what_it_takes() {
+    let skip = "KUBE_PROXY_NFTABLES_SKIP_KERNEL_VERSION_CHECK";
+    let mut host = machine();
+    host.sysctls.insert("kernel/osrelease".to_owned(), "5.10.0-9-amd64".to_owned());
+    for command in ["diff", "apply"] {
+        let ran = run(&mut host, &format!("{command} -f shop --node node-1 --mode nftables"));
+        let said = format!(
+            "error: kernel 5.10.0-9-amd64 is too old for nftables mode\nhint: it needs 5.13 or newer; {skip}=1 tries \
+             all the same\n"
+        );
+        assert_eq!((ran.status, ran.err), (2, said));
+    }
+    // iptables mode has no need of it.
+    run(&mut host, "diff -f shop --node node-1").ok(1);
+    host.env.insert(skip.to_owned(), "1".to_owned());
+    host.documents.clear();
+    run(&mut host, "apply -f shop --node node-1 --mode nftables --dry-run").ok(0);
+    let asked = |host: &FakeHost, nth: usize| host.documents[nth].1.clone();
+    assert_eq!(asked(&host, 0), "add table ip kube-proxy { comment \"rules for kube-proxy\" ; }\n");
+    assert!(asked(&host, 1).contains("{ comment "), "it takes comments: {}", asked(&host, 1));
+    let no = || HostError::new("run `nft`", HostErrorKind::Unsupported, "Operation not supported");
+    host.fail_next("nft_check", no());
+    host.documents.clear();
+    run(&mut host, "apply -f shop --node node-1 --mode nftables --dry-run").ok(0);
+    assert_eq!(asked(&host, 1), "add table ip kube-proxy\n");
+    let objects =
+        |line: &str| line.starts_with("add ") && !line.starts_with("add rule") && line.contains("comment");
+    let document = asked(&host, 2);
+    assert!(!document.lines().any(objects), "{document}");
+    assert!(document.lines().any(|line| line.starts_with("add rule") && line.contains("comment")));
+    let compiled = run(&mut host, "compile -f shop --node node-1 --mode nftables --no-object-comments").ok(0);
+    assert!(!compiled.out.lines().any(objects) && compiled.out.contains("comment"));
+}
+
+#[test]
 fn service_cidrs_of_the_input_and_the_command_line_count_in_nftables_mode() {
     let mut host = machine();
     let text = "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata: {name: kubernetes}\n\

@@ -32,6 +32,7 @@ pub(crate) fn nftables_options(config: &Config) -> nftables::LowerOptions {
     nftables::LowerOptions {
         masquerade_mark: 1 << config.masquerade_bit,
         masquerade_all: config.masquerade_all,
+        object_comments: true,
         service_cidrs: Vec::new(),
     }
 }

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use svcproxy::net::{AddrPort, IpFamily, Protocol};
 use svcproxy::packet::{NodeFacts, Origin, Packet};
 use svcproxy::program::Emitted;
-use svcproxy::program::nft::diff::diff;
+use svcproxy::program::nft::diff::{TableDiff, diff};
 use svcproxy::program::nft::eval::{Memory, eval};
-use svcproxy::program::nft::transaction::{stages, transaction};
+use svcproxy::program::nft::transaction::stages;
 use svcproxy::program::nft::{Chain, Family, Ruleset, Scalar, Table, emit, parse};
 use svcproxy::resolve;
 
@@ -38,12 +38,18 @@ fn list(namespace: &Namespace) -> Ruleset {
     parse::parse(namespace.run(&["nft", "-j", "list", "ruleset"]).as_bytes()).unwrap()
 }
 
+/// Takes all documents of a difference.
+fn take(namespace: &Namespace, change: &TableDiff, table: &Table) {
+    let documents = stages(change, table);
+    documents.load.iter().chain(&documents.sweep).for_each(|document| load(namespace, document));
+}
+
 /// Brings what is in a namespace to what is wanted, and looks.
 fn bring(namespace: &Namespace, wanted: &Ruleset, what: &str) {
     let live = list(namespace);
     for (place, table) in &wanted.tables {
         let change = diff(table, live.tables.get(place));
-        load(namespace, &transaction(&change, table));
+        take(namespace, &change, table);
     }
     let after = list(namespace);
     for (place, table) in &wanted.tables {
@@ -113,10 +119,10 @@ fn what_cannot_be_changed_is_made_again() {
     for table in wanted.tables.values() {
         load(&namespace, &emit::delete_table(table));
         let emptied = Table::new(table.family, table.name.clone());
-        load(&namespace, &transaction(&diff(&emptied, None), &emptied));
-        load(&namespace, &transaction(&diff(table, Some(&emptied)), table));
+        take(&namespace, &diff(&emptied, None), &emptied);
+        take(&namespace, &diff(table, Some(&emptied)), table);
         let nothing = diff(&emptied, live.tables.get(&(table.family, table.name.clone())));
-        load(&namespace, &transaction(&nothing, &emptied));
+        take(&namespace, &nothing, &emptied);
     }
     assert!(list(&namespace).tables.values().all(|table| table.chains.is_empty() && table.sets.is_empty()));
 }
@@ -139,7 +145,7 @@ fn a_large_table_is_loaded_in_stages() {
     let Some(namespace) = Namespace::new("nft") else { return };
     let recorded = recorded(&folders()[3]);
     let wanted = multiplied(recorded.tables.values().next().unwrap(), 60);
-    let documents = stages(&diff(&wanted, None), &wanted);
+    let documents = stages(&diff(&wanted, None), &wanted).load;
     assert!(documents.len() > 3);
     let last = documents.len() - 1;
     for (nth, document) in documents.iter().enumerate() {

@@ -5,12 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 use svcproxy::backend::iptables::{self, LowerOptions};
+use svcproxy::backend::nftables;
 use svcproxy::model::{
-    Cluster, Conditions, Config, DetectLocal, Endpoint, Hints, Node, NodePortAddresses, Placeholders,
+    Cluster, Conditions, Config, DetectLocal, Endpoint, Hints, Mode, Node, NodePortAddresses, Placeholders,
     Service, ServiceName, ServicePort, ServiceType, TrafficPolicy,
 };
 use svcproxy::net::{AddrPort, IpCidr, IpFamily, PerFamily, Protocol};
 use svcproxy::packet::{NodeFacts, Origin, Packet};
+use svcproxy::program::nft;
 use svcproxy::program::xtables::eval::{Memory, eval};
 use svcproxy::program::xtables::{check, diff, emit, parse};
 use svcproxy::resolve::{self, NodeContext, Vip};
@@ -287,6 +289,60 @@ proptest! {
                 let done = eval(&rules, &packet, &facts, &Memory::default()).fate;
                 prop_assert!(oracle.is_same(&done), "{packet}: oracle {oracle}, rules {done}");
             }
+        }
+    }
+
+    #[test]
+    fn the_table_of_nftables_mode_does_what_the_oracle_says(
+        shapes in prop::collection::vec(service_shape(), 1..4),
+        config in config(),
+        cidrs in any::<bool>(),
+    ) {
+        let config = Config { mode: Mode::Nftables, ..config };
+        let cluster = cluster(&shapes);
+        let node = node();
+        let mut local = node.addresses.clone();
+        local.push(address(IpFamily::V4, NODES, 11));
+        let context = NodeContext::new(&config, &node, &local);
+        let facts = NodeFacts { local_addresses: local.into_iter().collect() };
+        let mut options = given::nftables_options(&config);
+        if cidrs {
+            // Of both families; no packet of the test goes to an address of it that no Service has.
+            let of = |family, bits| IpCidr::new(address(family, VIPS, 0), bits).unwrap();
+            options.service_cidrs = vec![of(IpFamily::V4, 24), of(IpFamily::V6, 112)];
+        }
+        for family in IpFamily::ALL {
+            let view = resolve::resolve(&cluster, &context, family);
+            let table = nftables::lower(&view, &options);
+            prop_assert_eq!(nft::check::check(&table), []);
+            let mut ruleset = nft::Ruleset::default();
+            ruleset.tables.insert((table.family, table.name.clone()), table);
+            for packet in packets(&view) {
+                let oracle = resolve::fate(&view, &packet, &facts);
+                let done = nft::eval::eval(&ruleset, &packet, &facts, &nft::eval::Memory::default()).fate;
+                prop_assert!(oracle.is_same(&done), "{packet}: oracle {oracle}, table {done}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_difference_of_tables_applied_gives_what_is_wanted(
+        before in prop::collection::vec(service_shape(), 0..4),
+        after in prop::collection::vec(service_shape(), 0..4),
+        config in config(),
+    ) {
+        let config = Config { mode: Mode::Nftables, ..config };
+        let context = NodeContext::new(&config, &node(), &node().addresses);
+        for family in IpFamily::ALL {
+            let table = |shapes: &[ServiceShape]| {
+                let view = resolve::resolve(&cluster(shapes), &context, family);
+                nftables::lower(&view, &given::nftables_options(&config))
+            };
+            let (live, wanted) = (table(&before), table(&after));
+            let reached = nft::diff::apply(Some(&live), &nft::diff::diff(&wanted, Some(&live)), &wanted);
+            prop_assert!(nft::diff::diff(&wanted, Some(&reached)).is_empty());
+            prop_assert_eq!(&reached.chains, &wanted.chains);
+            prop_assert_eq!(reached.n_elements(), wanted.n_elements());
         }
     }
 

@@ -43,6 +43,7 @@ fn compiled_tables_are_the_recorded_ones() {
         let options = LowerOptions {
             masquerade_mark: 1 << given.config.masquerade_bit,
             masquerade_all: given.config.masquerade_all,
+            object_comments: true,
             service_cidrs: service_cidrs.to_vec(),
         };
         let recorded = parse::parse(read("nft.json").as_bytes()).unwrap();

@@ -35,18 +35,30 @@ pub struct LowerOptions {
     pub service_cidrs: Vec<IpCidr>,
     /// Rewrite the source of all traffic to cluster IPs.
     pub masquerade_all: bool,
+    /// Whether tables, chains and sets bear comments; rules and elements always do.
+    pub object_comments: bool,
 }
 
 /// Lowers the view of one family. The tag of a rule or element is the index of its Service port in `view.ports`.
 pub fn lower(view: &NodeView, options: &LowerOptions) -> Table {
-    let family = Family::from(view.family);
-    let mut table = Table::new(family, names::fixed(names::TABLE));
-    table.comment = comment("rules for kube-proxy");
+    let mut table = bare_table(Family::from(view.family), true);
     base::add(&mut table, view, options);
     for (index, port) in view.ports.iter().enumerate() {
         let tag = Tag(u32::try_from(index).unwrap_or(u32::MAX));
         service::add(&mut table, view, options, port, tag);
     }
+    if !options.object_comments {
+        table.comment = None;
+        table.chains.values_mut().for_each(|chain| chain.comment = None);
+        table.sets.values_mut().for_each(|set| set.comment = None);
+    }
+    table
+}
+
+/// The table with nothing in it: what a kernel can be asked with whether it takes comments of objects.
+pub fn bare_table(family: Family, object_comments: bool) -> Table {
+    let mut table = Table::new(family, names::fixed(names::TABLE));
+    table.comment = object_comments.then(|| comment("rules for kube-proxy")).flatten();
     table
 }
 

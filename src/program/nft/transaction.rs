@@ -2,12 +2,15 @@
 //!
 //! Within one, everything is made before it is used and unused before it is deleted. Only `add`, `flush` and `delete`
 //! occur: nft 1.0.6 knows no `destroy`.
+//!
+//! Chains that go are emptied with everything else and deleted by a document of their own: kernels before 6.2 take a chain
+//! for used as long as the transaction runs that took its last use away (reference section 4.9).
 
 use std::collections::BTreeSet;
 
 use crate::program::emitted::Emitted;
 
-use super::diff::{ChainChange, SetChange, TableDiff, diff};
+use super::diff::{ChainChange, SetChange, TableDiff};
 use super::emit::Document;
 use super::{Chain, Name, Set, Table};
 
@@ -16,25 +19,45 @@ use super::{Chain, Name, Set, Table};
 /// one also costs a look at all that is there. Measured with 20,000 chains, between 400 and 2,000 it hardly matters.
 const CHAINS_PER_STAGE: usize = 1000;
 
-/// One document for the whole difference.
-pub fn transaction(diff: &TableDiff, wanted: &Table) -> Emitted {
-    Document::into_emitted(wanted, |out| write(out, diff, wanted, &BTreeSet::new()))
+/// A difference as documents.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stages {
+    /// To be taken in their order. New chains, that nothing refers to yet, come first, some hundred at a time, with the sets
+    /// that they need; the last document does everything else, and with it packets meet the new state at once. A small
+    /// difference is one document.
+    pub load: Vec<Emitted>,
+    /// Deletes the chains that are empty then.
+    pub sweep: Option<Emitted>,
 }
 
-/// Several documents, to be taken in their order. New chains, that nothing refers to yet, come first, some hundred at a
-/// time, with the sets that they need; the last document does everything else, and with it packets meet the new state at
-/// once. A small difference is one document.
-pub fn stages(diff: &TableDiff, wanted: &Table) -> Vec<Emitted> {
+/// The documents for a difference.
+pub fn stages(diff: &TableDiff, wanted: &Table) -> Stages {
     stages_of(diff, wanted, CHAINS_PER_STAGE)
 }
 
 /// The same with another size of a stage.
-pub fn stages_of(diff: &TableDiff, wanted: &Table, chains_per_stage: usize) -> Vec<Emitted> {
+pub fn stages_of(diff: &TableDiff, wanted: &Table, chains_per_stage: usize) -> Stages {
+    let deletes = diff.chains.values().any(|change| *change == ChainChange::Delete);
+    Stages {
+        load: load(diff, wanted, chains_per_stage),
+        sweep: deletes.then(|| {
+            Document::into_emitted(wanted, |out| {
+                for (name, _) in diff.chains.iter().filter(|(_, change)| **change == ChainChange::Delete) {
+                    out.command("delete chain ", name);
+                }
+            })
+        }),
+    }
+}
+
+fn load(diff: &TableDiff, wanted: &Table, chains_per_stage: usize) -> Vec<Emitted> {
+    let transaction =
+        || vec![Document::into_emitted(wanted, |out| write(out, diff, wanted, &BTreeSet::new()))];
     let replaces = diff.sets.values().any(|change| *change == SetChange::Replace)
         || diff.chains.values().any(|change| *change == ChainChange::Replace);
     let new: Vec<&Name> = in_order(diff, wanted);
     if replaces || new.len() <= chains_per_stage {
-        return vec![transaction(diff, wanted)];
+        return transaction();
     }
     let mut stages = vec![Document::into_emitted(wanted, |out| {
         if diff.create {
@@ -64,11 +87,6 @@ pub fn stages_of(diff: &TableDiff, wanted: &Table, chains_per_stage: usize) -> V
     let done: BTreeSet<&Name> = new.into_iter().collect();
     stages.push(Document::into_emitted(wanted, |out| write(out, diff, wanted, &done)));
     stages
-}
-
-/// The documents that make a whole table.
-pub fn first_load(wanted: &Table) -> Vec<Emitted> {
-    stages(&diff(wanted, None), wanted)
 }
 
 /// New regular chains, each after those that it leads to.
@@ -163,8 +181,8 @@ fn write(out: &mut Document<'_>, diff: &TableDiff, wanted: &Table, done: &BTreeS
     }
     for (name, change) in chains() {
         match change {
-            ChainChange::Replace | ChainChange::Delete => out.command("delete chain ", name),
-            ChainChange::Create | ChainChange::Rewrite => {}
+            ChainChange::Replace => out.command("delete chain ", name),
+            ChainChange::Create | ChainChange::Rewrite | ChainChange::Delete => {}
         }
     }
     if done.is_empty() {

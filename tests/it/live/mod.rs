@@ -4,6 +4,7 @@
 
 mod conflict;
 mod kill;
+mod modes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

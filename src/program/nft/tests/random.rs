@@ -4,8 +4,8 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
 use super::*;
-use crate::program::nft::diff::{apply, diff};
-use crate::program::nft::transaction::{stages, transaction};
+use crate::program::nft::diff::{ChainChange, apply, diff};
+use crate::program::nft::transaction::stages;
 
 /// A table of few names, so that two have much in common; every name that is used exists.
 fn table() -> impl Strategy<Value = Table> {
@@ -97,8 +97,14 @@ proptest! {
         prop_assert!(diff(&wanted, Some(&after)).is_empty(), "{:?}", diff(&wanted, Some(&after)));
         prop_assert_eq!(&after.chains, &wanted.chains);
         prop_assert!(diff(&wanted, Some(&wanted)).is_empty());
-        prop_assert!(transaction(&diff(&wanted, Some(&wanted)), &wanted).text.is_empty());
-        prop_assert_eq!(stages(&change, &wanted), [transaction(&change, &wanted)]);
+        let nothing = stages(&diff(&wanted, Some(&wanted)), &wanted);
+        prop_assert!(nothing.load.iter().all(|document| document.text.is_empty()) && nothing.sweep.is_none());
+        // What goes is not deleted by the transaction that takes its last use away.
+        let documents = stages(&change, &wanted);
+        prop_assert_eq!(documents.load.len(), 1);
+        let goes = change.chains.iter().filter(|(_, change)| **change == ChainChange::Delete).count();
+        let sweep = documents.sweep.map_or_else(String::new, |it| String::from_utf8(it.text).unwrap());
+        prop_assert_eq!(sweep.lines().filter(|line| line.starts_with("delete chain ")).count(), goes);
         prop_assert_eq!(apply(None, &diff(&wanted, None), &wanted), wanted);
     }
 
