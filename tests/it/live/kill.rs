@@ -24,7 +24,7 @@ const N_ENDPOINTS: usize = 5;
 const CHILDREN_LIMIT: Duration = Duration::from_secs(20);
 
 /// One of two clusters, which have most Services in common, but many endpoints not.
-fn cluster(second: bool) -> String {
+pub(super) fn cluster(second: bool) -> String {
     let mut text = "apiVersion: v1\nkind: Node\nmetadata: {name: node-1}\nstatus:\n  addresses:\n  \
                     - {type: InternalIP, address: 192.168.77.10}\n  \
                     - {type: InternalIP, address: \"fd00:77::10\"}\n"
@@ -84,7 +84,7 @@ fn cluster(second: bool) -> String {
 }
 
 /// Packets of all kinds to some of the Services.
-fn packets() -> Vec<Packet> {
+pub(super) fn packets() -> Vec<Packet> {
     let context = PacketContext {
         node_addresses: PerFamily {
             v4: Some("192.168.77.10".parse().unwrap()),
@@ -173,25 +173,32 @@ impl Trial {
         State { rules, fates }
     }
 
-    /// Starts it, kills it after a while, with or without what it has started, and waits for the rest to end.
     fn kill(&self, args: &[String], after: Duration, whole_group: bool) {
-        let mut child = self.namespace.inside(|| spawn(args));
-        std::thread::sleep(after);
-        let pid = Pid::from_child(&child);
-        // Ended already: so be it.
-        let _ =
-            if whole_group { kill_process_group(pid, Signal::KILL) } else { kill_process(pid, Signal::KILL) };
-        child.wait().unwrap();
-        wait_for_group(pid);
+        start_and_kill(&self.namespace, args, after, whole_group);
     }
 
-    /// How long it takes.
     fn measure(&self, args: &[String]) -> Duration {
-        let began = Instant::now();
-        let mut child = self.namespace.inside(|| spawn(args));
-        assert!(child.wait().unwrap().success());
-        began.elapsed()
+        measure(&self.namespace, args)
     }
+}
+
+/// Starts svcproxy, kills it after a while, with or without what it has started, and waits for the rest to end.
+pub(super) fn start_and_kill(namespace: &Namespace, args: &[String], after: Duration, whole_group: bool) {
+    let mut child = namespace.inside(|| spawn(args));
+    std::thread::sleep(after);
+    let pid = Pid::from_child(&child);
+    // Ended already: so be it.
+    let _ = if whole_group { kill_process_group(pid, Signal::KILL) } else { kill_process(pid, Signal::KILL) };
+    child.wait().unwrap();
+    wait_for_group(pid);
+}
+
+/// How long a run of svcproxy takes that ends well.
+pub(super) fn measure(namespace: &Namespace, args: &[String]) -> Duration {
+    let began = Instant::now();
+    let mut child = namespace.inside(|| spawn(args));
+    assert!(child.wait().unwrap().success());
+    began.elapsed()
 }
 
 fn spawn(args: &[String]) -> Child {

@@ -4,6 +4,7 @@
 
 mod conflict;
 mod kill;
+mod kill_nft;
 mod modes;
 
 use std::collections::{BTreeMap, BTreeSet};
