@@ -1,7 +1,9 @@
 //! Whole processes on large clusters: wall time and peak memory of `svcproxy compile`, and as root, in a network namespace
-//! of its own, of `iptables-save` beside `svcproxy diff`, and of a one-endpoint `apply`.
+//! of its own, of `iptables-save` beside `svcproxy diff`, of a one-endpoint `apply`, and in nftables mode of `nft -f` with
+//! the compiled document beside a first `svcproxy apply`, taking turns.
 //!
-//! `cargo bench --bench process` runs 1,000 to 30,000 Services; `cargo bench --bench process -- 10000` one size;
+//! `cargo bench --bench process` runs 1,000 to 30,000 Services; `cargo bench --bench process -- 10000` one size (as words
+//! before it `iptables` or `nftables`: that mode alone);
 //! `cargo bench --bench process -- --write DIR 10000` only writes the cluster, to measure by other means.
 #![allow(
     clippy::unwrap_used,
@@ -32,6 +34,7 @@ fn main() {
     };
     let given: Vec<usize> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
     let sizes = if given.is_empty() { vec![1_000, 10_000, 30_000] } else { given };
+    let given_modes = arguments.iter().any(|argument| argument == "iptables" || argument == "nftables");
     fs::create_dir_all(&folder).unwrap();
     for services in sizes {
         let write = |moved: bool, name: &str| {
@@ -41,7 +44,13 @@ fn main() {
         };
         let (before, after) = (write(false, "cluster"), write(true, "moved"));
         if write_only.is_none() {
-            measure(services, &before, &after);
+            let wanted = |mode: &str| !given_modes || arguments.iter().any(|argument| argument == mode);
+            if wanted("iptables") {
+                measure(services, &before, &after);
+            }
+            if wanted("nftables") {
+                measure_nftables(services, &before, &after, &folder);
+            }
         }
     }
     if write_only.is_none() {
@@ -75,10 +84,56 @@ fn measure(services: usize, before: &Path, after: &Path) {
     ip("del").unwrap();
 }
 
-fn once(services: usize, name: &str, words: &[String]) {
+/// How often `nft -f` and `apply` take turns.
+const TURNS: usize = 3;
+
+fn measure_nftables(services: usize, before: &Path, after: &Path, folder: &Path) {
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let common = ["--node", "node-1", "--family", "ipv4", "--mode", "nftables"].map(str::to_owned);
+    let svcproxy = |verb: &str, manifests: &Path| {
+        let mut words = [BINARY, verb, "-f", &path(manifests)].map(str::to_owned).to_vec();
+        words.extend(common.clone());
+        words
+    };
+    let compile = svcproxy("compile", before);
+    row(services, "compile (nftables)", &compile.iter().map(String::as_str).collect::<Vec<_>>());
+    let document = folder.join(format!("ip-{services}.nft"));
+    let compiled = Command::new(&compile[0]).args(&compile[1..]).output().unwrap();
+    fs::write(&document, compiled.stdout).unwrap();
+    let namespace = format!("svcproxy-bench-{}", std::process::id());
+    let ip = |verb: &str| Command::new("ip").args(["netns", verb, &namespace]).stderr(Stdio::null()).status();
+    let within = |words: Vec<String>| -> Vec<String> {
+        let enter = ["ip", "netns", "exec", &namespace].map(str::to_owned);
+        enter.into_iter().chain(words).collect()
+    };
+    let load = || within(["nft", "-f", &path(&document)].map(str::to_owned).to_vec());
+    let mut ratios = Vec::new();
+    for _ in 0..TURNS {
+        let mut walls = Vec::new();
+        for (name, words) in
+            [("nft -f (first)", load()), ("apply (first)", within(svcproxy("apply", before)))]
+        {
+            if !ip("add").is_ok_and(|status| status.success()) {
+                println!("{services:>7}  nft and apply: SKIPPED, network namespaces need root and iproute2");
+                return;
+            }
+            walls.push(once(services, name, &words));
+            if name == "apply (first)" && ratios.len() + 1 == TURNS {
+                once(services, "apply (one endpoint)", &within(svcproxy("apply", after)));
+            }
+            ip("del").unwrap();
+        }
+        ratios.push(walls[0].as_secs_f64() / walls[1].as_secs_f64());
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!("{services:>7}  apply is {:.2} times faster than nft -f ({ratios:.2?})", ratios[TURNS / 2]);
+}
+
+fn once(services: usize, name: &str, words: &[String]) -> Duration {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let (wall, peak) = run(&words);
     println!("{services:>7}  {name:<22} {:>8.3} s          {:>8.1} MB", wall.as_secs_f64(), peak);
+    wall
 }
 
 fn row(services: usize, name: &str, words: &[&str]) {

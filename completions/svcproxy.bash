@@ -221,7 +221,7 @@ _svcproxy() {
             return 0
             ;;
         svcproxy__subcmd__compile)
-            opts="-f -n -v -h --filename --snapshot --namespace --node --config --mode --family --strict --keep-other-modes --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --iptables-localhost-nodeports --output-dir --no-nfacct --no-random-fully --color --verbose --help"
+            opts="-f -n -v -h --filename --snapshot --namespace --node --config --mode --family --strict --keep-other-modes --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --iptables-localhost-nodeports --output-dir --no-nfacct --no-random-fully --no-object-comments --color --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -349,7 +349,7 @@ _svcproxy() {
             return 0
             ;;
         svcproxy__subcmd__diff)
-            opts="-f -n -o -v -h --filename --snapshot --namespace --node --config --mode --family --strict --keep-other-modes --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --iptables-localhost-nodeports --against --base --rules --output --iptables --no-nfacct --no-random-fully --color --verbose --help"
+            opts="-f -n -o -v -h --filename --snapshot --namespace --node --config --mode --family --strict --keep-other-modes --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --iptables-localhost-nodeports --against --base --rules --output --iptables --no-nfacct --no-random-fully --no-object-comments --color --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -72,6 +72,7 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l keep-other
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l keep-going -d 'Do not let broken objects count: go on, and end as if they were not there'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l no-nfacct -d 'Leave out nfacct matches, for machines without nfacct objects'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l no-random-fully -d 'Leave out `--random-fully`, for iptables before 1.6.2'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l no-object-comments -d 'Leave out the comments of nft tables, chains and sets, for kernels before 5.10'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -s v -l verbose -d 'Say more on standard error: -v what is done, -vv how'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -s f -l filename -d 'Manifests: a file, a folder (.yaml, .yml and .json below it), or `-` for standard input' -r
@@ -117,6 +118,7 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l keep-going -d
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l rules -d 'Show the rules that differ as well'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l no-nfacct -d 'Leave out nfacct matches, for machines without nfacct objects'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l no-random-fully -d 'Leave out `--random-fully`, for iptables before 1.6.2'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l no-object-comments -d 'Leave out the comments of nft tables, chains and sets, for kernels before 5.10'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -s v -l verbose -d 'Say more on standard error: -v what is done, -vv how'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -s f -l filename -d 'Manifests: a file, a folder (.yaml, .yml and .json below it), or `-` for standard input' -r

@@ -84,7 +84,7 @@ fn write_documents(
                 IpFamily::V4 => ("iptables-restore", "iptables.rules"),
                 IpFamily::V6 => ("ip6tables-restore", "ip6tables.rules"),
             };
-            let header = header(*family, tool, input, wanted);
+            let header = header(*family, tool, &args.input, input, wanted);
             match &args.output_dir {
                 Some(dir) => {
                     write_file(host, dir, name, |text| emit::write_document(text, ruleset, &header))?
@@ -97,7 +97,7 @@ fn write_documents(
                 IpFamily::V4 => "ip.nft",
                 IpFamily::V6 => "ip6.nft",
             };
-            let header = header(*family, "nft -f", input, wanted);
+            let header = header(*family, "nft -f", &args.input, input, wanted);
             match &args.output_dir {
                 Some(dir) => {
                     write_file(host, dir, name, |text| nft::emit::write_document(text, table, &header))?;
@@ -123,7 +123,7 @@ fn write_file(
 }
 
 /// The head comment: what made the document, for which node, from what, and what it needs.
-fn header(family: IpFamily, tool: &str, input: &Input, wanted: &Wanted) -> String {
+fn header(family: IpFamily, tool: &str, args: &InputArgs, input: &Input, wanted: &Wanted) -> String {
     const SHOWN: usize = 8;
     let mut from: Vec<String> =
         input.sources.iter().take(SHOWN).map(|source| one_line(&source.name)).collect();
@@ -140,6 +140,12 @@ fn header(family: IpFamily, tool: &str, input: &Input, wanted: &Wanted) -> Strin
         ),
         format!("From {}: {n_ports} Service ports with an {family} address", from.join(", ")),
     ];
+    if wanted.program.nft.get(family).table().is_some() && !input.knows_service_cidrs(args, family) {
+        lines.push(
+            "Addresses that no Service has are let through: no ServiceCIDR in the input, no --service-cidr"
+                .to_owned(),
+        );
+    }
     if !wanted.program.nfacct.is_empty() {
         let objects: Vec<&str> = wanted.program.nfacct.iter().map(String::as_str).collect();
         lines.push(format!(

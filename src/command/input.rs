@@ -75,6 +75,12 @@ impl Input {
         }
     }
 
+    /// Whether anything says where cluster IPs of a family come from.
+    pub(super) fn knows_service_cidrs(&self, args: &InputArgs, family: IpFamily) -> bool {
+        let given = args.node_options.service_cidr.iter().chain(&self.loaded.cluster.service_cidrs);
+        given.into_iter().any(|cidr| cidr.family() == family)
+    }
+
     /// What decisions depend on. `local_addresses`: those of the interfaces, if this is the node; else the Node's are taken.
     pub(super) fn node_context(&self, local_addresses: Option<&[IpAddr]>) -> NodeContext {
         NodeContext::new(&self.config, &self.node, local_addresses.unwrap_or(&self.node.addresses))

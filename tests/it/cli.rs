@@ -604,11 +604,14 @@ fn nftables_mode_needs_a_kernel_that_can_and_asks_an_old_one_what_it_takes() {
 #[test]
 fn service_cidrs_of_the_input_and_the_command_line_count_in_nftables_mode() {
     let mut host = machine();
+    let without = run(&mut host, "compile -f shop --node node-1 --mode nftables --family ipv4").ok(0);
+    assert!(without.out.contains("no ServiceCIDR in the input") && !without.out.contains("unallocated"));
     let text = "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata: {name: kubernetes}\n\
                 spec: {cidrs: [10.96.0.0/12]}\n";
     put(&mut host, "shop/cidr.yaml", text);
     let compile = "compile -f shop --node node-1 --mode nftables --family ipv4";
     let ran = run(&mut host, compile).ok(0);
+    assert!(!ran.out.contains("no ServiceCIDR in the input"));
     assert!(
         ran.out.contains("ip daddr 10.96.0.0/12 drop comment \"Drop traffic to unallocated ClusterIPs\"")
     );
