@@ -56,7 +56,7 @@ impl HostError {
 #[error("{error}")]
 pub struct RestoreError {
     /// The line of the document, from 1, if the tool told. When the kernel refuses a table, `iptables-legacy-restore` names
-    /// the line of its `COMMIT`.
+    /// the line of its `COMMIT`. Of a list of requests it is the number of the first that was refused.
     pub line: Option<usize>,
     /// What happened.
     pub error: HostError,
