@@ -67,7 +67,10 @@ fn kind_of(error: &io::Error) -> HostErrorKind {
     const EOPNOTSUPP: i32 = 95;
     const EPROTONOSUPPORT: i32 = 93;
     const EAFNOSUPPORT: i32 = 97;
+    const ESRCH: i32 = 3;
+    const ENODEV: i32 = 19;
     match error.raw_os_error() {
+        Some(ESRCH | ENODEV) => return HostErrorKind::NotFound,
         Some(EBUSY) => return HostErrorKind::Busy,
         Some(EOPNOTSUPP | EPROTONOSUPPORT | EAFNOSUPPORT) => return HostErrorKind::Unsupported,
         Some(_) | None => {}

@@ -333,7 +333,7 @@ impl Host for FakeHost {
         match self.devices.get(device) {
             None => Ok(None),
             Some(held) if held.is_dummy => Ok(Some(held.addresses.clone())),
-            Some(_) => Err(no_dummy(device)),
+            Some(_) => Err(no_dummy(format!("read the addresses of `{device}`"), device)),
         }
     }
 
@@ -351,12 +351,15 @@ impl Host for FakeHost {
     fn dummy_delete(&mut self, device: &str) -> Result<(), HostError> {
         self.calls.push(format!("link delete {device}"));
         self.fails("dummy_delete")?;
-        match self.devices.get(device).map(|held| held.is_dummy) {
-            Some(true) => self.devices.remove(device),
-            Some(false) => return Err(no_dummy(device)),
-            None => return Err(no_device(format!("delete the dummy device `{device}`"))),
-        };
-        Ok(())
+        let action = format!("delete the dummy device `{device}`");
+        match self.devices.get(device) {
+            None => Err(no_device(action)),
+            Some(held) if !held.is_dummy => Err(no_dummy(action, device)),
+            Some(_) => {
+                self.devices.remove(device);
+                Ok(())
+            }
+        }
     }
 
     fn addresses_add(&mut self, device: &str, addresses: &[IpAddr]) -> Result<(), HostError> {
@@ -438,11 +441,11 @@ fn not_found(action: String) -> HostError {
 }
 
 fn no_device(action: String) -> HostError {
-    HostError::new(action, HostErrorKind::NotFound, "No such device")
+    HostError::new(action, HostErrorKind::NotFound, "there is no such device")
 }
 
-fn no_dummy(device: &str) -> HostError {
-    HostError::new(format!("use the device `{device}`"), HostErrorKind::Exists, "it is no dummy device")
+fn no_dummy(action: String, device: &str) -> HostError {
+    HostError::new(action, HostErrorKind::Exists, format!("`{device}` is there, and is no dummy device"))
 }
 
 fn joined(addresses: &[IpAddr]) -> String {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::error::{HostError, HostErrorKind, RestoreError};
 use super::xtables::{Jump, Xtables};
 use super::{Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
-use super::{files, link, lock, nfacct, nft, sysctl};
+use super::{files, ipset, link, lock, nfacct, nft, sysctl};
 use crate::net::IpFamily;
 use crate::program::ipvs;
 
@@ -137,35 +137,35 @@ impl Host for LinuxHost {
     }
 
     fn ipset_version(&mut self) -> Result<Option<(u32, u32)>, HostError> {
-        Err(not_yet("ask for the version of ipset"))
+        ipset::version()
     }
 
     fn ipset_save(&mut self) -> Result<String, HostError> {
-        Err(not_yet("read sets"))
+        ipset::save()
     }
 
-    fn ipset_restore(&mut self, _document: &[u8]) -> Result<(), RestoreError> {
-        Err(RestoreError { line: None, error: not_yet("change sets") })
+    fn ipset_restore(&mut self, document: &[u8]) -> Result<(), RestoreError> {
+        ipset::restore(document)
     }
 
-    fn dummy_addresses(&mut self, _device: &str) -> Result<Option<BTreeSet<IpAddr>>, HostError> {
-        Err(not_yet("read a device"))
+    fn dummy_addresses(&mut self, device: &str) -> Result<Option<BTreeSet<IpAddr>>, HostError> {
+        link::dummy_addresses(device)
     }
 
-    fn dummy_add(&mut self, _device: &str) -> Result<(), HostError> {
-        Err(not_yet("add a device"))
+    fn dummy_add(&mut self, device: &str) -> Result<(), HostError> {
+        link::dummy_add(device)
     }
 
-    fn dummy_delete(&mut self, _device: &str) -> Result<(), HostError> {
-        Err(not_yet("delete a device"))
+    fn dummy_delete(&mut self, device: &str) -> Result<(), HostError> {
+        link::dummy_delete(device)
     }
 
-    fn addresses_add(&mut self, _device: &str, _addresses: &[IpAddr]) -> Result<(), HostError> {
-        Err(not_yet("add addresses"))
+    fn addresses_add(&mut self, device: &str, addresses: &[IpAddr]) -> Result<(), HostError> {
+        link::addresses_add(device, addresses)
     }
 
-    fn addresses_delete(&mut self, _device: &str, _addresses: &[IpAddr]) -> Result<(), HostError> {
-        Err(not_yet("delete addresses"))
+    fn addresses_delete(&mut self, device: &str, addresses: &[IpAddr]) -> Result<(), HostError> {
+        link::addresses_delete(device, addresses)
     }
 
     fn kernel_release(&self) -> Result<String, HostError> {

@@ -7,6 +7,7 @@ pub mod execute;
 mod fake;
 mod fake_tables;
 mod files;
+mod ipset;
 mod link;
 mod linux;
 mod lock;
