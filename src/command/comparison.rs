@@ -29,7 +29,10 @@ struct Machine {
 
 impl Machine {
     fn ask(host: &mut dyn Host, target: TargetArgs) -> Result<Machine, Error> {
-        Ok(Machine { abilities: live::abilities(host)?, target, local_addresses: host.local_addresses()? })
+        let abilities = live::abilities(host)?;
+        let on_devices: BTreeSet<IpAddr> =
+            host.local_addresses()?.into_iter().map(|local| local.addr).collect();
+        Ok(Machine { abilities, target, local_addresses: on_devices.into_iter().collect() })
     }
 
     fn wanted(

@@ -56,7 +56,7 @@ impl HostError {
 #[error("{error}")]
 pub struct RestoreError {
     /// The line of the document, from 1, if the tool told. When the kernel refuses a table, `iptables-legacy-restore` names
-    /// the line of its `COMMIT`.
+    /// the line of its `COMMIT`. Of a list of requests it is the number of the first that was refused.
     pub line: Option<usize>,
     /// What happened.
     pub error: HostError,
@@ -67,7 +67,10 @@ fn kind_of(error: &io::Error) -> HostErrorKind {
     const EOPNOTSUPP: i32 = 95;
     const EPROTONOSUPPORT: i32 = 93;
     const EAFNOSUPPORT: i32 = 97;
+    const ESRCH: i32 = 3;
+    const ENODEV: i32 = 19;
     match error.raw_os_error() {
+        Some(ESRCH | ENODEV) => return HostErrorKind::NotFound,
         Some(EBUSY) => return HostErrorKind::Busy,
         Some(EOPNOTSUPP | EPROTONOSUPPORT | EAFNOSUPPORT) => return HostErrorKind::Unsupported,
         Some(_) | None => {}

@@ -23,6 +23,16 @@ pub fn execute(host: &mut dyn Host, variant: XtablesVariant, step: &Step) -> Res
         }
         Step::AddNfacct { name } => host.nfacct_add(name).map_err(failed),
         Step::SetSysctl { key, value } => host.sysctl_write(key, value).map_err(failed),
+        Step::IpsetRestore { document, .. } => host.ipset_restore(&document.text),
+        Step::Ipvs { requests, .. } => {
+            host.ipvs_change(requests).map_err(|(index, error)| RestoreError { line: Some(index + 1), error })
+        }
+        Step::AddDummy { device } => host.dummy_add(device).map_err(failed),
+        Step::DeleteDummy { device } => host.dummy_delete(device).map_err(failed),
+        Step::AddAddresses { device, addresses } => host.addresses_add(device, addresses).map_err(failed),
+        Step::DeleteAddresses { device, addresses } => {
+            host.addresses_delete(device, addresses).map_err(failed)
+        }
     }
 }
 
@@ -53,7 +63,13 @@ pub fn rehearse(
                     | Step::InsertJump { .. }
                     | Step::DeleteJump { .. }
                     | Step::AddNfacct { .. }
-                    | Step::SetSysctl { .. } => None,
+                    | Step::SetSysctl { .. }
+                    | Step::IpsetRestore { .. }
+                    | Step::Ipvs { .. }
+                    | Step::AddDummy { .. }
+                    | Step::DeleteDummy { .. }
+                    | Step::AddAddresses { .. }
+                    | Step::DeleteAddresses { .. } => None,
                 });
                 let stages: Vec<&[u8]> = stages.map(Vec::as_slice).collect();
                 n_steps = stages.len();
@@ -62,7 +78,13 @@ pub fn rehearse(
             Step::InsertJump { .. }
             | Step::DeleteJump { .. }
             | Step::AddNfacct { .. }
-            | Step::SetSysctl { .. } => {}
+            | Step::SetSysctl { .. }
+            | Step::IpsetRestore { .. }
+            | Step::Ipvs { .. }
+            | Step::AddDummy { .. }
+            | Step::DeleteDummy { .. }
+            | Step::AddAddresses { .. }
+            | Step::DeleteAddresses { .. } => {}
         }
         index += n_steps;
     }

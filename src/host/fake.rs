@@ -6,8 +6,18 @@ use std::time::Duration;
 
 use super::error::{HostError, HostErrorKind, RestoreError};
 use super::fake_tables::{FakeTables, Refusal};
-use super::{Host, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
+use super::{Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
 use crate::net::IpFamily;
+use crate::program::ipvs;
+
+/// A network device.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FakeDevice {
+    /// Whether it is a dummy.
+    pub is_dummy: bool,
+    /// What it bears.
+    pub addresses: BTreeSet<IpAddr>,
+}
 
 /// A machine in memory.
 #[derive(Debug, Clone, Default)]
@@ -26,8 +36,10 @@ pub struct FakeHost {
     pub sysctls: BTreeMap<String, String>,
     /// Names of accounting objects; `None` for a kernel that has none.
     pub nfacct: Option<BTreeSet<String>>,
-    /// Addresses of its interfaces.
-    pub addresses: Vec<IpAddr>,
+    /// Its network devices.
+    pub devices: BTreeMap<Box<str>, FakeDevice>,
+    /// What `uname -r` prints.
+    pub kernel_release: String,
     /// Contents by path; `-` is standard input.
     pub files: BTreeMap<String, Vec<u8>>,
     /// The environment.
@@ -45,15 +57,20 @@ pub struct FakeHost {
 
 impl FakeHost {
     /// A machine called `node1` with both iptables variants (1.8.9, `iptables` is the nft one), `nft` 1.0.6, accounting
-    /// objects, loopback addresses and no rules.
+    /// objects, loopback addresses, Linux 6.1 and no rules.
     pub fn new() -> FakeHost {
+        let loopback = FakeDevice {
+            is_dummy: false,
+            addresses: [IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])].into(),
+        };
         let tools = |variant, is_default| XtablesTools { variant, version: (1, 8, 9), is_default };
         FakeHost {
             variants: vec![tools(XtablesVariant::Legacy, false), tools(XtablesVariant::Nft, true)],
             nft_installed: Some((1, 0, 6)),
             sysctls: BTreeMap::from([("net/ipv4/conf/all/route_localnet".to_owned(), "0".to_owned())]),
             nfacct: Some(BTreeSet::new()),
-            addresses: vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])],
+            devices: BTreeMap::from([("lo".into(), loopback)]),
+            kernel_release: "6.1.0".to_owned(),
             host_name: "node1".to_owned(),
             ..FakeHost::default()
         }
@@ -254,9 +271,12 @@ impl Host for FakeHost {
         }
     }
 
-    fn local_addresses(&mut self) -> Result<Vec<IpAddr>, HostError> {
+    fn local_addresses(&mut self) -> Result<Vec<LocalAddress>, HostError> {
         self.fails("local_addresses")?;
-        Ok(self.addresses.clone())
+        let local = self.devices.iter().flat_map(|(device, held)| {
+            held.addresses.iter().map(|addr| LocalAddress { device: device.clone(), addr: *addr })
+        });
+        Ok(local.collect())
     }
 
     fn nfacct_list(&mut self) -> Result<Vec<NfacctObject>, HostError> {
@@ -277,6 +297,90 @@ impl Host for FakeHost {
         self.fails("nfacct_delete")?;
         let action = format!("delete accounting object `{name}`");
         if self.counters(&action)?.remove(name) { Ok(()) } else { Err(not_found(action)) }
+    }
+
+    fn ipvs_version(&mut self) -> Result<Option<(u8, u8, u8)>, HostError> {
+        Ok(None)
+    }
+
+    fn ipvs_read(&mut self) -> Result<ipvs::VirtualServers, HostError> {
+        Err(HostError::new("read virtual servers", HostErrorKind::Unsupported, "not written yet"))
+    }
+
+    fn ipvs_change(&mut self, _requests: &[ipvs::Request]) -> Result<(), (usize, HostError)> {
+        Err((0, HostError::new("change virtual servers", HostErrorKind::Unsupported, "not written yet")))
+    }
+
+    fn ipvs_timeouts(&mut self) -> Result<ipvs::Timeouts, HostError> {
+        Ok(ipvs::Timeouts::default())
+    }
+
+    fn ipset_version(&mut self) -> Result<Option<(u32, u32)>, HostError> {
+        Ok(None)
+    }
+
+    fn ipset_save(&mut self) -> Result<String, HostError> {
+        Ok(String::new())
+    }
+
+    fn ipset_restore(&mut self, _document: &[u8]) -> Result<(), RestoreError> {
+        let error = HostError::new("run `ipset`", HostErrorKind::Unsupported, "not written yet");
+        Err(RestoreError { line: None, error })
+    }
+
+    fn dummy_addresses(&mut self, device: &str) -> Result<Option<BTreeSet<IpAddr>>, HostError> {
+        self.fails("dummy_addresses")?;
+        match self.devices.get(device) {
+            None => Ok(None),
+            Some(held) if held.is_dummy => Ok(Some(held.addresses.clone())),
+            Some(_) => Err(no_dummy(format!("read the addresses of `{device}`"), device)),
+        }
+    }
+
+    fn dummy_add(&mut self, device: &str) -> Result<(), HostError> {
+        self.calls.push(format!("link add {device} type dummy"));
+        self.fails("dummy_add")?;
+        if self.devices.contains_key(device) {
+            let action = format!("add the dummy device `{device}`");
+            return Err(HostError::new(action, HostErrorKind::Exists, "File exists"));
+        }
+        self.devices.insert(device.into(), FakeDevice { is_dummy: true, addresses: BTreeSet::new() });
+        Ok(())
+    }
+
+    fn dummy_delete(&mut self, device: &str) -> Result<(), HostError> {
+        self.calls.push(format!("link delete {device}"));
+        self.fails("dummy_delete")?;
+        let action = format!("delete the dummy device `{device}`");
+        match self.devices.get(device) {
+            None => Err(no_device(action)),
+            Some(held) if !held.is_dummy => Err(no_dummy(action, device)),
+            Some(_) => {
+                self.devices.remove(device);
+                Ok(())
+            }
+        }
+    }
+
+    fn addresses_add(&mut self, device: &str, addresses: &[IpAddr]) -> Result<(), HostError> {
+        self.calls.push(format!("address add {} to {device}", joined(addresses)));
+        self.fails("addresses_add")?;
+        let action = || no_device(format!("add addresses to `{device}`"));
+        self.devices.get_mut(device).ok_or_else(action)?.addresses.extend(addresses);
+        Ok(())
+    }
+
+    fn addresses_delete(&mut self, device: &str, addresses: &[IpAddr]) -> Result<(), HostError> {
+        self.calls.push(format!("address delete {} from {device}", joined(addresses)));
+        self.fails("addresses_delete")?;
+        let action = || no_device(format!("delete addresses from `{device}`"));
+        let held = self.devices.get_mut(device).ok_or_else(action)?;
+        held.addresses.retain(|held| !addresses.contains(held));
+        Ok(())
+    }
+
+    fn kernel_release(&self) -> Result<String, HostError> {
+        Ok(self.kernel_release.clone())
     }
 
     fn lock(&mut self, _limit: Duration, on_wait: &mut dyn FnMut(&str)) -> Result<LockGuard, HostError> {
@@ -334,6 +438,18 @@ impl Host for FakeHost {
 
 fn not_found(action: String) -> HostError {
     HostError::new(action, HostErrorKind::NotFound, "No such file or directory")
+}
+
+fn no_device(action: String) -> HostError {
+    HostError::new(action, HostErrorKind::NotFound, "there is no such device")
+}
+
+fn no_dummy(action: String, device: &str) -> HostError {
+    HostError::new(action, HostErrorKind::Exists, format!("`{device}` is there, and is no dummy device"))
+}
+
+fn joined(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" ")
 }
 
 /// Arguments as `iptables-save` prints them: quotes around what has blanks.

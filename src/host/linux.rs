@@ -1,14 +1,16 @@
 //! This machine, in the network namespace of the calling thread.
 #![allow(clippy::disallowed_methods, reason = "host is the folder with IO")]
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::error::{HostError, HostErrorKind, RestoreError};
 use super::xtables::{Jump, Xtables};
-use super::{Host, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
-use super::{addresses, files, lock, nfacct, nft, sysctl};
+use super::{Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
+use super::{files, ipset, link, lock, nfacct, nft, sysctl};
 use crate::net::IpFamily;
+use crate::program::ipvs;
 
 /// The machine that this program runs on.
 #[derive(Debug)]
@@ -102,8 +104,8 @@ impl Host for LinuxHost {
         sysctl::write(key, value)
     }
 
-    fn local_addresses(&mut self) -> Result<Vec<IpAddr>, HostError> {
-        addresses::list()
+    fn local_addresses(&mut self) -> Result<Vec<LocalAddress>, HostError> {
+        link::local_addresses()
     }
 
     fn nfacct_list(&mut self) -> Result<Vec<NfacctObject>, HostError> {
@@ -116,6 +118,61 @@ impl Host for LinuxHost {
 
     fn nfacct_delete(&mut self, name: &str) -> Result<(), HostError> {
         nfacct::delete(name)
+    }
+
+    fn ipvs_version(&mut self) -> Result<Option<(u8, u8, u8)>, HostError> {
+        Err(not_yet("ask for the version of IPVS"))
+    }
+
+    fn ipvs_read(&mut self) -> Result<ipvs::VirtualServers, HostError> {
+        Err(not_yet("read virtual servers"))
+    }
+
+    fn ipvs_change(&mut self, _requests: &[ipvs::Request]) -> Result<(), (usize, HostError)> {
+        Err((0, not_yet("change virtual servers")))
+    }
+
+    fn ipvs_timeouts(&mut self) -> Result<ipvs::Timeouts, HostError> {
+        Err(not_yet("read the timeouts of IPVS"))
+    }
+
+    fn ipset_version(&mut self) -> Result<Option<(u32, u32)>, HostError> {
+        ipset::version()
+    }
+
+    fn ipset_save(&mut self) -> Result<String, HostError> {
+        ipset::save()
+    }
+
+    fn ipset_restore(&mut self, document: &[u8]) -> Result<(), RestoreError> {
+        ipset::restore(document)
+    }
+
+    fn dummy_addresses(&mut self, device: &str) -> Result<Option<BTreeSet<IpAddr>>, HostError> {
+        link::dummy_addresses(device)
+    }
+
+    fn dummy_add(&mut self, device: &str) -> Result<(), HostError> {
+        link::dummy_add(device)
+    }
+
+    fn dummy_delete(&mut self, device: &str) -> Result<(), HostError> {
+        link::dummy_delete(device)
+    }
+
+    fn addresses_add(&mut self, device: &str, addresses: &[IpAddr]) -> Result<(), HostError> {
+        link::addresses_add(device, addresses)
+    }
+
+    fn addresses_delete(&mut self, device: &str, addresses: &[IpAddr]) -> Result<(), HostError> {
+        link::addresses_delete(device, addresses)
+    }
+
+    fn kernel_release(&self) -> Result<String, HostError> {
+        let uname = rustix::system::uname();
+        uname.release().to_str().map(str::to_owned).map_err(|error| {
+            HostError::new("ask for the version of the kernel", HostErrorKind::Other, error.to_string())
+        })
     }
 
     fn lock(&mut self, limit: Duration, on_wait: &mut dyn FnMut(&str)) -> Result<LockGuard, HostError> {
@@ -151,4 +208,8 @@ impl Host for LinuxHost {
     fn env(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
     }
+}
+
+fn not_yet(action: &str) -> HostError {
+    HostError::new(action, HostErrorKind::Unsupported, "not written yet")
 }

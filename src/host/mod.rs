@@ -2,12 +2,13 @@
 //!
 //! [`LinuxHost`] is this machine, in the network namespace of the calling thread; [`FakeHost`] is one in memory.
 
-mod addresses;
 mod error;
 pub mod execute;
 mod fake;
 mod fake_tables;
 mod files;
+mod ipset;
+mod link;
 mod linux;
 mod lock;
 mod netlink;
@@ -19,17 +20,19 @@ mod xtables;
 mod xtables_words;
 
 pub use error::{HostError, HostErrorKind, RestoreError};
-pub use fake::FakeHost;
+pub use fake::{FakeDevice, FakeHost};
 pub use fake_tables::{FakeChain, FakeTables};
 pub use linux::LinuxHost;
 pub use lock::LockGuard;
 pub use xtables::unreadable_tables;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::net::IpFamily;
+use crate::program::ipvs;
 
 /// Which of the two iptables implementations: they keep separate rules in the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,6 +91,15 @@ pub struct NfacctObject {
     pub packets: u64,
     /// Bytes counted.
     pub bytes: u64,
+}
+
+/// An address, and the device that bears it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LocalAddress {
+    /// Name of the device.
+    pub device: Box<str>,
+    /// The address.
+    pub addr: IpAddr,
 }
 
 /// What this program asks of a machine.
@@ -149,8 +161,8 @@ pub trait Host {
     /// Sets a kernel setting. `NotFound` if the kernel has no such setting.
     fn sysctl_write(&mut self, key: &str, value: &str) -> Result<(), HostError>;
 
-    /// All addresses on all interfaces of this network namespace, sorted, each once.
-    fn local_addresses(&mut self) -> Result<Vec<IpAddr>, HostError>;
+    /// All addresses on all devices of this network namespace, each with its device; sorted, each pair once.
+    fn local_addresses(&mut self) -> Result<Vec<LocalAddress>, HostError>;
 
     /// The accounting objects, sorted by name. `Unsupported` if the kernel has none.
     fn nfacct_list(&mut self) -> Result<Vec<NfacctObject>, HostError>;
@@ -160,6 +172,49 @@ pub trait Host {
 
     /// Deletes an accounting object. `NotFound` if there is none, `Busy` if a rule uses it.
     fn nfacct_delete(&mut self, name: &str) -> Result<(), HostError>;
+
+    /// The version of IPVS in the kernel, as 1.2.1; `None` if it has none. Loads the module if it must.
+    fn ipvs_version(&mut self) -> Result<Option<(u8, u8, u8)>, HostError>;
+
+    /// All virtual servers with their real servers, and how many connections these have. `Unsupported` if the kernel has no
+    /// IPVS.
+    fn ipvs_read(&mut self) -> Result<ipvs::VirtualServers, HostError>;
+
+    /// Changes virtual servers: requests are taken in their order, each for itself. The error names the first that was
+    /// refused by its index; those before it are done, those after it may be done or not.
+    fn ipvs_change(&mut self, requests: &[ipvs::Request]) -> Result<(), (usize, HostError)>;
+
+    /// For how long the kernel remembers connections of virtual servers.
+    fn ipvs_timeouts(&mut self) -> Result<ipvs::Timeouts, HostError>;
+
+    /// The version of the tool `ipset`, as 7.17. `None` if it is not installed.
+    fn ipset_version(&mut self) -> Result<Option<(u32, u32)>, HostError>;
+
+    /// All sets as `ipset save` prints them. `Unsupported` if the kernel has none.
+    fn ipset_save(&mut self) -> Result<String, HostError>;
+
+    /// Feeds a document to `ipset -exist restore`: what is there already, or gone already, is fine. Lines are taken in their order: what stands before the one that is refused is
+    /// done, the rest is not.
+    fn ipset_restore(&mut self, document: &[u8]) -> Result<(), RestoreError>;
+
+    /// The addresses of a dummy device, without those that the kernel gave it (link-local IPv6). `None` if there is no such
+    /// device; `Exists` if it is no dummy.
+    fn dummy_addresses(&mut self, device: &str) -> Result<Option<BTreeSet<IpAddr>>, HostError>;
+
+    /// Makes a dummy device, and leaves it down. `Exists` if there is a device of that name.
+    fn dummy_add(&mut self, device: &str) -> Result<(), HostError>;
+
+    /// Deletes a dummy device with its addresses. `NotFound` if there is none, `Exists` if the device is no dummy.
+    fn dummy_delete(&mut self, device: &str) -> Result<(), HostError>;
+
+    /// Gives a device addresses, each as a host's (/32, /128). One that it bears already is fine.
+    fn addresses_add(&mut self, device: &str, addresses: &[IpAddr]) -> Result<(), HostError>;
+
+    /// Takes addresses (/32, /128) from a device. One that is gone already is fine.
+    fn addresses_delete(&mut self, device: &str, addresses: &[IpAddr]) -> Result<(), HostError>;
+
+    /// The version of the kernel, as `uname -r` prints it.
+    fn kernel_release(&self) -> Result<String, HostError>;
 
     /// Waits, up to a limit, until no other svcproxy works on this network namespace, then keeps others out until the guard is
     /// dropped or the process ends. `on_wait` is told once who holds it. `Busy` when the limit is over.

@@ -1,4 +1,6 @@
-//! Netlink sockets: one request, its acknowledgement or its reply in many parts. Knows no message by name.
+//! Netlink sockets: many changes at once, questions, and lists in many parts. Knows no message by name.
+//!
+//! The kernel works on what is sent before `send` returns: all replies but the rest of a list then wait in the socket.
 
 use std::io;
 
@@ -7,11 +9,18 @@ use netlink_packet_core::{
     NetlinkMessage, NetlinkPayload, NetlinkSerializable, NlaBuffer, NlasIterator,
 };
 use netlink_sys::{Socket, SocketAddr};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, sockopt};
 
 /// As much as the kernel puts into one datagram of a dump, with room to spare.
-const BUFFER: usize = 1 << 16;
+const DATAGRAM: usize = 1 << 16;
 /// How often a dump is started anew when the kernel says that the list changed meanwhile.
 const DUMP_TRIES: usize = 10;
+/// How many changes go to the kernel in one call.
+const BATCH: usize = 512;
+/// What the socket's buffers are to hold, in bytes: a batch, and a refusal of each of its changes, of 1 KiB with all that
+/// the kernel counts.
+const SOCKET_BUFFER: usize = 1 << 20;
 
 /// A message with its header taken off.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,81 +32,188 @@ pub(super) struct Message {
 /// A netlink socket of the calling thread's network namespace.
 #[derive(Debug)]
 pub(super) struct Netlink {
+    protocol: isize,
     socket: Socket,
+    /// Of the message that was written last.
     sequence: u32,
+    datagram: Vec<u8>,
+}
+
+/// What came back.
+#[derive(Debug, Default)]
+struct Replies {
+    messages: Vec<Message>,
+    /// Refusals, each with the place among the messages sent of what was refused.
+    refused: Vec<(usize, io::Error)>,
+    /// The list changed while it was read.
+    is_interrupted: bool,
+    /// Replies did not fit into the socket's buffer. Those that came first did.
+    is_cut: bool,
+}
+
+impl Replies {
+    /// What came in answer to a single message.
+    fn of_one(self) -> io::Result<Vec<Message>> {
+        match self.refused.into_iter().next() {
+            Some((_, error)) => Err(error),
+            None if self.is_cut => Err(cut()),
+            None => Ok(self.messages),
+        }
+    }
 }
 
 impl Netlink {
     /// Opens a socket of a protocol (`netlink_sys::protocols`).
     pub(super) fn open(protocol: isize) -> io::Result<Netlink> {
-        let mut socket = Socket::new(protocol)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Netlink { socket, sequence: 0 })
+        let socket = connected(protocol)?;
+        Ok(Netlink { protocol, socket, sequence: 0, datagram: Vec::with_capacity(DATAGRAM) })
     }
 
-    /// Asks for a change and waits until the kernel has done or refused it.
-    pub(super) fn change(&mut self, message: Message, flags: u16) -> io::Result<()> {
-        self.send(message, NLM_F_REQUEST | NLM_F_ACK | flags)?;
-        self.receive().map(|_| ())
+    /// Asks for something that is no list, a change or a question; what the kernel answers when it has done it.
+    pub(super) fn ask(&mut self, message: Message, flags: u16) -> io::Result<Vec<Message>> {
+        let mut bytes = Vec::new();
+        self.write(&mut bytes, message, NLM_F_ACK | flags);
+        self.exchange(&bytes, 1)?.of_one()
+    }
+
+    /// Asks for changes in their order, many in one call. `is_fine` says which refusals do not count. The error is that of
+    /// the first other refusal, with the index of its message: those before it are done, those after it may be or not.
+    pub(super) fn change_all(
+        &mut self,
+        messages: impl IntoIterator<Item = Message>,
+        flags: u16,
+        is_fine: impl Fn(&io::Error) -> bool,
+    ) -> Result<(), (usize, io::Error)> {
+        let mut messages = messages.into_iter().peekable();
+        let mut n_done = 0;
+        while messages.peek().is_some() {
+            let mut bytes = Vec::new();
+            let mut n = 0;
+            while n < BATCH
+                && let Some(message) = messages.next()
+            {
+                n += 1;
+                // Only the last one is acknowledged: of the others the kernel tells refusals alone.
+                let is_last = n == BATCH || messages.peek().is_none();
+                self.write(&mut bytes, message, if is_last { NLM_F_ACK | flags } else { flags });
+            }
+            let replies = self.exchange(&bytes, n).map_err(|error| (n_done, error))?;
+            let mut refused = replies.refused.into_iter();
+            if let Some((place, error)) = refused.find(|(_, error)| !is_fine(error)) {
+                return Err((n_done + place, error));
+            }
+            if replies.is_cut {
+                return Err((n_done, cut()));
+            }
+            n_done += n;
+        }
+        Ok(())
     }
 
     /// Asks for a list. Starts again when it changed while it was read.
     pub(super) fn dump(&mut self, message: &Message) -> io::Result<Vec<Message>> {
         for _ in 0..DUMP_TRIES {
-            self.send(message.clone(), NLM_F_REQUEST | NLM_F_DUMP)?;
-            let (messages, interrupted) = self.receive()?;
-            if !interrupted {
-                return Ok(messages);
+            let mut bytes = Vec::new();
+            self.write(&mut bytes, message.clone(), NLM_F_DUMP);
+            let replies = self.exchange(&bytes, 1)?;
+            if replies.is_cut {
+                // The rest of the list would come here, too.
+                self.socket = connected(self.protocol)?;
+            } else if !replies.is_interrupted {
+                return replies.of_one();
             }
         }
         Err(io::Error::other("the list keeps changing while it is read"))
     }
 
-    fn send(&mut self, message: Message, flags: u16) -> io::Result<()> {
+    /// Appends a request with the next sequence number.
+    fn write(&mut self, bytes: &mut Vec<u8>, message: Message, flags: u16) {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
-        header.flags = flags;
+        header.flags = NLM_F_REQUEST | flags;
         header.sequence_number = self.sequence;
         let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
         message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        self.socket.send(&bytes, 0).map(|_| ())
+        let start = bytes.len().next_multiple_of(4);
+        bytes.resize(start + message.buffer_len(), 0);
+        message.serialize(&mut bytes[start..]);
     }
 
-    /// Reads datagrams up to the acknowledgement, error or end of the dump; tells whether the dump was interrupted.
-    fn receive(&mut self) -> io::Result<(Vec<Message>, bool)> {
-        let mut messages = Vec::new();
-        let mut interrupted = false;
+    /// Sends the `n` messages that were written last, and reads until the last of them is answered.
+    fn exchange(&mut self, bytes: &[u8], n: usize) -> io::Result<Replies> {
+        self.socket.send(bytes, 0)?;
+        let mut replies = Replies::default();
         loop {
-            let mut datagram: Vec<u8> = Vec::with_capacity(BUFFER);
-            self.socket.recv_from(&mut datagram, 0)?;
-            let mut rest = datagram.as_slice();
-            while !rest.is_empty() {
-                let message = NetlinkMessage::<Message>::deserialize(rest).map_err(io::Error::other)?;
-                let length = usize::try_from(message.header.length).unwrap_or(usize::MAX).next_multiple_of(4);
-                rest = rest.get(length..).unwrap_or_default();
-                if message.header.sequence_number != self.sequence {
-                    continue;
-                }
-                interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
-                match message.payload {
-                    NetlinkPayload::InnerMessage(message) => messages.push(message),
-                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
-                    NetlinkPayload::Error(_) => return Ok((messages, interrupted)),
-                    NetlinkPayload::Done(done) if done.code < 0 => {
-                        return Err(io::Error::from_raw_os_error(-done.code));
-                    }
-                    NetlinkPayload::Done(_) => return Ok((messages, interrupted)),
-                    NetlinkPayload::Overrun(_) => {
-                        return Err(io::Error::other("the kernel lost a part of its reply"));
-                    }
-                    NetlinkPayload::Noop | _ => {}
-                }
+            match self.receive(&mut replies, n) {
+                Ok(true) => return Ok(replies),
+                Ok(false) => {}
+                Err(error) if is(&error, Errno::NOBUFS) => replies.is_cut = true,
+                // What was to be waited for is among what did not fit.
+                Err(error) if is(&error, Errno::AGAIN) => return Ok(replies),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
     }
+
+    /// Reads one datagram; whether the last of the `n` messages that were written last is answered with it.
+    fn receive(&mut self, replies: &mut Replies, n: usize) -> io::Result<bool> {
+        let flags = if replies.is_cut { RecvFlags::DONTWAIT } else { RecvFlags::empty() };
+        self.datagram.clear();
+        self.socket.recv_from(&mut self.datagram, flags.bits().cast_signed())?;
+        let mut is_complete = false;
+        let mut rest = self.datagram.as_slice();
+        while !rest.is_empty() {
+            let message = NetlinkMessage::<Message>::deserialize(rest).map_err(io::Error::other)?;
+            let length = usize::try_from(message.header.length).unwrap_or(usize::MAX);
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+            // Counted from the last one: what is left of an earlier exchange is further away.
+            let before_last = self.sequence.wrapping_sub(message.header.sequence_number);
+            let before_last = usize::try_from(before_last).unwrap_or(usize::MAX);
+            let Some(place) = (n - 1).checked_sub(before_last) else { continue };
+            replies.is_interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
+            let refusal = match message.payload {
+                NetlinkPayload::InnerMessage(message) => {
+                    replies.messages.push(message);
+                    continue;
+                }
+                NetlinkPayload::Error(error) => error.code.map(|_| error.to_io()),
+                NetlinkPayload::Done(done) if done.code < 0 => Some(io::Error::from_raw_os_error(-done.code)),
+                NetlinkPayload::Done(_) => None,
+                NetlinkPayload::Overrun(_) => {
+                    replies.is_cut = true;
+                    continue;
+                }
+                NetlinkPayload::Noop | _ => continue,
+            };
+            replies.refused.extend(refusal.map(|error| (place, error)));
+            is_complete |= before_last == 0;
+        }
+        Ok(is_complete)
+    }
+}
+
+fn connected(protocol: isize) -> io::Result<Socket> {
+    let mut socket = Socket::new(protocol)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    // A refusal need not repeat what is refused. Kernels before 4.3 cannot leave it out.
+    let _ = socket.set_cap_ack(true);
+    // Beyond the limits of the system with the right to, else up to them.
+    let _ = sockopt::set_socket_recv_buffer_size_force(&socket, SOCKET_BUFFER)
+        .or_else(|_| sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER));
+    let _ = sockopt::set_socket_send_buffer_size_force(&socket, SOCKET_BUFFER)
+        .or_else(|_| sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER));
+    Ok(socket)
+}
+
+fn cut() -> io::Error {
+    io::Error::other("the kernel lost a part of its reply")
+}
+
+/// Whether an error is that of a system call, and this one.
+pub(super) fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno.raw_os_error())
 }
 
 /// The attributes of a body, after a fixed header of `skip` bytes. Ends at the first that is malformed.
@@ -133,5 +249,57 @@ impl NetlinkDeserializable for Message {
 
     fn deserialize(header: &NetlinkHeader, body: &[u8]) -> Result<Message, Self::Error> {
         Ok(Message { kind: header.message_type, body: body.to_vec() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::NLMSG_NOOP;
+    use netlink_sys::protocols::NETLINK_ROUTE;
+
+    use super::*;
+
+    /// The kernel takes the first of these from anybody, and does nothing; nobody knows the second.
+    const TAKEN: u16 = NLMSG_NOOP;
+    const REFUSED: u16 = u16::MAX;
+
+    fn messages(kinds: &[u16]) -> impl Iterator<Item = Message> + '_ {
+        kinds.iter().map(|kind| Message { kind: *kind, body: vec![0; 16] })
+    }
+
+    fn change(kinds: &[u16], is_fine: bool) -> Result<(), (usize, Option<i32>)> {
+        let mut netlink = Netlink::open(NETLINK_ROUTE).unwrap();
+        let done = netlink.change_all(messages(kinds), 0, |_| is_fine);
+        done.map_err(|(index, error)| (index, error.raw_os_error()))
+    }
+
+    #[test]
+    fn names_the_change_that_was_refused() {
+        let refused = |index| Err((index, Some(Errno::OPNOTSUPP.raw_os_error())));
+        assert_eq!(change(&[], false), Ok(()));
+        assert_eq!(change(&[TAKEN], false), Ok(()));
+        assert_eq!(change(&[REFUSED], false), refused(0));
+        assert_eq!(change(&[TAKEN, TAKEN, REFUSED, TAKEN, REFUSED], false), refused(2));
+        assert_eq!(change(&[REFUSED, TAKEN, REFUSED], true), Ok(()));
+        for at in [511, 512, 1023, 1024, 1199] {
+            let mut kinds = [TAKEN; 1200];
+            assert_eq!(change(&kinds, false), Ok(()));
+            kinds[at] = REFUSED;
+            assert_eq!(change(&kinds, false), refused(at));
+        }
+    }
+
+    #[test]
+    fn tells_when_refusals_do_not_fit() {
+        let mut netlink = Netlink::open(NETLINK_ROUTE).unwrap();
+        sockopt::set_socket_recv_buffer_size(&netlink.socket, 1).unwrap();
+        let kinds = [REFUSED; 1200];
+        // The first one counts, whatever follows it.
+        assert_eq!(netlink.change_all(messages(&kinds), 0, |_| false).unwrap_err().0, 0);
+        // That all are fine cannot be known.
+        let (index, error) = netlink.change_all(messages(&kinds), 0, |_| true).unwrap_err();
+        assert_eq!((index, error.to_string().as_str()), (0, "the kernel lost a part of its reply"));
+        // The socket is good for more.
+        assert!(netlink.change_all(messages(&[TAKEN; 3]), 0, |_| false).is_ok());
     }
 }

@@ -53,7 +53,8 @@ fn change(kind: u16, flags: u16, name: &str, verb: &str) -> Result<(), HostError
         HostError::new(action(), HostErrorKind::Other, "a name has 1 to 31 bytes, none of them NUL")
     })?;
     Netlink::open(NETLINK_NETFILTER)
-        .and_then(|mut netlink| netlink.change(message, flags))
+        .and_then(|mut netlink| netlink.ask(message, flags))
+        .map(|_| ())
         .map_err(|error| failed(action(), &error))
 }
 

@@ -89,6 +89,7 @@ fn package_of(program: &str) -> &str {
     match program {
         "nft" => "nftables",
         "ip" | "ss" => "iproute2",
+        "modprobe" => "kmod",
         other if other.starts_with("iptables") => "iptables",
         other => other,
     }
@@ -193,6 +194,7 @@ mod tests {
             ("nftables v1.0.6 (Lester Gooch #5)\n", Some((1, 0, 6))),
             ("nftables v1.1 (x)\n", Some((1, 1, 0))),
             ("nftables v0.9.8-rc1", Some((0, 9, 8))),
+            ("ipset v7.17, protocol version: 7\n", Some((7, 17, 0))),
             ("nft: not found", None),
             ("", None),
         ] {

@@ -1,12 +1,13 @@
 //! Effects as data: one thing that is done to a host.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use crate::net::IpFamily;
-use crate::program::xtables::emit::Emitted;
 use crate::program::xtables::{ChainName, Rule, TableName};
+use crate::program::{Emitted, ipvs};
 
-/// One step. A step is done as a whole or not at all.
+/// One step. Where nothing else is said, it is done as a whole or not at all.
 #[derive(Debug, Clone)]
 pub enum Step {
     /// Feeds a document to iptables-restore: chains made, rewritten and deleted at once.
@@ -65,6 +66,44 @@ pub enum Step {
         /// The value.
         value: String,
     },
+    /// Feeds a document to ipset. Its lines are taken one by one: those before one that is refused stay.
+    IpsetRestore {
+        /// The document, and what its lines were made for.
+        document: Emitted,
+        /// What it does, in a word or two.
+        what: &'static str,
+    },
+    /// Changes virtual servers. Requests are taken one by one: others than the one that is refused can be done.
+    Ipvs {
+        /// The requests, in their order.
+        requests: Vec<ipvs::Request>,
+        /// What they do, in a word or two.
+        what: &'static str,
+    },
+    /// Makes a dummy device, and leaves it down.
+    AddDummy {
+        /// Its name.
+        device: Box<str>,
+    },
+    /// Deletes a dummy device with its addresses.
+    DeleteDummy {
+        /// Its name.
+        device: Box<str>,
+    },
+    /// Gives addresses to a device, each as a host's.
+    AddAddresses {
+        /// Its name.
+        device: Box<str>,
+        /// The addresses.
+        addresses: Vec<IpAddr>,
+    },
+    /// Takes addresses from a device.
+    DeleteAddresses {
+        /// Its name.
+        device: Box<str>,
+        /// The addresses.
+        addresses: Vec<IpAddr>,
+    },
 }
 
 impl Step {
@@ -75,11 +114,18 @@ impl Step {
             | Step::NftTransaction { family, .. }
             | Step::InsertJump { family, .. }
             | Step::DeleteJump { family, .. } => Some(*family),
-            Step::AddNfacct { .. } | Step::SetSysctl { .. } => None,
+            Step::AddNfacct { .. }
+            | Step::SetSysctl { .. }
+            | Step::IpsetRestore { .. }
+            | Step::Ipvs { .. }
+            | Step::AddDummy { .. }
+            | Step::DeleteDummy { .. }
+            | Step::AddAddresses { .. }
+            | Step::DeleteAddresses { .. } => None,
         }
     }
 
-    /// How many rules it writes or removes.
+    /// How many rules of iptables or nftables it writes or removes.
     pub fn n_rules(&self) -> usize {
         match self {
             Step::XtablesRestore { n_rules, .. } => *n_rules,
@@ -89,7 +135,14 @@ impl Step {
                 .split(|byte| *byte == b'\n')
                 .filter(|line| line.starts_with(b"add rule"))
                 .count(),
-            Step::AddNfacct { .. } | Step::SetSysctl { .. } => 0,
+            Step::AddNfacct { .. }
+            | Step::SetSysctl { .. }
+            | Step::IpsetRestore { .. }
+            | Step::Ipvs { .. }
+            | Step::AddDummy { .. }
+            | Step::DeleteDummy { .. }
+            | Step::AddAddresses { .. }
+            | Step::DeleteAddresses { .. } => 0,
         }
     }
 }
@@ -125,7 +178,29 @@ impl fmt::Display for Step {
             }
             Step::AddNfacct { name } => write!(f, "nfacct: add {name}"),
             Step::SetSysctl { key, value } => write!(f, "sysctl: {} = {value}", key.replace('/', ".")),
+            Step::IpsetRestore { document, what } => {
+                write!(f, "ipset restore: {what}, {} bytes", document.text.len())
+            }
+            Step::Ipvs { requests, what } => {
+                write!(f, "ipvs: {what}, {}", counted(requests.len(), "request"))
+            }
+            Step::AddDummy { device } => write!(f, "link: add dummy {device}"),
+            Step::DeleteDummy { device } => write!(f, "link: delete dummy {device}"),
+            Step::AddAddresses { device, addresses } => {
+                write!(f, "address: add {} to {device}", one_or_counted(addresses))
+            }
+            Step::DeleteAddresses { device, addresses } => {
+                write!(f, "address: delete {} from {device}", one_or_counted(addresses))
+            }
         }
+    }
+}
+
+/// A single address by itself, several as their number.
+fn one_or_counted(addresses: &[IpAddr]) -> String {
+    match addresses {
+        [address] => address.to_string(),
+        several => format!("{} addresses", several.len()),
     }
 }
 
@@ -135,4 +210,42 @@ fn counted(n: usize, what: &str) -> String {
 
 fn jumped_to(rule: &Rule) -> &str {
     rule.chain().map_or("", ChainName::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_it_does_to_virtual_servers_and_devices() {
+        let mark = ipvs::ServiceKey::Mark { family: IpFamily::V4, mark: 1 };
+        let device: Box<str> = "d0".into();
+        let addresses = |last: &[u8]| last.iter().map(|last| IpAddr::from([10, 0, 0, *last])).collect();
+        for (step, text) in [
+            (
+                Step::IpsetRestore {
+                    document: Emitted { text: b"destroy A\n".to_vec(), ..Emitted::default() },
+                    what: "delete sets",
+                },
+                "ipset restore: delete sets, 10 bytes",
+            ),
+            (
+                Step::Ipvs { requests: vec![ipvs::Request::DeleteService(mark)], what: "delete" },
+                "ipvs: delete, 1 request",
+            ),
+            (Step::AddDummy { device: device.clone() }, "link: add dummy d0"),
+            (Step::DeleteDummy { device: device.clone() }, "link: delete dummy d0"),
+            (
+                Step::AddAddresses { device: device.clone(), addresses: addresses(&[1]) },
+                "address: add 10.0.0.1 to d0",
+            ),
+            (
+                Step::DeleteAddresses { device, addresses: addresses(&[1, 2]) },
+                "address: delete 2 addresses from d0",
+            ),
+        ] {
+            assert_eq!(step.to_string(), text);
+            assert_eq!((step.family(), step.n_rules()), (None, 0), "{text}");
+        }
+    }
 }

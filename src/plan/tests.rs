@@ -67,6 +67,12 @@ fn words(plan: &Plan) -> Vec<String> {
             Step::DeleteJump { table, chain, .. } => format!("delete {table} {chain}"),
             Step::AddNfacct { name } => format!("nfacct {name}"),
             Step::SetSysctl { key, .. } => format!("sysctl {key}"),
+            Step::IpsetRestore { .. }
+            | Step::Ipvs { .. }
+            | Step::AddDummy { .. }
+            | Step::DeleteDummy { .. }
+            | Step::AddAddresses { .. }
+            | Step::DeleteAddresses { .. } => step.to_string(),
         })
         .collect()
 }

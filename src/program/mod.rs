@@ -6,8 +6,10 @@ pub mod ipset;
 pub mod ipvs;
 pub mod nft;
 mod scope;
+mod sides;
 mod tag;
 mod text;
+mod words;
 pub mod xtables;
 
 pub use emitted::{Emitted, LineTags};

@@ -6,7 +6,9 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use svcproxy::host::{Host, HostErrorKind, LinuxHost, RestoreMode, XtablesVariant, unreadable_tables};
+use svcproxy::host::{
+    Host, HostErrorKind, LinuxHost, LocalAddress, RestoreMode, XtablesVariant, unreadable_tables,
+};
 use svcproxy::net::{IpFamily, Protocol};
 
 use crate::rig::{Answer, At, Namespace, Rig, RigSpec, pod_addresses, remote_addresses, skip};
@@ -218,13 +220,14 @@ fn lists_the_addresses_of_this_namespace() {
     let Some(namespace) = Namespace::new("addresses") else { return };
     namespace.run(&["ip", "address", "add", "10.1.2.3/24", "dev", "lo"]);
     namespace.run(&["ip", "address", "add", "10.1.2.4", "peer", "10.9.9.9", "dev", "lo"]);
-    let mut expected = vec!["10.1.2.3", "10.1.2.4", "127.0.0.1"];
+    let mut expected = vec!["lo 10.1.2.3", "lo 10.1.2.4", "lo 127.0.0.1"];
     if std::fs::exists("/proc/net/if_inet6").unwrap() {
         namespace.run(&["ip", "address", "add", "fd00:77::10/64", "dev", "lo", "nodad"]);
-        expected.extend(["::1", "fd00:77::10"]);
+        expected.extend(["lo ::1", "lo fd00:77::10"]);
     }
     let addresses = namespace.inside(|| LinuxHost::new().local_addresses()).unwrap();
-    assert_eq!(addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
+    let text = |local: &LocalAddress| format!("{} {}", local.device, local.addr);
+    assert_eq!(addresses.iter().map(text).collect::<Vec<_>>(), expected);
 }
 
 #[test]

@@ -4,6 +4,13 @@
 
 mod name;
 
+pub mod diff;
+pub mod emit;
+pub mod parse;
+pub mod restore;
+#[cfg(test)]
+mod tests;
+
 pub use name::{SetName, SetNameError};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +44,11 @@ impl HashType {
             HashType::IpPortNet => "hash:ip,port,net",
         }
     }
+
+    /// The hash of this word.
+    pub fn from_name(name: &str) -> Option<HashType> {
+        HashType::ALL.into_iter().find(|hash| hash.as_str() == name)
+    }
 }
 
 /// What a set is.
@@ -60,6 +72,41 @@ pub enum SetKind {
     },
     /// Any other, as `ipset save` prints what follows the name.
     Unmodelled(Box<str>),
+}
+
+impl SetKind {
+    /// What a set without the word `maxelem` may hold at most (`IPSET_DEFAULT_MAXELEM`).
+    pub const DEFAULT_MAX_ENTRIES: u32 = 65_536;
+
+    /// The word for its type, as `hash:ip`.
+    pub fn type_name(&self) -> &str {
+        match self {
+            SetKind::Hash { hash, .. } => hash.as_str(),
+            SetKind::BitmapPort { .. } => "bitmap:port",
+            SetKind::Unmodelled(text) => text.split_whitespace().next().unwrap_or_default(),
+        }
+    }
+
+    /// The family of its addresses, `None` if it holds none or may hold any.
+    pub fn family(&self) -> Option<IpFamily> {
+        match self {
+            SetKind::Hash { family, .. } => Some(*family),
+            SetKind::BitmapPort { .. } => None,
+            SetKind::Unmodelled(text) => {
+                let mut words = text.split_whitespace().skip_while(|word| *word != "family").skip(1);
+                match words.next() {
+                    Some("inet") => Some(IpFamily::V4),
+                    Some("inet6") => Some(IpFamily::V6),
+                    Some(_) | None => None,
+                }
+            }
+        }
+    }
+
+    /// Whether the kernel can swap a set of this kind with one of the other: type and family must be the same.
+    pub fn can_be_swapped_with(&self, other: &SetKind) -> bool {
+        self.type_name() == other.type_name() && self.family() == other.family()
+    }
 }
 
 /// One entry. Its shape is that of its set.

@@ -32,6 +32,14 @@ impl SetName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The name under which a set's successor is filled before the two are swapped. Two sets with long names may have the
+    /// same one: it serves one at a time.
+    pub fn spare(&self) -> SetName {
+        let sign = if self.0.ends_with('~') { '+' } else { '~' };
+        let stem = self.0.get(..SetName::MAX - 1).unwrap_or(&self.0);
+        SetName(format!("{stem}{sign}").into())
+    }
 }
 
 impl fmt::Display for SetName {

@@ -6,6 +6,11 @@
 
 mod flags;
 
+pub mod apply;
+pub mod diff;
+#[cfg(test)]
+mod tests;
+
 pub use flags::{Flags, SchedulerName, SchedulerNameError};
 
 use std::collections::BTreeMap;

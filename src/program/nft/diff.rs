@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::program::sides::{Sides, side_by_side};
+
 use super::{Chain, Element, Key, Name, Set, Table};
 
 /// What happens to a chain.
@@ -71,7 +73,7 @@ pub fn diff(wanted: &Table, live: Option<&Table>) -> TableDiff {
     for (name, sides) in side_by_side(&wanted.chains, &live.chains) {
         let change = match sides {
             Sides::Wanted(_) => Some(ChainChange::Create),
-            Sides::Live => Some(ChainChange::Delete),
+            Sides::Live(_) => Some(ChainChange::Delete),
             Sides::Both(wanted, live) => diff_chain(wanted, live),
         };
         if let Some(change) = change {
@@ -82,43 +84,11 @@ pub fn diff(wanted: &Table, live: Option<&Table>) -> TableDiff {
     diff
 }
 
-/// A value of one map or of both.
-enum Sides<'a, T> {
-    Wanted(&'a T),
-    Live,
-    Both(&'a T, &'a T),
-}
-
-/// Two maps by key, in one pass.
-fn side_by_side<'a, K: Ord, T>(
-    wanted: &'a BTreeMap<K, T>,
-    live: &'a BTreeMap<K, T>,
-) -> impl Iterator<Item = (&'a K, Sides<'a, T>)> {
-    let (mut wanted, mut live) = (wanted.iter().peekable(), live.iter().peekable());
-    std::iter::from_fn(move || {
-        let order = match (wanted.peek(), live.peek()) {
-            (None, None) => return None,
-            (Some(_), None) => std::cmp::Ordering::Less,
-            (None, Some(_)) => std::cmp::Ordering::Greater,
-            (Some((left, _)), Some((right, _))) => left.cmp(right),
-        };
-        match order {
-            std::cmp::Ordering::Less => wanted.next().map(|(key, its)| (key, Sides::Wanted(its))),
-            std::cmp::Ordering::Greater => live.next().map(|(key, _)| (key, Sides::Live)),
-            std::cmp::Ordering::Equal => {
-                let (key, left) = wanted.next()?;
-                let (_, right) = live.next()?;
-                Some((key, Sides::Both(left, right)))
-            }
-        }
-    })
-}
-
 fn diff_set(diff: &mut TableDiff, name: &Name, sides: Sides<'_, Set>) {
     let all = |set: &Set| ElementChanges { delete: Vec::new(), add: set.elements.keys().cloned().collect() };
     let (change, elements) = match sides {
         Sides::Wanted(set) => (Some(SetChange::Create), all(set)),
-        Sides::Live => (Some(SetChange::Delete), ElementChanges::default()),
+        Sides::Live(_) => (Some(SetChange::Delete), ElementChanges::default()),
         Sides::Both(wanted, live) if !is_same_kind(wanted, live) => (Some(SetChange::Replace), all(wanted)),
         // Its rules fill it.
         Sides::Both(wanted, _) if wanted.flags.dynamic => (None, ElementChanges::default()),
@@ -153,7 +123,7 @@ fn diff_elements(wanted: &BTreeMap<Key, Element>, live: &BTreeMap<Key, Element>)
     for (key, sides) in side_by_side(wanted, live) {
         match sides {
             Sides::Wanted(_) => changes.add.push(key.clone()),
-            Sides::Live => changes.delete.push(key.clone()),
+            Sides::Live(_) => changes.delete.push(key.clone()),
             Sides::Both(wanted, live) if !wanted.is_same(live) => {
                 changes.delete.push(key.clone());
                 changes.add.push(key.clone());

@@ -281,7 +281,8 @@ impl<'a> Table<'a> {
     fn new(rig: &'a Rig, way: Way, manifests: &str, flows: &str) -> Table<'a> {
         let config = format!("{}mode: {}\n", testdata("config.yaml"), way.mode());
         let given = given::given(manifests, &config);
-        let addresses = rig.node_ns().inside(|| LinuxHost::new().local_addresses()).unwrap();
+        let on_devices = rig.node_ns().inside(|| LinuxHost::new().local_addresses()).unwrap();
+        let addresses: Vec<IpAddr> = on_devices.into_iter().map(|local| local.addr).collect();
         let context = NodeContext::new(&given.config, &given.node, &addresses);
         let first = |family| given.node.addresses.iter().copied().find(|addr| IpFamily::of(*addr) == family);
         let notation = PacketContext {
