@@ -2,11 +2,16 @@
 
 mod order;
 mod step;
+mod virtual_servers;
 
 pub use order::{DELETE_CHAINS, DELETE_TABLE};
 pub use step::Step;
 
+use std::collections::BTreeMap;
+
 use crate::net::{IpFamily, PerFamily};
+use crate::program::ipset::diff::SetsDiff;
+use crate::program::ipvs::diff::ServersDiff;
 use crate::program::nft::{self, diff::TableDiff};
 use crate::program::xtables::diff::{self, RulesetDiff};
 use crate::program::xtables::{ChainName, TableName};
@@ -21,6 +26,10 @@ pub struct Plan {
     pub rules: PerFamily<Option<RulesetDiff>>,
     /// What differs in the table of nft, by family; `None` for a family that is left alone or has none wanted.
     pub tables: PerFamily<Option<TableDiff>>,
+    /// What differs in the virtual servers, by family; `None` for a family that is left alone.
+    pub servers: PerFamily<Option<ServersDiff>>,
+    /// What differs in sets; `None` if they are left alone.
+    pub sets: Option<SetsDiff>,
 }
 
 impl Plan {
@@ -50,7 +59,9 @@ pub fn plan(wanted: &Program, live: &Program, scopes: &PerFamily<Scope>) -> Plan
         }
         Some(nft::diff::diff(wanted.nft.get(family).table()?, live.table()))
     });
-    let mut steps = Vec::new();
+    let ipvs = virtual_servers::Differences::new(wanted, live, scopes);
+    let (first, last) = setting_steps(wanted, live);
+    let mut steps = first;
     for name in wanted.nfacct.difference(&live.nfacct) {
         steps.push(Step::AddNfacct { name: name.clone() });
     }
@@ -69,15 +80,36 @@ pub fn plan(wanted: &Program, live: &Program, scopes: &PerFamily<Scope>) -> Plan
             (NftTable::Present(_) | NftTable::Absent | NftTable::Unspoken, _, _) => {}
         }
     }
-    steps.append(&mut come);
-    steps.append(&mut go);
-    // Last: 127.0.0.0/8 may be routed only once the rules that guard it are in.
-    for (key, value) in &wanted.sysctls {
-        if live.sysctls.get(key) != Some(value) {
-            steps.push(Step::SetSysctl { key: key.clone(), value: value.clone() });
-        }
+    steps.extend(ipvs.fill(wanted));
+    // Rules of another mode that rewrite destinations go before IPVS as long as they are there: what takes over must stand
+    // before they go. Without such rules nothing of IPVS may be met before the rules that belong to it.
+    let takes_over = wanted.dummies.is_some()
+        && live.dummies.as_ref().is_none_or(BTreeMap::is_empty)
+        && rules.get(IpFamily::V4).iter().chain(rules.get(IpFamily::V6)).any(deletes_chains);
+    let mut switch_on = ipvs.switch_on();
+    if takes_over {
+        steps.append(&mut switch_on);
     }
-    Plan { steps, rules, tables }
+    steps.append(&mut come);
+    steps.append(&mut switch_on);
+    steps.extend(ipvs.switch_off());
+    steps.append(&mut go);
+    steps.extend(ipvs.drain());
+    steps.extend(last);
+    Plan { steps, rules, tables, servers: ipvs.servers, sets: ipvs.sets }
+}
+
+fn deletes_chains(rules: &RulesetDiff) -> bool {
+    let mut chains = rules.tables.values().flat_map(|table| table.chains.values());
+    chains.any(|change| *change == diff::ChainChange::Delete)
+}
+
+/// The steps of kernel settings: those before all others, and those after: 127.0.0.0/8 may be routed only once the rules that
+/// guard it are in.
+fn setting_steps(wanted: &Program, live: &Program) -> (Vec<Step>, Vec<Step>) {
+    let differing = wanted.sysctls.iter().filter(|(key, value)| live.sysctls.get(*key) != Some(value));
+    let steps = differing.map(|(key, value)| Step::SetSysctl { key: key.clone(), value: value.clone() });
+    steps.partition(|step| !matches!(step, Step::SetSysctl { key, .. } if key.ends_with("/route_localnet")))
 }
 
 #[cfg(test)]

@@ -2,9 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::net::{IpFamily, PerFamily};
+use std::net::IpAddr;
+
+use crate::net::{AddrPort, IpFamily, PerFamily, Protocol};
+use crate::program::ipset::{Entry, HashType, Set, SetKind, SetName};
+use crate::program::ipvs::{Connections, RealServer, SchedulerName, ServiceKey, Timeouts, VirtualServer};
 use crate::program::xtables::{ChainName, Ruleset, TableName, parse};
-use crate::program::{ChainPattern, Program, Scope};
+use crate::program::{ChainPattern, Dummy, Program, Scope};
 
 use super::{Plan, Step, plan};
 
@@ -49,8 +53,11 @@ fn planned(wanted: &Program, live: &Program) -> Plan {
         chains: [TableName::Filter, TableName::Nat].map(|table| (table, ChainPattern::Name(ours))).to_vec(),
         ignored: Vec::new(),
         jumps: jumps.clone().collect(),
+        ..Scope::default()
     };
-    plan(wanted, live, &PerFamily { v4: scope(), v6: scope() })
+    let servers = live.ipvs.v4.iter().flatten().map(|(key, _)| *key).collect();
+    let sets = live.ipset.iter().flatten().map(|(name, _)| name.clone()).collect();
+    plan(wanted, live, &PerFamily { v4: Scope { servers, sets, ..scope() }, v6: scope() })
 }
 
 fn words(plan: &Plan) -> Vec<String> {
@@ -67,12 +74,12 @@ fn words(plan: &Plan) -> Vec<String> {
             Step::DeleteJump { table, chain, .. } => format!("delete {table} {chain}"),
             Step::AddNfacct { name } => format!("nfacct {name}"),
             Step::SetSysctl { key, .. } => format!("sysctl {key}"),
-            Step::IpsetRestore { .. }
-            | Step::Ipvs { .. }
-            | Step::AddDummy { .. }
-            | Step::DeleteDummy { .. }
-            | Step::AddAddresses { .. }
-            | Step::DeleteAddresses { .. } => step.to_string(),
+            Step::IpsetRestore { what, .. } => format!("ipset {what}"),
+            Step::Ipvs { requests, what } => format!("ipvs {what} {}", requests.len()),
+            Step::AddDummy { device } => format!("add {device}"),
+            Step::DeleteDummy { device } => format!("delete {device}"),
+            Step::AddAddresses { addresses, .. } => format!("add {addresses:?}"),
+            Step::DeleteAddresses { addresses, .. } => format!("delete {addresses:?}"),
         })
         .collect()
 }
@@ -81,7 +88,7 @@ fn words(plan: &Plan) -> Vec<String> {
 fn chains_come_before_jumps_and_source_nat_before_what_needs_it() {
     let mut wanted = program(WANTED);
     wanted.nfacct = BTreeSet::from(["counter".to_owned()]);
-    wanted.sysctls = BTreeMap::from([("net/key".to_owned(), "1".to_owned())]);
+    wanted.sysctls = ["net/key", "net/all/route_localnet"].map(|key| (key.to_owned(), "1".to_owned())).into();
     let live = Program {
         xtables: PerFamily { v4: Some(Ruleset::empty(IpFamily::V4)), v6: None },
         ..Program::default()
@@ -89,6 +96,7 @@ fn chains_come_before_jumps_and_source_nat_before_what_needs_it() {
     assert_eq!(
         words(&planned(&wanted, &live)),
         [
+            "sysctl net/key",
             "nfacct counter",
             "restore",
             "insert nat POSTROUTING",
@@ -97,7 +105,7 @@ fn chains_come_before_jumps_and_source_nat_before_what_needs_it() {
             // Each goes to the head of the chain: the last one first.
             "insert filter INPUT",
             "insert filter INPUT second",
-            "sysctl net/key",
+            "sysctl net/all/route_localnet",
         ]
     );
 }
@@ -129,4 +137,146 @@ fn what_is_as_wanted_needs_no_step() {
 fn a_family_that_is_left_alone_is_left_alone() {
     let live = program(WANTED);
     assert!(planned(&Program::default(), &live).is_empty());
+}
+
+const VIP: &str = "10.96.0.1";
+
+fn key() -> ServiceKey {
+    ServiceKey::Address { protocol: Protocol::Tcp, at: format!("{VIP}:80").parse().unwrap() }
+}
+
+fn endpoint(n: u8) -> AddrPort {
+    AddrPort::new([10, 128, 0, n].into(), 8080)
+}
+
+/// Rules, and what IPVS needs for one Service with these endpoints; none: all of it is there, and empty.
+fn with_ipvs(text: &str, endpoints: Option<&[u8]>) -> Program {
+    let vip: IpAddr = VIP.parse().unwrap();
+    let server = |endpoints: &[u8]| VirtualServer {
+        scheduler: SchedulerName::new("rr").unwrap(),
+        flags: crate::program::ipvs::Flags::default(),
+        persistence_seconds: 0,
+        netmask: 32,
+        engine: None,
+        real_servers: endpoints.iter().map(|n| (endpoint(*n), RealServer::masqueraded(1))).collect(),
+        tag: None,
+    };
+    let kind = SetKind::Hash { hash: HashType::IpPort, family: IpFamily::V4, max_entries: 65536 };
+    let entry = Entry::IpPort(vip, Protocol::Tcp, 80);
+    let set = Set { kind, entries: endpoints.map(|_| entry).into_iter().collect() };
+    let addresses = endpoints.map(|_| vip).into_iter().collect();
+    Program {
+        ipvs: PerFamily {
+            v4: Some(endpoints.map(|ends| (key(), server(ends))).into_iter().collect()),
+            v6: None,
+        },
+        ipset: Some([(SetName::new("VIPS").unwrap(), set)].into()),
+        dummies: Some(
+            [("d0".into(), Dummy { addresses: PerFamily { v4: Some(addresses), v6: None } })].into(),
+        ),
+        ipvs_timeouts: Some(Timeouts::default()),
+        ..program(text)
+    }
+}
+
+/// A machine where IPVS was never used.
+fn without_ipvs(text: &str) -> Program {
+    let nothing = Some(BTreeMap::new());
+    let dummies = Some(BTreeMap::new());
+    Program {
+        ipvs: PerFamily { v4: nothing, v6: None },
+        ipset: Some(BTreeMap::new()),
+        dummies,
+        ..program(text)
+    }
+}
+
+const NAT: &str =
+    "*nat\n:POSTROUTING ACCEPT [0:0]\n:OURS - [0:0]\n-A POSTROUTING -j OURS\n-A OURS -j RETURN\nCOMMIT\n";
+
+#[test]
+fn an_address_comes_last_and_goes_first() {
+    let wanted = with_ipvs(NAT, Some(&[1, 2]));
+    assert_eq!(
+        words(&planned(&wanted, &without_ipvs(""))),
+        [
+            "ipset fill",
+            "restore",
+            "insert nat POSTROUTING",
+            "add d0",
+            "ipvs make and change 3",
+            "add [10.96.0.1]"
+        ]
+    );
+    assert!(planned(&wanted, &wanted).is_empty());
+    let none = with_ipvs(NAT, None);
+    assert_eq!(
+        words(&planned(&none, &wanted)),
+        ["delete [10.96.0.1]", "ipvs remove and drain 1", "ipset empty"]
+    );
+    let nothing = without_ipvs("");
+    let mut live = wanted;
+    // Both families are read: the device can go as a whole.
+    live.dummies.as_mut().unwrap().get_mut("d0").unwrap().addresses.v6 = Some(BTreeSet::new());
+    assert_eq!(
+        words(&planned(&nothing, &live)),
+        [
+            "delete [10.96.0.1]",
+            "ipvs remove and drain 1",
+            "delete d0",
+            "delete nat POSTROUTING",
+            "restore",
+            "ipset empty"
+        ]
+    );
+}
+
+#[test]
+fn what_takes_over_from_rules_that_rewrite_destinations_stands_before_they_go() {
+    let old = NAT.replace(":OURS - [0:0]\n", ":OURS - [0:0]\n:OURS-OLD - [0:0]\n");
+    let mut live = without_ipvs(&old);
+    let wanted = with_ipvs(NAT, Some(&[1]));
+    let pattern = ChainPattern::Prefix("OURS");
+    let scope = || Scope { chains: vec![(TableName::Nat, pattern)], ..Scope::default() };
+    let plan = |wanted: &Program, live: &Program| {
+        let servers = live.ipvs.v4.iter().flatten().map(|(key, _)| *key).collect();
+        words(&super::plan(wanted, live, &PerFamily { v4: Scope { servers, ..scope() }, v6: scope() }))
+    };
+    assert_eq!(
+        plan(&wanted, &live),
+        ["ipset fill", "add d0", "ipvs make and change 2", "add [10.96.0.1]", "restore"]
+    );
+    // And back: the rules are in before the virtual servers go.
+    live.ipvs.v4 = Some(BTreeMap::new());
+    assert_eq!(
+        plan(&live, &with_ipvs(NAT, Some(&[1]))),
+        ["restore", "delete [10.96.0.1]", "ipvs remove and drain 1"]
+    );
+}
+
+#[test]
+fn timeouts_are_set_if_any_that_is_wanted_differs() {
+    let mut live = with_ipvs(NAT, Some(&[1]));
+    live.ipvs_timeouts = Some(Timeouts { tcp: 900, tcp_fin: 120, udp: 300 });
+    let mut wanted = with_ipvs(NAT, Some(&[1]));
+    assert!(planned(&wanted, &live).is_empty());
+    wanted.ipvs_timeouts = Some(Timeouts { tcp: 900, tcp_fin: 0, udp: 0 });
+    assert!(planned(&wanted, &live).is_empty());
+    wanted.ipvs_timeouts = Some(Timeouts { tcp: 900, tcp_fin: 30, udp: 0 });
+    assert_eq!(words(&planned(&wanted, &live)), ["ipvs make and change 1"]);
+}
+
+#[test]
+fn a_real_server_with_connections_is_drained_and_waited_for() {
+    let mut live = with_ipvs(NAT, Some(&[1, 2]));
+    let busy = Connections { active: 3, inactive: 0 };
+    let server = live.ipvs.v4.as_mut().unwrap().get_mut(&key()).unwrap();
+    server.real_servers.get_mut(&endpoint(2)).unwrap().connections = busy;
+    let wanted = with_ipvs(NAT, Some(&[1]));
+    let first = planned(&wanted, &live);
+    assert_eq!(words(&first), ["ipvs remove and drain 1"]);
+    assert_eq!(first.servers.v4.unwrap().draining, [(key(), endpoint(2))]);
+    let server = live.ipvs.v4.as_mut().unwrap().get_mut(&key()).unwrap();
+    server.real_servers.get_mut(&endpoint(2)).unwrap().weight = 0;
+    assert!(planned(&wanted, &live).is_empty(), "there is nothing to do but to wait");
 }

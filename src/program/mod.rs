@@ -59,6 +59,8 @@ pub struct Program {
     pub nft: PerFamily<NftTable>,
     /// The virtual servers of IPVS in each family; `None` for a family that is left alone.
     pub ipvs: PerFamily<Option<ipvs::VirtualServers>>,
+    /// For how long IPVS remembers connections; `None` if nothing is said, 0 for what the kernel may keep.
+    pub ipvs_timeouts: Option<ipvs::Timeouts>,
     /// Sets that rules ask, of both families; `None` if nothing is said about sets.
     pub ipset: Option<ipset::Sets>,
     /// Dummy devices by name; `None` if nothing is said about devices.

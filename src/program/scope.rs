@@ -1,5 +1,9 @@
 //! What of a host's rules is ours, as data. Backends make it; `diff` touches nothing else.
 
+use std::collections::BTreeSet;
+
+use crate::program::ipset::SetName;
+use crate::program::ipvs::ServiceKey;
 use crate::program::xtables::{ChainName, Rule, TableName};
 
 /// Names of chains.
@@ -30,6 +34,10 @@ pub struct Scope {
     pub ignored: Vec<(TableName, ChainName)>,
     /// Rules of ours in chains of others, as the jumps in built-in chains: one that is not wanted is deleted.
     pub jumps: Vec<(TableName, ChainName, Rule)>,
+    /// Sets that are ours alone: one that is not wanted is destroyed.
+    pub sets: BTreeSet<SetName>,
+    /// Live virtual servers that are ours: one that is not wanted is deleted.
+    pub servers: BTreeSet<ServiceKey>,
 }
 
 impl Scope {
