@@ -1,6 +1,10 @@
 //! Takes the steps of a plan, in their order. Which steps, and why, was decided before.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
 use crate::plan::{DELETE_CHAINS, Step};
+use crate::program::ipset::restore::{Command, commands};
 use crate::program::xtables::emit;
 
 use super::{Host, HostError, RestoreError, RestoreMode, XtablesVariant};
@@ -37,21 +41,27 @@ pub fn execute(host: &mut dyn Host, variant: XtablesVariant, step: &Step) -> Res
 }
 
 /// Asks the tools whether they would take steps, and changes nothing. Steps that no tool can try are taken for granted; the
-/// stages of a table are tried as the one transaction that they are parts of. The step that is refused comes back by its
-/// index.
+/// stages of a table are tried as the one transaction that they are parts of. The iptables tools look for the sets that a
+/// rule asks: rules that ask one which an earlier step makes are left out. The step that is refused comes back by its index.
 pub fn rehearse(
     host: &mut dyn Host,
     variant: XtablesVariant,
     steps: &[Step],
 ) -> Result<(), (usize, RestoreError)> {
     let nothing = Vec::new();
+    let mut made = BTreeSet::new();
     let mut index = 0;
     while let Some(step) = steps.get(index) {
         let mut n_steps = 1;
         match step {
-            Step::XtablesRestore { family, document, .. } => host
-                .xtables_restore(variant, *family, &document.text, RestoreMode::Test)
-                .map_err(|refused| (index, refused))?,
+            Step::XtablesRestore { family, document, .. } => {
+                let document = without_rules_on(&made, &document.text);
+                host.xtables_restore(variant, *family, &document, RestoreMode::Test)
+                    .map_err(|refused| (index, refused))?;
+            }
+            Step::IpsetRestore { document, .. } => {
+                made.extend(sets_made(&String::from_utf8_lossy(&document.text)));
+            }
             Step::NftTransaction { family, .. } => {
                 let stages = steps[index..].iter().map_while(|step| match step {
                     // What is in use until the stages before it are in cannot be tried before.
@@ -79,7 +89,6 @@ pub fn rehearse(
             | Step::DeleteJump { .. }
             | Step::AddNfacct { .. }
             | Step::SetSysctl { .. }
-            | Step::IpsetRestore { .. }
             | Step::Ipvs { .. }
             | Step::AddDummy { .. }
             | Step::DeleteDummy { .. }
@@ -89,6 +98,36 @@ pub fn rehearse(
         index += n_steps;
     }
     Ok(())
+}
+
+/// The sets that a document for ipset makes.
+fn sets_made(document: &str) -> impl Iterator<Item = String> {
+    commands(document).filter_map(|command| match command {
+        Ok((_, Command::Create(name, _))) => Some(name.as_str().to_owned()),
+        Ok(_) | Err(_) => None,
+    })
+}
+
+/// A document without the rules that ask one of these sets. Their lines stay, so that the others keep their numbers.
+fn without_rules_on<'a>(sets: &BTreeSet<String>, document: &'a [u8]) -> Cow<'a, [u8]> {
+    if sets.is_empty() {
+        return Cow::Borrowed(document);
+    }
+    let asks = |line: &[u8]| {
+        let mut words = line.split(|byte| *byte == b' ');
+        while let Some(word) = words.next() {
+            if word == b"--match-set"
+                && words
+                    .next()
+                    .is_some_and(|name| std::str::from_utf8(name).is_ok_and(|name| sets.contains(name)))
+            {
+                return true;
+            }
+        }
+        false
+    };
+    let lines = document.split(|byte| *byte == b'\n').map(|line| if asks(line) { &b""[..] } else { line });
+    Cow::Owned(lines.collect::<Vec<_>>().join(&b'\n'))
 }
 
 /// From a line of all stages together to the stage and its line.
@@ -103,4 +142,77 @@ fn locate(first: usize, stages: &[&[u8]], mut refused: RestoreError) -> (usize, 
         line -= n_lines;
     }
     (first, refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{FakeHost, HostErrorKind};
+    use crate::net::IpFamily;
+    use crate::program::Emitted;
+
+    fn sets(text: &str) -> Step {
+        Step::IpsetRestore { document: emitted(text), what: "fill sets" }
+    }
+
+    fn rules(text: &str) -> Step {
+        let document = emitted(text);
+        Step::XtablesRestore { family: IpFamily::V4, document, n_chains: 1, n_rules: 2, n_deleted: 0 }
+    }
+
+    fn emitted(text: &str) -> Emitted {
+        Emitted { text: text.as_bytes().to_vec(), ..Emitted::default() }
+    }
+
+    const MAKE: &str = "create S hash:ip family inet maxelem 65536\nadd S 10.0.0.1\n";
+    const ASK: &str = "*filter\n:A - [0:0]\n-A A -m set --match-set S src -j ACCEPT\n\
+                       -A A -m set ! --match-set T dst,dst -j NOPE\nCOMMIT\n";
+
+    #[test]
+    fn rules_on_sets_to_come_are_not_tried() {
+        let mut host = FakeHost::new();
+        let mut tried = |steps: &[Step]| {
+            let refused = rehearse(&mut host, XtablesVariant::Legacy, steps).unwrap_err();
+            (refused.0, refused.1.line, refused.1.error.detail)
+        };
+        let no_set = |name: &str| format!("Set {name} doesn't exist.");
+        assert_eq!(tried(&[rules(ASK)]), (0, Some(3), no_set("S")));
+        assert_eq!(tried(&[rules(ASK), sets(MAKE)]), (0, Some(3), no_set("S")));
+        assert_eq!(tried(&[sets(MAKE), rules(ASK)]), (1, Some(4), no_set("T")));
+        let both = MAKE.to_owned() + "create T hash:ip,port family inet maxelem 65536\n";
+        assert!(rehearse(&mut host, XtablesVariant::Legacy, &[sets(&both), rules(ASK)]).is_ok());
+        assert!(host.sets.is_empty() && host.tables.values().all(|tables| tables.0.is_empty()));
+    }
+
+    #[test]
+    fn takes_steps_of_ipvs_mode_in_their_order() {
+        let mut host = FakeHost::new();
+        let device: Box<str> = "d0".into();
+        let addresses = vec!["10.0.0.1".parse().unwrap()];
+        for step in [
+            Step::AddDummy { device: device.clone() },
+            Step::AddAddresses { device: device.clone(), addresses: addresses.clone() },
+            sets(MAKE),
+            Step::DeleteAddresses { device: device.clone(), addresses },
+            Step::DeleteDummy { device },
+        ] {
+            execute(&mut host, XtablesVariant::Legacy, &step).unwrap();
+        }
+        assert_eq!(
+            host.calls,
+            [
+                "link add d0 type dummy",
+                "address add 10.0.0.1 to d0",
+                "ipset restore of 2 lines",
+                "address delete 10.0.0.1 from d0",
+                "link delete d0",
+            ]
+        );
+        // The number of a request, from 1.
+        let gone = crate::program::ipvs::ServiceKey::Mark { family: IpFamily::V4, mark: 1 };
+        let requests = vec![crate::program::ipvs::Request::DeleteService(gone)];
+        let refused =
+            execute(&mut host, XtablesVariant::Legacy, &Step::Ipvs { requests, what: "delete" }).unwrap_err();
+        assert_eq!((refused.line, refused.error.kind), (Some(1), HostErrorKind::NotFound));
+    }
 }

@@ -5,10 +5,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::error::{HostError, HostErrorKind, RestoreError};
-use super::fake_tables::{FakeTables, Refusal};
+use super::fake_tables::{FakeTables, Known, Refusal};
 use super::{Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
 use crate::net::IpFamily;
-use crate::program::ipvs;
+use crate::program::{ipset, ipvs};
+
+/// Schedulers of Linux 6.1.
+const SCHEDULERS: [&str; 13] =
+    ["dh", "fo", "lblc", "lblcr", "lc", "mh", "nq", "ovf", "rr", "sed", "sh", "wlc", "wrr"];
 
 /// A network device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,6 +38,18 @@ pub struct FakeHost {
     pub no_ipv6: bool,
     /// Kernel settings.
     pub sysctls: BTreeMap<String, String>,
+    /// The version of IPVS; `None` for a kernel that has none.
+    pub ipvs_version: Option<(u8, u8, u8)>,
+    /// The schedulers of IPVS that the kernel has or can load.
+    pub schedulers: BTreeSet<String>,
+    /// Virtual servers.
+    pub virtual_servers: ipvs::VirtualServers,
+    /// For how long connections of virtual servers are remembered.
+    pub timeouts: ipvs::Timeouts,
+    /// The version of `ipset`; `None` if it is not installed.
+    pub ipset_installed: Option<(u32, u32)>,
+    /// The sets.
+    pub sets: ipset::Sets,
     /// Names of accounting objects; `None` for a kernel that has none.
     pub nfacct: Option<BTreeSet<String>>,
     /// Its network devices.
@@ -50,14 +66,16 @@ pub struct FakeHost {
     pub lock_holder: Option<String>,
     /// Every call that changes something, one line each, also those that failed.
     pub calls: Vec<String>,
-    /// Every document that was restored or tested, or run or checked by `nft`.
+    /// Every document that was restored or tested, by `ipset` as well, or run or checked by `nft`.
     pub documents: Vec<(RestoreMode, String)>,
+    /// Every request that was taken.
+    pub requests: Vec<ipvs::Request>,
     failures: BTreeMap<String, VecDeque<(Option<usize>, HostError)>>,
 }
 
 impl FakeHost {
     /// A machine called `node1` with both iptables variants (1.8.9, `iptables` is the nft one), `nft` 1.0.6, accounting
-    /// objects, loopback addresses, Linux 6.1 and no rules.
+    /// objects, IPVS, `ipset` 7.17, loopback addresses, Linux 6.1 and no rules.
     pub fn new() -> FakeHost {
         let loopback = FakeDevice {
             is_dummy: false,
@@ -68,6 +86,10 @@ impl FakeHost {
             variants: vec![tools(XtablesVariant::Legacy, false), tools(XtablesVariant::Nft, true)],
             nft_installed: Some((1, 0, 6)),
             sysctls: BTreeMap::from([("net/ipv4/conf/all/route_localnet".to_owned(), "0".to_owned())]),
+            ipvs_version: Some((1, 2, 1)),
+            schedulers: SCHEDULERS.iter().map(|name| (*name).to_owned()).collect(),
+            timeouts: ipvs::Timeouts { tcp: 900, tcp_fin: 120, udp: 300 },
+            ipset_installed: Some((7, 17)),
             nfacct: Some(BTreeSet::new()),
             devices: BTreeMap::from([("lo".into(), loopback)]),
             kernel_release: "6.1.0".to_owned(),
@@ -78,9 +100,9 @@ impl FakeHost {
 
     /// Puts rules there, as `iptables-save` prints them. What is wrong with them, if something is.
     pub fn put_rules(&mut self, variant: XtablesVariant, family: IpFamily, dump: &str) -> Result<(), String> {
-        let counters = self.nfacct.clone().unwrap_or_default();
+        let known = self.known();
         let tables = self.tables.entry((variant, family)).or_default();
-        tables.load(dump, &counters).map_err(|refusal| format!("line {:?}: {}", refusal.line, refusal.words))
+        tables.load(dump, &known).map_err(|refusal| format!("line {:?}: {}", refusal.line, refusal.words))
     }
 
     /// The rules of a variant and family as `iptables-save` would print them.
@@ -98,6 +120,17 @@ impl FakeHost {
     pub fn fail_next_nft_run(&mut self, line: Option<usize>, words: &str) {
         let error = HostError::new("run `nft`", HostErrorKind::Other, words);
         self.failures.entry("nft_run".to_owned()).or_default().push_back((line, error));
+    }
+
+    /// Lets the next restore by `ipset` fail at a line with these words, with nothing done. Several calls stand in a queue.
+    pub fn fail_next_ipset_restore(&mut self, line: Option<usize>, words: &str) {
+        let error = HostError::new("run `ipset`", HostErrorKind::Other, words);
+        self.failures.entry("ipset_restore".to_owned()).or_default().push_back((line, error));
+    }
+
+    /// Lets the next change of virtual servers fail at a request, by its index, after those before it.
+    pub fn fail_next_ipvs_change(&mut self, index: usize, error: HostError) {
+        self.failures.entry("ipvs_change".to_owned()).or_default().push_back((Some(index), error));
     }
 
     /// Lets the next call of a method, by its name, fail. That of `nft_run` is called `nft_check` when it only checks.
@@ -144,12 +177,72 @@ impl FakeHost {
         self.calls.push(format!("{variant} {family} -t {table} {command}"));
         self.need(variant, family)?;
         let action = || format!("run `iptables -t {table} {command}`");
-        let counters = self.nfacct.clone().unwrap_or_default();
+        let known = self.known();
         self.tables
             .entry((variant, family))
             .or_default()
-            .change(table, command, &counters)
+            .change(table, command, &known)
             .map_err(|refusal| HostError::new(action(), refusal.kind, refusal.words))
+    }
+
+    fn known(&self) -> Known {
+        Known {
+            counters: self.nfacct.clone().unwrap_or_default(),
+            sets: self.sets.keys().map(|name| name.as_str().to_owned()).collect(),
+        }
+    }
+
+    fn need_ipvs(&self, action: &str) -> Result<(), HostError> {
+        let missing = || HostError::new(action, HostErrorKind::Unsupported, "this kernel has no IPVS");
+        self.ipvs_version.map(|_| ()).ok_or_else(missing)
+    }
+
+    fn take(&mut self, request: &ipvs::Request) -> Result<(), HostError> {
+        use ipvs::Request::{NewService, SetService, SetTimeouts};
+        let refused = |kind, words: String| HostError::new("change virtual servers", kind, words);
+        if let NewService(_, server) | SetService(_, server) = request
+            && !self.schedulers.contains(server.scheduler.as_str())
+        {
+            let words = format!("the kernel has no IPVS scheduler `{}`", server.scheduler);
+            return Err(refused(HostErrorKind::Unsupported, words));
+        }
+        if let SetTimeouts(timeouts) = request {
+            let changed = |held: u32, asked: u32| if asked == 0 { held } else { asked };
+            self.timeouts = ipvs::Timeouts {
+                tcp: changed(self.timeouts.tcp, timeouts.tcp),
+                tcp_fin: changed(self.timeouts.tcp_fin, timeouts.tcp_fin),
+                udp: changed(self.timeouts.udp, timeouts.udp),
+            };
+        }
+        ipvs::apply::apply(&mut self.virtual_servers, request).map_err(|error| {
+            let kind = if error.is_exists() { HostErrorKind::Exists } else { HostErrorKind::NotFound };
+            refused(kind, error.to_string())
+        })?;
+        self.requests.push(request.clone());
+        Ok(())
+    }
+
+    fn need_ipset(&self) -> Result<(), HostError> {
+        if self.ipset_installed.is_some() { Ok(()) } else { Err(super::tool::missing("ipset")) }
+    }
+
+    /// One command of a document for `ipset`.
+    fn change_sets(&mut self, command: &ipset::restore::Command) -> Result<(), (HostErrorKind, String)> {
+        if let ipset::restore::Command::Destroy(name) = command
+            && self.tables.values().any(|tables| tables.asks_set(name.as_str()))
+        {
+            let words = "Set cannot be destroyed: it is in use by a kernel component";
+            return Err((HostErrorKind::Busy, words.to_owned()));
+        }
+        use ipset::restore::ApplyError::{EntryExists, Full, NoEntry, NoSet, SetExists, TypesDiffer};
+        ipset::restore::apply(&mut self.sets, command, true).map_err(|error| {
+            let kind = match &error {
+                SetExists(_) | EntryExists(..) => HostErrorKind::Exists,
+                NoSet(_) | NoEntry(..) => HostErrorKind::NotFound,
+                Full(_) | TypesDiffer(..) => HostErrorKind::Other,
+            };
+            (kind, error.to_string())
+        })
     }
 
     fn counters(&mut self, action: &str) -> Result<&mut BTreeSet<String>, HostError> {
@@ -191,14 +284,14 @@ impl Host for FakeHost {
             return Err(RestoreError { line, error });
         }
         let mut tables = self.tables.get(&(variant, family)).cloned().unwrap_or_default();
-        let mut counters = self.nfacct.clone().unwrap_or_default();
+        let mut known = self.known();
         if mode == RestoreMode::Test {
             // No tool notices in test mode that one is missing.
             let named =
                 text.split("--nfacct-name ").skip(1).filter_map(|rest| rest.split_whitespace().next());
-            counters.extend(named.map(str::to_owned));
+            known.counters.extend(named.map(str::to_owned));
         }
-        let result = tables.load(&text, &counters);
+        let result = tables.load(&text, &known);
         if mode == RestoreMode::Commit {
             self.tables.insert((variant, family), tables);
         }
@@ -300,32 +393,69 @@ impl Host for FakeHost {
     }
 
     fn ipvs_version(&mut self) -> Result<Option<(u8, u8, u8)>, HostError> {
-        Ok(None)
+        self.fails("ipvs_version")?;
+        Ok(self.ipvs_version)
     }
 
     fn ipvs_read(&mut self) -> Result<ipvs::VirtualServers, HostError> {
-        Err(HostError::new("read virtual servers", HostErrorKind::Unsupported, "not written yet"))
+        self.fails("ipvs_read")?;
+        self.need_ipvs("read virtual servers")?;
+        let mut servers = self.virtual_servers.clone();
+        // A kernel knows nothing of what they are made for.
+        servers.values_mut().for_each(|server| server.tag = None);
+        Ok(servers)
     }
 
-    fn ipvs_change(&mut self, _requests: &[ipvs::Request]) -> Result<(), (usize, HostError)> {
-        Err((0, HostError::new("change virtual servers", HostErrorKind::Unsupported, "not written yet")))
+    fn ipvs_change(&mut self, requests: &[ipvs::Request]) -> Result<(), (usize, HostError)> {
+        self.calls.push(format!("ipvs change of {} requests", requests.len()));
+        self.need_ipvs("change virtual servers").map_err(|error| (0, error))?;
+        let failure = self.failure("ipvs_change").map(|(index, error)| (index.unwrap_or_default(), error));
+        for (index, request) in requests.iter().enumerate() {
+            match &failure {
+                Some((at, error)) if *at == index => return Err((index, error.clone())),
+                _ => self.take(request).map_err(|error| (index, error))?,
+            }
+        }
+        Ok(())
     }
 
     fn ipvs_timeouts(&mut self) -> Result<ipvs::Timeouts, HostError> {
-        Ok(ipvs::Timeouts::default())
+        self.fails("ipvs_timeouts")?;
+        self.need_ipvs("read the timeouts of IPVS")?;
+        Ok(self.timeouts)
     }
 
     fn ipset_version(&mut self) -> Result<Option<(u32, u32)>, HostError> {
-        Ok(None)
+        self.fails("ipset_version")?;
+        Ok(self.ipset_installed)
     }
 
     fn ipset_save(&mut self) -> Result<String, HostError> {
-        Ok(String::new())
+        self.fails("ipset_save")?;
+        self.need_ipset()?;
+        let mut text = Vec::new();
+        ipset::emit::write_document(&mut text, &self.sets, "");
+        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
-    fn ipset_restore(&mut self, _document: &[u8]) -> Result<(), RestoreError> {
-        let error = HostError::new("run `ipset`", HostErrorKind::Unsupported, "not written yet");
-        Err(RestoreError { line: None, error })
+    fn ipset_restore(&mut self, document: &[u8]) -> Result<(), RestoreError> {
+        let text = String::from_utf8_lossy(document).into_owned();
+        self.calls.push(format!("ipset restore of {} lines", text.lines().count()));
+        self.documents.push((RestoreMode::Commit, text.clone()));
+        self.need_ipset().map_err(|error| RestoreError { line: None, error })?;
+        if let Some((line, error)) = self.failure("ipset_restore") {
+            return Err(RestoreError { line, error });
+        }
+        let refused = |line: u32, kind, words: String| RestoreError {
+            line: usize::try_from(line).ok(),
+            error: HostError::new("run `ipset`", kind, words),
+        };
+        for command in ipset::restore::commands(&text) {
+            let (line, command) =
+                command.map_err(|error| refused(error.line, HostErrorKind::Other, error.to_string()))?;
+            self.change_sets(&command).map_err(|(kind, words)| refused(line, kind, words))?;
+        }
+        Ok(())
     }
 
     fn dummy_addresses(&mut self, device: &str) -> Result<Option<BTreeSet<IpAddr>>, HostError> {
@@ -508,5 +638,76 @@ mod tests {
         assert!(host.sysctl_write("net/ipv4/conf/all/route_localnet", "1").is_err());
         host.no_ipv6 = true;
         assert_eq!(host.xtables_save(Nft, IpFamily::V6).unwrap_err().kind, HostErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn keeps_virtual_servers() {
+        let key = |port| ipvs::ServiceKey::Mark { family: IpFamily::V4, mark: port };
+        let server = |scheduler| ipvs::VirtualServer {
+            scheduler: ipvs::SchedulerName::new(scheduler).unwrap(),
+            flags: ipvs::Flags::default(),
+            persistence_seconds: 0,
+            netmask: 32,
+            engine: None,
+            real_servers: BTreeMap::new(),
+            tag: None,
+        };
+        let new = |port, scheduler| ipvs::Request::NewService(key(port), server(scheduler));
+        let mut host = FakeHost::new();
+        host.ipvs_change(&[new(1, "rr"), new(2, "mh")]).unwrap();
+        assert_eq!(host.ipvs_read().unwrap().len(), 2);
+        let (index, error) = host.ipvs_change(&[new(3, "rr"), new(4, "nope")]).unwrap_err();
+        assert_eq!((index, error.kind), (1, HostErrorKind::Unsupported));
+        assert_eq!(error.detail, "the kernel has no IPVS scheduler `nope`");
+        let (index, error) = host.ipvs_change(&[new(3, "rr")]).unwrap_err();
+        assert_eq!((index, error.kind), (0, HostErrorKind::Exists));
+        host.fail_next_ipvs_change(1, HostError::new("try", HostErrorKind::Other, "no"));
+        let timeouts = ipvs::Request::SetTimeouts(ipvs::Timeouts { tcp: 1, tcp_fin: 0, udp: 3 });
+        assert_eq!(host.ipvs_change(&[timeouts, new(5, "rr")]).unwrap_err().0, 1);
+        assert_eq!(host.ipvs_timeouts().unwrap(), ipvs::Timeouts { tcp: 1, tcp_fin: 120, udp: 3 });
+        assert_eq!((host.virtual_servers.len(), host.requests.len()), (3, 4));
+        host.ipvs_version = None;
+        assert_eq!(host.ipvs_read().unwrap_err().kind, HostErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn keeps_sets_as_long_as_rules_ask_them() {
+        let mut host = FakeHost::new();
+        let rules = b"*filter\n:A - [0:0]\n-A A -m set --match-set S src -j ACCEPT\nCOMMIT\n";
+        let error = host.xtables_restore(Nft, IpFamily::V4, rules, RestoreMode::Test).unwrap_err();
+        assert_eq!((error.line, error.error.detail.as_str()), (Some(3), "Set S doesn't exist."));
+        host.ipset_restore(b"create S hash:ip family inet maxelem 65536\nadd S 10.0.0.1\n").unwrap();
+        let error = host.ipset_restore(b"add S 10.0.0.2\nadd T 10.0.0.1\nadd S 10.0.0.3\n").unwrap_err();
+        assert_eq!((error.line, error.error.kind), (Some(2), HostErrorKind::NotFound));
+        let saved = host.ipset_save().unwrap();
+        assert!(saved.contains("add S 10.0.0.2\n") && !saved.contains("10.0.0.3"), "{saved}");
+        host.xtables_restore(Nft, IpFamily::V4, rules, RestoreMode::Commit).unwrap();
+        let error = host.ipset_restore(b"destroy S\n").unwrap_err();
+        assert_eq!((error.line, error.error.kind), (Some(1), HostErrorKind::Busy));
+        host.xtables_restore(Nft, IpFamily::V4, b"*filter\n:A - [0:0]\nCOMMIT\n", RestoreMode::Commit)
+            .unwrap();
+        host.ipset_restore(b"destroy S\n").unwrap();
+        host.ipset_installed = None;
+        assert_eq!(host.ipset_save().unwrap_err().kind, HostErrorKind::MissingTool);
+    }
+
+    #[test]
+    fn keeps_dummies_and_their_addresses() {
+        let mut host = FakeHost::new();
+        let addresses = [1, 2].map(|last| IpAddr::from([10, 0, 0, last]));
+        assert_eq!(host.dummy_addresses("d0"), Ok(None));
+        assert_eq!(host.addresses_add("d0", &addresses).unwrap_err().kind, HostErrorKind::NotFound);
+        host.dummy_add("d0").unwrap();
+        assert_eq!(host.dummy_add("d0").unwrap_err().kind, HostErrorKind::Exists);
+        host.addresses_add("d0", &addresses).unwrap();
+        host.addresses_add("d0", &addresses[..1]).unwrap();
+        host.addresses_delete("d0", &addresses[1..]).unwrap();
+        assert_eq!(host.dummy_addresses("d0"), Ok(Some(BTreeSet::from([addresses[0]]))));
+        let local = LocalAddress { device: "d0".into(), addr: addresses[0] };
+        assert!(host.local_addresses().unwrap().contains(&local));
+        assert_eq!(host.dummy_delete("lo").unwrap_err().kind, HostErrorKind::Exists);
+        host.dummy_delete("d0").unwrap();
+        assert_eq!(host.dummy_delete("d0").unwrap_err().kind, HostErrorKind::NotFound);
+        assert!(host.calls.contains(&"address delete 10.0.0.2 from d0".to_owned()), "{:?}", host.calls);
     }
 }

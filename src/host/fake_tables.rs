@@ -28,6 +28,15 @@ pub(super) struct Refusal {
     pub(super) words: String,
 }
 
+/// What rules refer to outside of their tables, by name.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Known {
+    /// Accounting objects.
+    pub(super) counters: BTreeSet<String>,
+    /// Sets of ipset.
+    pub(super) sets: BTreeSet<String>,
+}
+
 type Chains = BTreeMap<String, FakeChain>;
 type Fault = (HostErrorKind, String);
 
@@ -63,9 +72,9 @@ const TARGETS: &[&str] = &[
 ];
 
 impl FakeTables {
-    /// Loads a document as `iptables-restore --noflush` does: table by table, each as a whole or not at all. `counters` are
-    /// the accounting objects that rules may refer to.
-    pub(super) fn load(&mut self, document: &str, counters: &BTreeSet<String>) -> Result<(), Refusal> {
+    /// Loads a document as `iptables-restore --noflush` does: table by table, each as a whole or not at all. The
+    /// tool itself looks for sets, the kernel for accounting objects.
+    pub(super) fn load(&mut self, document: &str, known: &Known) -> Result<(), Refusal> {
         let mut open: Option<(String, Chains)> = None;
         let mut lines = 0;
         for (index, line) in document.lines().enumerate() {
@@ -75,7 +84,7 @@ impl FakeTables {
                 ("", _) => Ok(()),
                 (line, _) if line.starts_with('#') => Ok(()),
                 ("COMMIT", Some((name, chains))) => {
-                    let checked = check(chains, counters);
+                    let checked = check(chains, &known.counters);
                     if checked.is_ok() {
                         self.0.insert(std::mem::take(name), std::mem::take(chains));
                         open = None;
@@ -83,7 +92,9 @@ impl FakeTables {
                     checked
                 }
                 (line, None) => self.start(line).map(|started| open = Some(started)),
-                (line, Some((_, chains))) => apply_line(chains, line),
+                (line, Some((_, chains))) => {
+                    find_sets(line, &known.sets).and_then(|()| apply_line(chains, line))
+                }
             };
             result.map_err(|(kind, words)| Refusal { line: Some(lines), kind, words })?;
         }
@@ -115,16 +126,18 @@ impl FakeTables {
         text
     }
 
+    /// Whether a rule asks a set.
+    pub(super) fn asks_set(&self, name: &str) -> bool {
+        let mut rules = self.0.values().flat_map(BTreeMap::values).flat_map(|chain| &chain.rules);
+        rules.any(|rule| named(rule, MATCH_SET).any(|asked| asked == name))
+    }
+
     /// Inserts or deletes one rule.
-    pub(super) fn change(
-        &mut self,
-        table: &str,
-        command: &str,
-        counters: &BTreeSet<String>,
-    ) -> Result<(), Refusal> {
+    pub(super) fn change(&mut self, table: &str, command: &str, known: &Known) -> Result<(), Refusal> {
         let refusal = |(kind, words)| Refusal { line: None, kind, words };
         let (name, mut chains) = self.start(&format!("*{table}")).map_err(refusal)?;
-        apply_line(&mut chains, command).and_then(|()| check(&chains, counters)).map_err(refusal)?;
+        find_sets(command, &known.sets).map_err(refusal)?;
+        apply_line(&mut chains, command).and_then(|()| check(&chains, &known.counters)).map_err(refusal)?;
         self.0.insert(name, chains);
         Ok(())
     }
@@ -203,8 +216,7 @@ fn check(chains: &Chains, counters: &BTreeSet<String>) -> Result<(), Fault> {
         if let Some(target) = target(rule).filter(lacks) {
             return Err((HostErrorKind::NotFound, format!("Chain '{target}' does not exist")));
         }
-        let counter = rule.split_once("--nfacct-name ").and_then(|(_, rest)| rest.split_whitespace().next());
-        if counter.is_some_and(|name| !counters.contains(name)) {
+        if named(rule, "--nfacct-name ").any(|name| !counters.contains(name)) {
             return Err((
                 HostErrorKind::NotFound,
                 "RULE_APPEND failed (No such file or directory)".to_owned(),
@@ -212,6 +224,22 @@ fn check(chains: &Chains, counters: &BTreeSet<String>) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// Before the name of a set.
+const MATCH_SET: &str = "--match-set ";
+
+/// Whether all sets that a line asks are there.
+fn find_sets(line: &str, sets: &BTreeSet<String>) -> Result<(), Fault> {
+    match named(line, MATCH_SET).find(|name| !sets.contains(*name)) {
+        Some(name) => Err((HostErrorKind::NotFound, format!("Set {name} doesn't exist."))),
+        None => Ok(()),
+    }
+}
+
+/// What follows an option, each time that it is there.
+fn named<'a>(rule: &'a str, option: &'a str) -> impl Iterator<Item = &'a str> {
+    rule.split(option).skip(1).filter_map(|rest| rest.split_whitespace().next())
 }
 
 fn target(rule: &str) -> Option<&str> {
@@ -230,7 +258,8 @@ mod tests {
 
     fn loaded(tables: &FakeTables, document: &str) -> Result<FakeTables, (Option<usize>, String)> {
         let mut tables = tables.clone();
-        let result = tables.load(document, &BTreeSet::from(["counted".to_owned()]));
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let result = tables.load(document, &Known { counters: names(&["counted"]), sets: names(&["S"]) });
         result.map(|()| tables).map_err(|refusal| (refusal.line, refusal.words))
     }
 
@@ -255,7 +284,7 @@ mod tests {
     fn loads_a_table_as_a_whole_or_not_at_all() {
         let mut tables = FakeTables::default();
         let document = "*filter\n:F - [0:0]\nCOMMIT\n*nat\n:A - [0:0]\n-A A -j NOPE\nCOMMIT\n";
-        let refusal = tables.load(document, &BTreeSet::new()).unwrap_err();
+        let refusal = tables.load(document, &Known::default()).unwrap_err();
         assert_eq!((refusal.line, refusal.words.as_str()), (Some(7), "Chain 'NOPE' does not exist"));
         assert_eq!(
             tables.save(),
@@ -272,6 +301,11 @@ mod tests {
         assert_eq!(words("*nat\n:A - [0:0]\n"), (Some(3), "COMMIT expected at line 3".to_owned()));
         assert_eq!(words("*nat\n:A - [0:0]\n-A A -m nfacct --nfacct-name nope\nCOMMIT\n").0, Some(4));
         assert!(loaded(&tables, "*nat\n:A - [0:0]\n-A A -m nfacct --nfacct-name counted\nCOMMIT\n").is_ok());
+        let asks =
+            "*nat\n:A - [0:0]\n-A A -m set --match-set S src -m set ! --match-set T dst,dst\n-A A\nCOMMIT\n";
+        assert_eq!(words(asks), (Some(3), "Set T doesn't exist.".to_owned()));
+        let tables = loaded(&tables, "*nat\n:A - [0:0]\n-A A -m set --match-set S src\nCOMMIT\n").unwrap();
+        assert!(tables.asks_set("S") && !tables.asks_set("T"));
     }
 
     #[test]
@@ -285,7 +319,7 @@ mod tests {
     #[test]
     fn inserts_and_deletes_one_rule() {
         let mut tables = loaded(&FakeTables::default(), "*nat\n:A - [0:0]\nCOMMIT\n").unwrap();
-        let none = BTreeSet::new();
+        let none = Known::default();
         tables.change("nat", "-I OUTPUT 1 -m comment --comment \"a b\" -j A", &none).unwrap();
         assert_eq!(tables.0["nat"]["OUTPUT"].rules, ["-m comment --comment \"a b\" -j A"]);
         assert_eq!(tables.change("nat", "-D OUTPUT -j A", &none).unwrap_err().kind, HostErrorKind::NotFound);

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::error::{HostError, HostErrorKind, RestoreError};
+use super::ipvs::Ipvs;
 use super::xtables::{Jump, Xtables};
 use super::{Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
 use super::{files, ipset, link, lock, nfacct, nft, sysctl};
@@ -16,6 +17,7 @@ use crate::program::ipvs;
 #[derive(Debug)]
 pub struct LinuxHost {
     xtables: Xtables,
+    ipvs: Ipvs,
     started: Instant,
     stdin_is_read: bool,
 }
@@ -23,7 +25,12 @@ pub struct LinuxHost {
 impl LinuxHost {
     /// This machine. Nothing is read until it is asked for.
     pub fn new() -> LinuxHost {
-        LinuxHost { xtables: Xtables::default(), started: Instant::now(), stdin_is_read: false }
+        LinuxHost {
+            xtables: Xtables::default(),
+            ipvs: Ipvs::default(),
+            started: Instant::now(),
+            stdin_is_read: false,
+        }
     }
 }
 
@@ -121,19 +128,19 @@ impl Host for LinuxHost {
     }
 
     fn ipvs_version(&mut self) -> Result<Option<(u8, u8, u8)>, HostError> {
-        Err(not_yet("ask for the version of IPVS"))
+        self.ipvs.version()
     }
 
     fn ipvs_read(&mut self) -> Result<ipvs::VirtualServers, HostError> {
-        Err(not_yet("read virtual servers"))
+        self.ipvs.read()
     }
 
-    fn ipvs_change(&mut self, _requests: &[ipvs::Request]) -> Result<(), (usize, HostError)> {
-        Err((0, not_yet("change virtual servers")))
+    fn ipvs_change(&mut self, requests: &[ipvs::Request]) -> Result<(), (usize, HostError)> {
+        self.ipvs.change(requests)
     }
 
     fn ipvs_timeouts(&mut self) -> Result<ipvs::Timeouts, HostError> {
-        Err(not_yet("read the timeouts of IPVS"))
+        self.ipvs.timeouts()
     }
 
     fn ipset_version(&mut self) -> Result<Option<(u32, u32)>, HostError> {
@@ -208,8 +215,4 @@ impl Host for LinuxHost {
     fn env(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
     }
-}
-
-fn not_yet(action: &str) -> HostError {
-    HostError::new(action, HostErrorKind::Unsupported, "not written yet")
 }

@@ -7,7 +7,9 @@ pub mod execute;
 mod fake;
 mod fake_tables;
 mod files;
+mod genl;
 mod ipset;
+mod ipvs;
 mod link;
 mod linux;
 mod lock;
@@ -32,7 +34,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::net::IpFamily;
-use crate::program::ipvs;
+use crate::program::ipvs::{Request, Timeouts, VirtualServers};
 
 /// Which of the two iptables implementations: they keep separate rules in the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -178,14 +180,14 @@ pub trait Host {
 
     /// All virtual servers with their real servers, and how many connections these have. `Unsupported` if the kernel has no
     /// IPVS.
-    fn ipvs_read(&mut self) -> Result<ipvs::VirtualServers, HostError>;
+    fn ipvs_read(&mut self) -> Result<VirtualServers, HostError>;
 
     /// Changes virtual servers: requests are taken in their order, each for itself. The error names the first that was
     /// refused by its index; those before it are done, those after it may be done or not.
-    fn ipvs_change(&mut self, requests: &[ipvs::Request]) -> Result<(), (usize, HostError)>;
+    fn ipvs_change(&mut self, requests: &[Request]) -> Result<(), (usize, HostError)>;
 
     /// For how long the kernel remembers connections of virtual servers.
-    fn ipvs_timeouts(&mut self) -> Result<ipvs::Timeouts, HostError>;
+    fn ipvs_timeouts(&mut self) -> Result<Timeouts, HostError>;
 
     /// The version of the tool `ipset`, as 7.17. `None` if it is not installed.
     fn ipset_version(&mut self) -> Result<Option<(u32, u32)>, HostError>;

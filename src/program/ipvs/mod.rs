@@ -10,6 +10,7 @@ pub mod apply;
 pub mod diff;
 #[cfg(test)]
 mod tests;
+pub mod wire;
 
 pub use flags::{Flags, SchedulerName, SchedulerNameError};
 
@@ -100,6 +101,21 @@ impl Connections {
     }
 }
 
+/// What has passed through a virtual server, or to a real server, since it was made or its counters were zeroed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Connections begun.
+    pub connections: u64,
+    /// Packets to real servers.
+    pub packets_in: u64,
+    /// Packets from real servers, as far as they come back this way.
+    pub packets_out: u64,
+    /// Bytes to real servers.
+    pub bytes_in: u64,
+    /// Bytes from real servers.
+    pub bytes_out: u64,
+}
+
 /// A real server. Two that differ in their connections alone are equal.
 #[derive(Debug, Clone, Copy)]
 pub struct RealServer {
@@ -178,6 +194,16 @@ impl VirtualServer {
             && self.persistence_seconds == other.persistence_seconds
             && self.netmask == other.netmask
             && self.engine == other.engine
+    }
+
+    /// Without what the kernel keeps and never looks at: settings of persistence, unless it is persistent.
+    #[must_use]
+    pub fn normalized(mut self, family: IpFamily) -> VirtualServer {
+        if !self.flags.contains(Flags::PERSISTENT) {
+            self.persistence_seconds = 0;
+            self.netmask = family.bits();
+        }
+        self
     }
 }
 

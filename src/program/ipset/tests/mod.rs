@@ -27,9 +27,9 @@ fn sets() -> impl Strategy<Value = Sets> {
         };
         btree_set(entry(&kind), 0..4).prop_map(move |entries| Set { kind: kind.clone(), entries })
     });
+    // Two names of greatest length that have one spare name.
     let names =
-        vec!["A", "B", "B~", "C", "long-names-of-thirty-one-bytes-1", "long-names-of-thirty-one-bytes-2"];
-    let names = names.into_iter().map(|text| &text[..text.len().min(SetName::MAX)]).collect::<Vec<_>>();
+        ["A", "B", "B~", "C", "long-names-of-thirty-one-byte-1", "long-names-of-thirty-one-byte-2"].to_vec();
     btree_map(proptest::sample::select(names).prop_map(name), set, 0..5)
 }
 

@@ -1,6 +1,7 @@
 //! Tests of the language on recordings, small tables and random ones.
 
 mod diff;
+mod wire;
 
 use std::collections::BTreeMap;
 
