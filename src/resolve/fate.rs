@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-use crate::net::{AddrPort, Port};
+use crate::net::{AddrPort, Port, Protocol};
 use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
 
 use super::{
-    Frontend, FrontendKind, Habits, LocalTraffic, NodePortScope, NodeView, PoolEndpoint, PoolKind, PortView,
-    Route, Routes, Vip,
+    Frontend, FrontendKind, LocalTraffic, NodePortScope, NodeView, PoolKind, PortView, Route, Routes,
+    SourceRanges, UnusedPorts, Vip,
 };
 
 /// What must become of the first packet of a flow.
@@ -16,178 +16,282 @@ use super::{
 /// if there is none is it for the first that has a node port there. (In an iptables program the first *forwarding*
 /// one would have it, in an nftables program the last one; Services that claim each other's addresses are a mistake
 /// that `check` tells about.)
+///
+/// `facts` are about the node as it is without Services: the addresses of a dummy device are no part of them. Endpoints
+/// are told with equal chances, as if the scheduler of IPVS took them by turns.
 pub fn fate(view: &NodeView, packet: &Packet, facts: &NodeFacts) -> Fate {
-    decide(view, packet, facts, None)
+    Case { view, packet, facts, previous: None }.fate()
 }
 
 /// What must become of the first packet of a flow whose source address was sent to `previous` not long ago: with
-/// session affinity it goes there again, as long as the pool that is meant for it still has that endpoint.
+/// session affinity it goes there again, as long as the pool that is meant for it still has that endpoint. In IPVS mode it
+/// must have come by the same frontend.
 pub fn fate_remembered(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: AddrPort) -> Fate {
-    decide(view, packet, facts, Some(previous))
+    Case { view, packet, facts, previous: Some(previous) }.fate()
 }
 
-fn decide(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: Option<AddrPort>) -> Fate {
-    if packet.family() != view.family {
-        return Fate::Untouched;
-    }
-    let fate = service_fate(view, packet, facts, previous);
-    // Node ports on loopback addresses have the kernel route these; nothing else may come in that way.
-    let is_let_in = packet.source.addr.is_loopback() || !packet.destination.addr.is_loopback();
-    match fate {
-        Fate::Untouched | Fate::Rejected if view.localhost_node_ports && !is_let_in => Fate::Dropped,
-        Fate::Untouched | Fate::Rejected | Fate::Forwarded(_) | Fate::Dropped | Fate::Unknown(_) => fate,
-    }
+/// A packet at a node.
+#[derive(Clone, Copy)]
+struct Case<'a> {
+    view: &'a NodeView,
+    packet: &'a Packet,
+    facts: &'a NodeFacts,
+    previous: Option<AddrPort>,
 }
 
-fn service_fate(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: Option<AddrPort>) -> Fate {
-    let follow = |port: &PortView, routes: Routes| match select(view, routes, packet, facts) {
-        Route::Forward { pool, masquerade } => {
-            forward(view.habits, port, pool, masquerade, packet, facts, previous)
+impl<'a> Case<'a> {
+    fn fate(self) -> Fate {
+        if self.packet.family() != self.view.family {
+            return Fate::Untouched;
         }
-        Route::Reject => Fate::Rejected,
-        Route::Drop => Fate::Dropped,
-    };
-    if let Some((port, frontend)) = address_frontend(view, packet) {
+        let fate = self.service_fate();
+        // Node ports on loopback addresses have the kernel route these; nothing else may come in that way.
+        let is_let_in = self.packet.source.addr.is_loopback() || !self.packet.destination.addr.is_loopback();
+        match fate {
+            Fate::Untouched | Fate::Rejected if self.view.localhost_node_ports && !is_let_in => Fate::Dropped,
+            Fate::Untouched | Fate::Rejected | Fate::Forwarded(_) | Fate::Dropped | Fate::Unknown(_) => fate,
+        }
+    }
+
+    fn service_fate(self) -> Fate {
+        if let Some((port, frontend)) = self.address_frontend() {
+            return self.vip_fate(port, frontend);
+        }
+        let node_port = self.node_port_frontend();
+        let answers = node_port.is_some() && self.is_in_scope();
+        if self.refuses_unused() && !(answers && self.meets_servers_first()) {
+            return Fate::Rejected;
+        }
+        let Some(port) = node_port.filter(|_| answers || self.is_here()) else { return Fate::Untouched };
+        let routes = port.routes(FrontendKind::NodePort);
+        if answers {
+            return self.follow(port, FrontendKind::NodePort, routes);
+        }
+        // The node port answers elsewhere only; yet where nothing would answer it is closed on every local address, for
+        // pods and the node itself too.
+        match routes.outside {
+            Route::Forward { .. } => Fate::Untouched,
+            Route::Reject | Route::Drop if !self.view.habits.refuses_node_ports_anywhere => Fate::Untouched,
+            Route::Reject => Fate::Rejected,
+            Route::Drop => Fate::Dropped,
+        }
+    }
+
+    fn vip_fate(self, port: &PortView, frontend: &Frontend) -> Fate {
         let routes = port.routes(frontend.kind);
         // Without any endpoint the answer is the refusal, whoever asks, unless ranges are asked first.
-        let refused = routes.outside == Route::Reject && !view.habits.asks_ranges_first;
-        if frontend.kind == FrontendKind::LoadBalancer && !refused && !may_use(port, packet.source.addr) {
+        let ranges_first = self.view.habits.asks_ranges_first && !self.meets_servers_first();
+        let is_refused = routes.outside == Route::Reject && !ranges_first;
+        if frontend.kind == FrontendKind::LoadBalancer && !is_refused && !self.may_use(port) {
             return Fate::Dropped;
         }
-        let fate = follow(port, routes);
+        let fate = self.follow(port, frontend.kind, routes);
         let is_refused = fate == Fate::Rejected || fate == Fate::Dropped;
-        return if is_refused && leaves_unrefused(view, frontend, packet, facts) {
-            Fate::Untouched
-        } else {
-            fate
+        if is_refused && self.leaves_unrefused(frontend) { Fate::Untouched } else { fate }
+    }
+
+    fn follow(self, port: &PortView, kind: FrontendKind, routes: Routes) -> Fate {
+        match self.select(routes) {
+            Route::Forward { pool, masquerade } => self.forward(port, kind, pool, masquerade),
+            Route::Reject => Fate::Rejected,
+            Route::Drop => Fate::Dropped,
+        }
+    }
+
+    /// Whether the destination is an address of the node.
+    fn is_here(self) -> bool {
+        self.facts.is_local(self.packet.destination.addr)
+    }
+
+    /// Whether the packet comes to virtual servers before it comes to any filter: the node's own does.
+    fn meets_servers_first(self) -> bool {
+        self.view.habits.asks_ranges_on_the_way_in && self.packet.origin == Origin::Node
+    }
+
+    /// Whether the destination refuses ports that no Service has.
+    fn refuses_unused(self) -> bool {
+        let addr = self.packet.destination.addr;
+        let is_of = |only: Option<FrontendKind>| {
+            self.view.frontends().any(|(_, frontend)| match frontend.vip {
+                Vip::Address(vip) => vip.addr == addr && only.is_none_or(|kind| kind == frontend.kind),
+                Vip::NodePort(_) => false,
+            })
         };
-    }
-    if !facts.is_local(packet.destination.addr) {
-        let is_refused = view.habits.refuses_unused_ports && is_cluster_ip(view, packet.destination.addr);
-        return if is_refused { Fate::Rejected } else { Fate::Untouched };
-    }
-    let Some(port) = node_port_frontend(view, packet) else { return Fate::Untouched };
-    let routes = port.routes(FrontendKind::NodePort);
-    if in_scope(&view.node_ports, packet.destination.addr) {
-        return follow(port, routes);
-    }
-    // The node port answers elsewhere only; yet where nothing would answer it is closed on every local address, for
-    // pods and the node itself too.
-    match routes.outside {
-        Route::Forward { .. } => Fate::Untouched,
-        Route::Reject | Route::Drop if !view.habits.refuses_node_ports_anywhere => Fate::Untouched,
-        Route::Reject => Fate::Rejected,
-        Route::Drop => Fate::Dropped,
-    }
-}
-
-/// Whether an address is the cluster IP of some Service.
-fn is_cluster_ip(view: &NodeView, addr: IpAddr) -> bool {
-    view.ports.iter().flat_map(|port| &port.frontends).any(|frontend| match (frontend.kind, frontend.vip) {
-        (FrontendKind::ClusterIp, Vip::Address(vip)) => vip.addr == addr,
-        (FrontendKind::ClusterIp, Vip::NodePort(_))
-        | (FrontendKind::ExternalIp | FrontendKind::LoadBalancer | FrontendKind::NodePort, _) => false,
-    })
-}
-
-/// Whether a packet escapes the refusal of an external address: the node's own, which only goes out.
-fn leaves_unrefused(view: &NodeView, frontend: &Frontend, packet: &Packet, facts: &NodeFacts) -> bool {
-    !view.habits.refuses_own_traffic
-        && packet.origin == Origin::Node
-        && frontend.kind != FrontendKind::ClusterIp
-        && !facts.is_local(packet.destination.addr)
-}
-
-fn address_frontend<'a>(view: &'a NodeView, packet: &Packet) -> Option<(&'a PortView, &'a Frontend)> {
-    view.ports.iter().filter(|port| port.name.protocol == packet.protocol).find_map(|port| {
-        let is_for = |frontend: &&Frontend| frontend.vip == Vip::Address(packet.destination);
-        port.frontends.iter().find(is_for).map(|frontend| (port, frontend))
-    })
-}
-
-fn node_port_frontend<'a>(view: &'a NodeView, packet: &Packet) -> Option<&'a PortView> {
-    let node_port: Port = packet.destination.port;
-    view.ports
-        .iter()
-        .filter(|port| port.name.protocol == packet.protocol)
-        .find(|port| port.frontends.iter().any(|frontend| frontend.vip == Vip::NodePort(node_port)))
-}
-
-/// Whether a node port answers on a local address.
-fn in_scope(scope: &NodePortScope, addr: IpAddr) -> bool {
-    match (scope, addr) {
-        (NodePortScope::AllLocal { loopback }, IpAddr::V4(addr)) => *loopback || !addr.is_loopback(),
-        (NodePortScope::AllLocal { .. }, IpAddr::V6(addr)) => !addr.is_loopback(),
-        (NodePortScope::Addresses(addresses), IpAddr::V4(_)) => addresses.contains(&addr),
-        (NodePortScope::Addresses(addresses), IpAddr::V6(v6)) => {
-            !v6.is_loopback() && addresses.contains(&addr)
+        let is_cluster_ip = || is_of(Some(FrontendKind::ClusterIp));
+        match self.view.habits.unused_ports {
+            UnusedPorts::LeftAlone => false,
+            UnusedPorts::RefusedOnClusterIps => !self.is_here() && is_cluster_ip(),
+            // Cluster IPs are bound for the sake of Services even where they are the node's anyway.
+            UnusedPorts::RefusedOnVips => {
+                (is_cluster_ip() || (!self.is_here() && is_of(None))) && !self.is_health_check()
+            }
         }
     }
-}
 
-/// Whether a source address may use the load balancer frontends of a port.
-fn may_use(port: &PortView, source: IpAddr) -> bool {
-    let Some(ranges) = &port.source_ranges else { return true };
-    let is_own_vip = |frontend: &Frontend| match (frontend.kind, frontend.vip) {
-        (FrontendKind::LoadBalancer, Vip::Address(vip)) => vip.addr == source,
-        (FrontendKind::LoadBalancer, Vip::NodePort(_)) => false,
-        (FrontendKind::ClusterIp | FrontendKind::ExternalIp | FrontendKind::NodePort, _) => false,
-    };
-    ranges.allowed.iter().any(|range| range.contains(source))
-        || (ranges.allow_vips && port.frontends.iter().any(is_own_vip))
-}
-
-/// The route of a packet by where it comes from: a pod is told first, then the node itself.
-fn select(view: &NodeView, routes: Routes, packet: &Packet, facts: &NodeFacts) -> Route {
-    let interface = packet.in_interface.as_deref();
-    let is_pods = match &view.local_traffic {
-        Some(LocalTraffic::Source(cidr)) => cidr.contains(packet.source.addr),
-        Some(LocalTraffic::Interface(name)) => interface == Some(name.as_ref()),
-        Some(LocalTraffic::InterfacePrefix(prefix)) => {
-            interface.is_some_and(|name| name.starts_with(prefix.as_ref()))
-        }
-        None => false,
-    };
-    if is_pods {
-        routes.pods
-    } else if facts.is_local(packet.source.addr) {
-        routes.node
-    } else {
-        routes.outside
+    /// Whether the destination port is that of a health check. Sets of ports know no SCTP.
+    fn is_health_check(self) -> bool {
+        let port = Some(self.packet.destination.port);
+        self.packet.protocol != Protocol::Sctp
+            && self.view.ports.iter().any(|one| one.health_check_node_port == port)
     }
-}
 
-fn forward(
-    habits: Habits,
-    port: &PortView,
-    pool: PoolKind,
-    masquerade: bool,
-    packet: &Packet,
-    facts: &NodeFacts,
-    previous: Option<AddrPort>,
-) -> Fate {
-    let kept = previous
-        .filter(|_| port.affinity_seconds.is_some())
-        .filter(|previous| port.pool(pool).any(|endpoint| endpoint == *previous));
-    let endpoints: Vec<AddrPort> = match kept {
-        Some(endpoint) => vec![endpoint],
-        None => port.pool(pool).collect(),
-    };
-    // Sources are rewritten on the way out; what comes in and stays on the node does not go there.
-    let leaves = |endpoint: AddrPort| packet.origin == Origin::Node || !facts.is_local(endpoint.addr);
-    let may_hairpin = |endpoint: AddrPort| {
-        let is_here = |one: &PoolEndpoint| one.addr == endpoint && one.on_this_node;
-        habits.masquerades_remote_hairpins || port.endpoints.iter().any(is_here)
-    };
-    let rewritten =
-        |endpoint: AddrPort| masquerade || (endpoint.addr == packet.source.addr && may_hairpin(endpoint));
-    let probability = 1.0 / endpoints.len() as f64;
-    let mut choices: Vec<Choice> = endpoints
-        .into_iter()
-        .map(|endpoint| Choice { endpoint, probability, source_nat: leaves(endpoint) && rewritten(endpoint) })
-        .collect();
-    choices.sort_by_key(|choice| choice.endpoint);
-    Fate::Forwarded(choices)
+    /// Whether the packet escapes the refusal of an external address: the node's own, which only goes out.
+    fn leaves_unrefused(self, frontend: &Frontend) -> bool {
+        !self.view.habits.refuses_own_traffic
+            && self.packet.origin == Origin::Node
+            && frontend.kind != FrontendKind::ClusterIp
+            && !self.is_here()
+    }
+
+    /// The frontends of the packet's protocol.
+    fn frontends(self) -> impl Iterator<Item = (&'a PortView, &'a Frontend)> {
+        self.view.frontends().filter(move |(port, _)| port.name.protocol == self.packet.protocol)
+    }
+
+    fn address_frontend(self) -> Option<(&'a PortView, &'a Frontend)> {
+        self.frontends().find(|(_, frontend)| frontend.vip == Vip::Address(self.packet.destination))
+    }
+
+    fn node_port_frontend(self) -> Option<&'a PortView> {
+        let node_port: Port = self.packet.destination.port;
+        self.frontends().find(|(_, frontend)| frontend.vip == Vip::NodePort(node_port)).map(|(port, _)| port)
+    }
+
+    /// Whether node ports answer on the destination.
+    fn is_in_scope(self) -> bool {
+        let addr = self.packet.destination.addr;
+        match (&self.view.node_ports, addr) {
+            (NodePortScope::AllLocal { loopback }, IpAddr::V4(v4)) => {
+                self.is_here() && (*loopback || !v4.is_loopback())
+            }
+            (NodePortScope::AllLocal { .. }, IpAddr::V6(v6)) => self.is_here() && !v6.is_loopback(),
+            (NodePortScope::Addresses(addresses), IpAddr::V4(_)) => addresses.contains(&addr),
+            (NodePortScope::Addresses(addresses), IpAddr::V6(v6)) => {
+                !v6.is_loopback() && addresses.contains(&addr)
+            }
+        }
+    }
+
+    /// Whether the source may use the load balancer frontends of a port.
+    fn may_use(self, port: &PortView) -> bool {
+        let Some(ranges) = &port.source_ranges else { return true };
+        let source = self.packet.source.addr;
+        if self.meets_servers_first() {
+            return source != self.packet.destination.addr || ranges.allow_vips;
+        }
+        ranges.allowed.iter().any(|range| range.contains(source)) || self.is_own_vip(port, ranges)
+    }
+
+    /// Whether the source is a load balancer's address that is let in as itself.
+    fn is_own_vip(self, port: &PortView, ranges: &SourceRanges) -> bool {
+        let source = self.packet.source.addr;
+        let only_itself = self.view.habits.asks_ranges_on_the_way_in;
+        let is_vip = |frontend: &Frontend| match (frontend.kind, frontend.vip) {
+            (FrontendKind::LoadBalancer, Vip::Address(vip)) => vip.addr == source,
+            (FrontendKind::LoadBalancer, Vip::NodePort(_)) => false,
+            (FrontendKind::ClusterIp | FrontendKind::ExternalIp | FrontendKind::NodePort, _) => false,
+        };
+        ranges.allow_vips
+            && (!only_itself || source == self.packet.destination.addr)
+            && port.frontends.iter().any(is_vip)
+    }
+
+    /// The route of the packet by where it comes from: a pod is told first, then the node itself.
+    fn select(self, routes: Routes) -> Route {
+        let source = self.packet.source.addr;
+        let interface = self.packet.in_interface.as_deref();
+        let is_pods = match &self.view.local_traffic {
+            Some(LocalTraffic::Source(cidr)) => cidr.contains(source),
+            Some(LocalTraffic::Interface(name)) => interface == Some(name.as_ref()),
+            Some(LocalTraffic::InterfacePrefix(prefix)) => {
+                interface.is_some_and(|name| name.starts_with(prefix.as_ref()))
+            }
+            None => false,
+        };
+        if is_pods {
+            routes.pods
+        } else if self.facts.is_local(source) {
+            routes.node
+        } else {
+            routes.outside
+        }
+    }
+
+    fn forward(self, port: &PortView, kind: FrontendKind, pool: PoolKind, by_route: bool) -> Fate {
+        let kept = self
+            .previous
+            .filter(|_| port.affinity_seconds.is_some())
+            .filter(|previous| port.pool(pool).any(|endpoint| endpoint == *previous));
+        let endpoints: Vec<AddrPort> = match kept {
+            Some(endpoint) => vec![endpoint],
+            None => port.pool(pool).collect(),
+        };
+        let masquerade = if self.view.habits.masquerades_by_sets {
+            self.sets_masquerade(kind, by_route)
+        } else {
+            by_route
+        };
+        // Sources are rewritten on the way out; what comes in and stays on the node does not go there.
+        let leaves =
+            |endpoint: AddrPort| self.packet.origin == Origin::Node || !self.facts.is_local(endpoint.addr);
+        let rewritten = |endpoint: AddrPort| masquerade || self.is_hairpin(port, endpoint);
+        let probability = 1.0 / endpoints.len() as f64;
+        let mut choices: Vec<Choice> = endpoints
+            .into_iter()
+            .map(|endpoint| Choice {
+                endpoint,
+                probability,
+                source_nat: leaves(endpoint) && rewritten(endpoint),
+            })
+            .collect();
+        choices.sort_by_key(|choice| choice.endpoint);
+        Fate::Forwarded(choices)
+    }
+
+    /// Whether an endpoint that sent the packet gets it back, and has its source rewritten for that.
+    fn is_hairpin(self, port: &PortView, endpoint: AddrPort) -> bool {
+        let habits = self.view.habits;
+        let is_here = || {
+            if habits.masquerades_by_sets {
+                let same_protocol = |one: &&PortView| one.name.protocol == self.packet.protocol;
+                let ports = &mut self.view.ports.iter().filter(same_protocol);
+                ports.any(|one| one.endpoints_here.contains(&endpoint))
+            } else {
+                port.endpoints.iter().any(|one| one.addr == endpoint && one.on_this_node)
+            }
+        };
+        endpoint.addr == self.packet.source.addr && (habits.masquerades_remote_hairpins || is_here())
+    }
+
+    /// Whether sets have the source rewritten, given what the route says.
+    fn sets_masquerade(self, kind: FrontendKind, by_route: bool) -> bool {
+        let (source, port) = (self.packet.source.addr, self.packet.destination.port);
+        if source.is_loopback() {
+            return false;
+        }
+        let is_told = match kind {
+            FrontendKind::ClusterIp => {
+                let same = Vip::Address(AddrPort::new(source, port));
+                let is_source =
+                    |(_, one): (_, &Frontend)| one.kind == FrontendKind::ClusterIp && one.vip == same;
+                (self.view.local_traffic.is_none() && self.frontends().any(is_source))
+                    || self.has_node_port_number()
+            }
+            FrontendKind::LoadBalancer => self.has_node_port_number(),
+            FrontendKind::ExternalIp | FrontendKind::NodePort => false,
+        };
+        by_route || is_told
+    }
+
+    /// Whether the destination port is a node port whose packets do not keep their source. Sets of ports know no SCTP: there
+    /// the address counts too.
+    fn has_node_port_number(self) -> bool {
+        let node_port = Vip::NodePort(self.packet.destination.port);
+        let mut owners = self.frontends().filter(|(_, frontend)| frontend.vip == node_port).peekable();
+        (self.packet.protocol != Protocol::Sctp || self.is_in_scope())
+            && owners.peek().is_some()
+            && owners.all(|(port, _)| !port.external_keeps_source)
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::*;
 use crate::model::{Mode, Placeholders, ServiceName, ServicePortName};
 use crate::net::{IpCidr, IpFamily, PerFamily, Protocol};
 use crate::packet::{PacketContext, parse_packet};
-use crate::resolve::{PoolEndpoint, SourceRanges};
+use crate::resolve::{Habits, PoolEndpoint, SourceRanges};
 
 const POOL: Route = Route::Forward { pool: PoolKind::Cluster, masquerade: false };
 const POOL_MASQ: Route = Route::Forward { pool: PoolKind::Cluster, masquerade: true };
@@ -60,6 +60,8 @@ fn web() -> PortView {
         external: Some(Routes { pods: POOL_MASQ, node: POOL_MASQ, outside: POOL_MASQ }),
         source_ranges: None,
         endpoints: vec![endpoint("10.128.0.5:8080", true), endpoint("10.128.1.5:8080", false)],
+        endpoints_here: vec!["10.128.0.5:8080".parse().unwrap()],
+        external_keeps_source: false,
         affinity_seconds: None,
         health_check_node_port: None,
         placeholders: Placeholders::default(),
@@ -244,4 +246,106 @@ fn a_remembered_client_stays() {
     check(&sticky, "10.128.2.5:8080", all);
     check(&web(), "10.128.1.5:8080", all);
     check(&PortView { external: Some(routes), ..sticky }, "10.128.1.5:8080", "10.128.0.5:8080");
+}
+
+/// The same port in IPVS mode: node ports on the node's address and on one of a Service.
+fn ipvs(port: PortView) -> NodeView {
+    let listed = ["192.168.77.10", "198.51.100.1"].map(|text| text.parse().unwrap());
+    NodeView {
+        node_ports: NodePortScope::Addresses(listed.to_vec()),
+        localhost_node_ports: false,
+        habits: Habits::of(Mode::Ipvs),
+        ..view(vec![port])
+    }
+}
+
+const BOTH: &str = "10.128.0.5:8080|10.128.1.5:8080";
+const BOTH_MASQ: &str = "10.128.0.5:8080|10.128.1.5:8080 masq";
+
+#[test]
+fn ipvs_refuses_ports_that_no_service_has() {
+    let view = ipvs(PortView { health_check_node_port: Some(31111), ..web() });
+    for unused in ["10.96.0.1:81/tcp", "198.51.100.1:81/tcp", "203.0.113.1:81/tcp", "10.96.0.1:80/udp"] {
+        check(&view, &format!("outside 192.0.2.9 -> {unused}"), "reject");
+        check(&view, &format!("node -> {unused}"), "reject");
+    }
+    // An external IP that is the node's own anyway stays the node's.
+    check(&view, "outside 192.0.2.9 -> 10.9.9.9:81/tcp", "none");
+    check(&view, "outside 192.0.2.9 -> 10.96.0.2:80/tcp", "none");
+    check(&view, "outside 192.0.2.9 -> node:81/tcp", "none");
+    // Health checks are let in; they have no SCTP.
+    check(&view, "outside 192.0.2.9 -> 203.0.113.1:31111/tcp", "none");
+    check(&view, "outside 192.0.2.9 -> 203.0.113.1:31111/udp", "none");
+    check(&view, "outside 192.0.2.9 -> 203.0.113.1:31111/sctp", "reject");
+}
+
+#[test]
+fn ipvs_node_ports_on_addresses_of_services_are_for_the_node_alone() {
+    let view = ipvs(web());
+    check(&view, "outside 192.0.2.9 -> node:30080/tcp", BOTH_MASQ);
+    check(&view, "node -> node:30080/tcp", BOTH_MASQ);
+    check(&view, "outside 192.0.2.9 -> 10.9.9.9:30080/tcp", "none");
+    check(&view, "node -> 198.51.100.1:30080/tcp", BOTH_MASQ);
+    check(&view, "outside 192.0.2.9 -> 198.51.100.1:30080/tcp", "reject");
+    check(&view, "node 127.0.0.1 -> 127.0.0.1:30080/tcp", "none");
+}
+
+#[test]
+fn ipvs_asks_source_ranges_on_the_way_in() {
+    let ranges = SourceRanges { allowed: vec![cidr("192.0.2.0/28")], allow_vips: false };
+    let with = |ranges: &SourceRanges, routes| PortView {
+        source_ranges: Some(ranges.clone()),
+        external: Some(routes),
+        ..web()
+    };
+    let everyone = |route| Routes { pods: route, node: route, outside: route };
+    let guarded = ipvs(with(&ranges, everyone(POOL_MASQ)));
+    check(&guarded, "outside 192.0.2.9 -> 203.0.113.1:80/tcp", BOTH_MASQ);
+    check(&guarded, "outside 192.0.2.99 -> 203.0.113.1:80/tcp", "drop");
+    check(&guarded, "pod 10.128.0.9 -> 203.0.113.1:80/tcp", "drop");
+    check(&guarded, "node -> 203.0.113.1:80/tcp", BOTH_MASQ);
+    check(&guarded, "node 203.0.113.1 -> 203.0.113.1:80/tcp", "drop");
+    let vips = SourceRanges { allow_vips: true, ..ranges.clone() };
+    let allowed = ipvs(with(&vips, everyone(POOL_MASQ)));
+    check(&allowed, "node 203.0.113.1 -> 203.0.113.1:80/tcp", BOTH_MASQ);
+    let nobody = ipvs(with(&ranges, everyone(Route::Reject)));
+    check(&nobody, "outside 192.0.2.99 -> 203.0.113.1:80/tcp", "drop");
+    check(&nobody, "outside 192.0.2.9 -> 203.0.113.1:80/tcp", "reject");
+    check(&nobody, "node 203.0.113.1 -> 203.0.113.1:80/tcp", "reject");
+}
+
+#[test]
+fn ipvs_sets_tell_whose_source_is_rewritten() {
+    let mut port = web();
+    port.frontends.push(frontend(FrontendKind::ClusterIp, "10.96.0.1:30080"));
+    port.frontends.push(frontend(FrontendKind::LoadBalancer, "203.0.113.1:30080"));
+    let view = ipvs(port.clone());
+    check(&view, "pod 10.128.0.9 -> 10.96.0.1:80/tcp", BOTH);
+    check(&view, "outside 192.0.2.9 -> 10.96.0.1:80/tcp", BOTH_MASQ);
+    check(&view, "node 127.0.0.1 -> 10.96.0.1:80/tcp", BOTH);
+    // The number of a node port is enough.
+    check(&view, "pod 10.128.0.9 -> 10.96.0.1:30080/tcp", BOTH_MASQ);
+    let routes = Routes { pods: POOL, node: POOL, outside: POOL };
+    let keeps = PortView { external: Some(routes), external_keeps_source: true, ..port };
+    check(&ipvs(keeps.clone()), "outside 192.0.2.9 -> 203.0.113.1:30080/tcp", BOTH);
+    check(&ipvs(keeps), "outside 192.0.2.9 -> node:30080/tcp", BOTH);
+    // Where pods cannot be told, the node is told by the cluster IP that it comes from.
+    let everyone = Routes { pods: POOL, node: POOL, outside: POOL };
+    let untold = NodeView { local_traffic: None, ..ipvs(PortView { internal: everyone, ..web() }) };
+    check(&untold, "outside 192.0.2.9 -> 10.96.0.1:80/tcp", BOTH);
+    check(&untold, "node 10.96.0.1 -> 10.96.0.1:80/tcp", BOTH_MASQ);
+}
+
+#[test]
+fn ipvs_hairpins_are_those_of_endpoints_here_of_whatever_service() {
+    let here = "10.128.0.5:8080+masq|10.128.1.5:8080";
+    check(&ipvs(web()), "pod 10.128.0.5 -> 10.96.0.1:80/tcp", here);
+    check(&ipvs(web()), "outside 10.128.1.5 -> 10.96.0.1:80/tcp", BOTH);
+    let mut other = web();
+    other.name.service = ServiceName::new("ns", "zzz");
+    other.frontends.clear();
+    let apart = PortView { endpoints_here: vec![], ..web() };
+    check(&ipvs(apart.clone()), "pod 10.128.0.5 -> 10.96.0.1:80/tcp", BOTH);
+    let view = NodeView { ports: vec![apart, other], ..ipvs(web()) };
+    check(&view, "pod 10.128.0.5 -> 10.96.0.1:80/tcp", here);
 }

@@ -6,7 +6,7 @@ use crate::model::{Service, ServicePort, ServiceType, TrafficPolicy};
 use crate::net::{AddrPort, IpFamily, Port};
 
 use super::node::NodeContext;
-use super::view::{Frontend, FrontendKind, SourceRanges, Vip};
+use super::view::{Frontend, FrontendKind, PortView, SourceRanges, Vip};
 
 /// How a Service port is reached, and which policies hold: what pools and routes depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +76,16 @@ pub(super) fn frontends(
         frontends.push(Frontend { kind: FrontendKind::NodePort, vip: Vip::NodePort(node_port) });
     }
     frontends
+}
+
+/// Takes the node port away where no address answers node ports, and with it the health-check port (reference section 8,
+/// 53).
+pub(super) fn leave_out_node_port(port: &mut PortView) {
+    let n_frontends = port.frontends.len();
+    port.frontends.retain(|frontend| frontend.kind != FrontendKind::NodePort);
+    if port.frontends.len() < n_frontends {
+        port.health_check_node_port = None;
+    }
 }
 
 /// The source ranges that count in one family: none if one of them is everything (reference section 8, 11 and 12).

@@ -5,6 +5,7 @@
 
 mod fate;
 mod frontend;
+mod habits;
 mod node;
 mod pool;
 mod route;
@@ -12,10 +13,11 @@ mod topology;
 mod view;
 
 pub use fate::{fate, fate_remembered};
+pub use habits::{Habits, UnusedPorts};
 pub use node::{NodeContext, node_name};
 pub use view::{
-    Frontend, FrontendKind, Habits, LocalTraffic, NodePortScope, NodeView, PoolEndpoint, PoolKind, PortView,
-    Route, Routes, SourceRanges, Vip,
+    Frontend, FrontendKind, LocalTraffic, NodePortScope, NodeView, PoolEndpoint, PoolKind, PortView, Route,
+    Routes, SourceRanges, Vip,
 };
 
 use crate::model::{Cluster, Endpoint, Service, ServicePort};
@@ -36,10 +38,14 @@ pub fn resolve(cluster: &Cluster, node: &NodeContext, family: IpFamily) -> NodeV
     }
     // Services come sorted, their ports as written.
     ports.sort_by(|left, right| left.name.cmp(&right.name));
+    let node_ports = node.node_port_scope(family, &ports);
+    if node.habits.lists_node_port_addresses && node_ports == NodePortScope::Addresses(Vec::new()) {
+        ports.iter_mut().for_each(frontend::leave_out_node_port);
+    }
     NodeView {
         family,
         ports,
-        node_ports: node.node_ports.get(family).clone(),
+        node_ports,
         localhost_node_ports: family == IpFamily::V4 && node.localhost_node_ports,
         habits: node.habits,
         local_traffic: node.local_traffic.get(family).clone(),
@@ -66,6 +72,8 @@ pub fn resolve_port(
         external: route::external(node, family, exposure, &pools),
         source_ranges: frontend::source_ranges(node, service, family),
         endpoints: pools.endpoints,
+        endpoints_here: pools.endpoints_here,
+        external_keeps_source: exposure.external_local,
         affinity_seconds: service.affinity_seconds,
         health_check_node_port: frontend::health_check_node_port(service),
         placeholders: service.placeholders,

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use crate::model::{Config, DetectLocal, Mode, Node, NodePortAddresses};
 use crate::net::{IpCidr, IpFamily, PerFamily};
 
-use super::view::{Habits, LocalTraffic, NodePortScope};
+use super::Habits;
+use super::view::{LocalTraffic, NodePortScope, PortView, Vip};
 
 /// Everything about a node that a decision depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct NodeContext {
     pub node_ips: PerFamily<IpAddr>,
     /// Which of its addresses answer node ports.
     pub node_ports: PerFamily<NodePortScope>,
+    /// Networks in which addresses of Services answer node ports as well.
+    pub node_port_networks: PerFamily<Vec<IpCidr>>,
     /// Whether node ports answer on 127.0.0.0/8.
     pub localhost_node_ports: bool,
     /// What its mode does otherwise than others do.
@@ -42,7 +45,8 @@ pub fn node_name(asked: Option<&str>, config: &Config, host_name: &str) -> Optio
 
 impl NodeContext {
     /// Puts together what the configuration, the Node object and the node's interfaces say. `local_addresses` are the
-    /// addresses on all interfaces; loopback ones are known without being listed.
+    /// addresses on all interfaces, in IPVS mode without those of the dummy device; loopback ones are known without being
+    /// listed.
     pub fn new(config: &Config, node: &Node, local_addresses: &[IpAddr]) -> NodeContext {
         let node_ips = node_ips(config, node);
         let cidrs = node_port_cidrs(config, &node_ips);
@@ -50,6 +54,7 @@ impl NodeContext {
         let contains_loopback = cidrs.v4.iter().any(|cidr| {
             cidr.network().is_loopback() || cidr.contains(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)))
         });
+        let habits = Habits::of(config.mode);
         let localhost_node_ports =
             config.localhost_node_ports && config.mode == Mode::Iptables && contains_loopback;
         NodeContext {
@@ -57,10 +62,15 @@ impl NodeContext {
             zone: node.zone.clone(),
             node_ports: PerFamily::from_fn(|family| {
                 let loopback = localhost_node_ports && family == IpFamily::V4;
-                scope(cidrs.get(family), local_addresses, family, loopback)
+                scope(habits, cidrs.get(family), local_addresses, family, loopback)
+            }),
+            node_port_networks: PerFamily::from_fn(|family| {
+                let cidrs = cidrs.get(family);
+                let listed = habits.lists_node_port_addresses && !cidrs.iter().any(IpCidr::is_any);
+                if listed { cidrs.clone() } else { Vec::new() }
             }),
             localhost_node_ports,
-            habits: Habits::of(config.mode),
+            habits,
             local_traffic: PerFamily::from_fn(|family| local_traffic(config, node, family)),
             masquerade_all: config.masquerade_all,
             external_ips_allowed: config
@@ -69,6 +79,24 @@ impl NodeContext {
                 .copied()
                 .unwrap_or(true),
             node_ips,
+        }
+    }
+
+    /// Which addresses answer node ports when the node serves these Service ports. In IPVS mode addresses of Services are
+    /// on an interface of the node, where the networks of nodePortAddresses find them (reference section 8, 52).
+    pub(super) fn node_port_scope(&self, family: IpFamily, ports: &[PortView]) -> NodePortScope {
+        let scope = self.node_ports.get(family).clone();
+        let networks = self.node_port_networks.get(family);
+        match scope {
+            NodePortScope::Addresses(addresses) if !networks.is_empty() => {
+                let vips = ports.iter().flat_map(|port| &port.frontends).filter_map(|frontend| {
+                    let Vip::Address(vip) = frontend.vip else { return None };
+                    networks.iter().any(|network| network.contains(vip.addr)).then_some(vip.addr)
+                });
+                let all: BTreeSet<IpAddr> = addresses.into_iter().chain(vips).collect();
+                NodePortScope::Addresses(all.into_iter().filter(|addr| !addr.is_loopback()).collect())
+            }
+            NodePortScope::Addresses(_) | NodePortScope::AllLocal { .. } => scope,
         }
     }
 }
@@ -108,10 +136,22 @@ fn node_port_cidrs(config: &Config, node_ips: &PerFamily<IpAddr>) -> PerFamily<V
     })
 }
 
-fn scope(cidrs: &[IpCidr], local_addresses: &[IpAddr], family: IpFamily, loopback: bool) -> NodePortScope {
-    if cidrs.iter().any(IpCidr::is_any) {
+fn scope(
+    habits: Habits,
+    cidrs: &[IpCidr],
+    local_addresses: &[IpAddr],
+    family: IpFamily,
+    loopback: bool,
+) -> NodePortScope {
+    let any = cidrs.iter().any(IpCidr::is_any);
+    if any && !habits.lists_node_port_addresses {
         return NodePortScope::AllLocal { loopback };
     }
+    // Where all are meant, those of a single link are not (reference section 3.2).
+    let is_meant = |addr: &IpAddr| match addr {
+        IpAddr::V6(addr) if any => !addr.is_unicast_link_local(),
+        IpAddr::V4(_) | IpAddr::V6(_) => true,
+    };
     let always = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     let addresses: BTreeSet<IpAddr> = local_addresses
         .iter()
@@ -119,6 +159,7 @@ fn scope(cidrs: &[IpCidr], local_addresses: &[IpAddr], family: IpFamily, loopbac
         .copied()
         .filter(|addr| IpFamily::of(*addr) == family && cidrs.iter().any(|cidr| cidr.contains(*addr)))
         .filter(|addr| loopback || !addr.is_loopback())
+        .filter(is_meant)
         .collect();
     NodePortScope::Addresses(addresses.into_iter().collect())
 }

@@ -2,6 +2,7 @@
 //! fallback to terminating endpoints (reference section 1.9).
 
 use crate::model::{Conditions, Endpoint};
+use crate::net::AddrPort;
 
 use super::frontend::Exposure;
 use super::node::NodeContext;
@@ -13,6 +14,10 @@ use super::view::PoolEndpoint;
 pub(super) struct Pools {
     /// Endpoints of either pool, in the order they were given (sorted by text).
     pub(super) endpoints: Vec<PoolEndpoint>,
+    /// All that run on this node, in the same order.
+    pub(super) endpoints_here: Vec<AddrPort>,
+    /// The pool of policy Cluster has none.
+    pub(super) cluster_is_empty: bool,
     /// The pool of policy Local has none.
     pub(super) local_is_empty: bool,
     /// There is a usable endpoint somewhere, be it one that no policy allows.
@@ -35,8 +40,13 @@ pub(super) fn choose(node: &NodeContext, exposure: Exposure, endpoints: &[Endpoi
         uses_cluster && endpoints.iter().any(|one| one.conditions.ready && hints.admits(node, one));
     let local_has_ready = uses_local && endpoints.iter().any(|one| one.conditions.ready && is_local(one));
 
-    let mut pools =
-        Pools { endpoints: Vec::with_capacity(endpoints.len()), local_is_empty: true, has_usable: false };
+    let mut pools = Pools {
+        endpoints: Vec::with_capacity(endpoints.len()),
+        endpoints_here: endpoints.iter().filter(|one| is_local(one)).map(|one| one.addr).collect(),
+        cluster_is_empty: true,
+        local_is_empty: true,
+        has_usable: false,
+    };
     for endpoint in endpoints {
         let conditions = endpoint.conditions;
         let in_cluster = uses_cluster
@@ -49,6 +59,7 @@ pub(super) fn choose(node: &NodeContext, exposure: Exposure, endpoints: &[Endpoi
             && is_local(endpoint)
             && if local_has_ready { conditions.ready } else { is_fallback(conditions) };
         pools.has_usable |= in_cluster || (uses_local && (conditions.ready || is_fallback(conditions)));
+        pools.cluster_is_empty &= !in_cluster;
         pools.local_is_empty &= !in_local;
         if in_cluster || in_local {
             let on_this_node = is_local(endpoint);

@@ -13,9 +13,14 @@ fn everyone(route: Route) -> Routes {
     Routes { pods: route, node: route, outside: route }
 }
 
-/// To the local pool, or nowhere if it is empty.
-fn local_or_drop(pools: &Pools, masquerade: bool) -> Route {
-    if pools.local_is_empty { Route::Drop } else { Route::Forward { pool: PoolKind::Local, masquerade } }
+/// Where policy Local leads: to the local pool; if that is empty nowhere, or to the other one.
+fn local(node: &NodeContext, pools: &Pools, masquerade: bool) -> Route {
+    match (pools.local_is_empty, node.habits.local_falls_back) {
+        (false, _) => Route::Forward { pool: PoolKind::Local, masquerade },
+        (true, false) => Route::Drop,
+        (true, true) if pools.cluster_is_empty => Route::Reject,
+        (true, true) => Route::Forward { pool: PoolKind::Cluster, masquerade },
+    }
 }
 
 /// Routes of the cluster IP. Traffic that does not come from pods is masqueraded, if it can be told apart.
@@ -25,7 +30,7 @@ pub(super) fn internal(node: &NodeContext, family: IpFamily, exposure: Exposure,
     }
     let route = |masquerade| {
         if exposure.internal_local {
-            local_or_drop(pools, masquerade)
+            local(node, pools, masquerade)
         } else {
             Route::Forward { pool: PoolKind::Cluster, masquerade }
         }
@@ -36,7 +41,7 @@ pub(super) fn internal(node: &NodeContext, family: IpFamily, exposure: Exposure,
 }
 
 /// Routes of every other frontend; `None` if there is none. With policy Local, pods and the node itself may still use
-/// any endpoint (the short circuit): only traffic from outside is bound to this node's.
+/// any endpoint where the mode has the short circuit: only traffic from outside is bound to this node's.
 pub(super) fn external(
     node: &NodeContext,
     family: IpFamily,
@@ -53,7 +58,10 @@ pub(super) fn external(
     if !exposure.external_local {
         return Some(everyone(anywhere(true)));
     }
-    let outside = local_or_drop(pools, false);
+    let outside = local(node, pools, false);
+    if !node.habits.short_circuits {
+        return Some(everyone(outside));
+    }
     let can_tell_pods = node.local_traffic.get(family).is_some();
     Some(Routes {
         pods: if can_tell_pods { anywhere(false) } else { outside },

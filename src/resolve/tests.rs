@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use crate::model::{
-    Conditions, Config, Endpoint, Hints, Node, NodePortAddresses, Placeholders, Service, ServiceName,
-    ServicePort, ServiceType, TrafficPolicy,
+    Cluster, Conditions, Config, Endpoint, Hints, Mode, Node, NodePortAddresses, Placeholders, Service,
+    ServiceName, ServicePort, ServiceType, TrafficPolicy,
 };
 use crate::net::{AddrPort, IpCidr, IpFamily, PerFamily, Protocol};
 
@@ -194,6 +194,84 @@ fn node_port_addresses() {
     assert_eq!(scope(cidrs(&["127.0.0.0/8"]), true), (loopback, true));
     let elsewhere = PerFamily { v4: NodePortScope::Addresses(vec![]), v6: all(false) };
     assert_eq!(scope(cidrs(&["127.0.0.0/8"]), false), (elsewhere, false));
+}
+
+fn ipvs() -> Config {
+    Config { mode: Mode::Ipvs, cluster_cidrs: cidrs(), ..Config::default() }
+}
+
+fn in_ipvs_mode(service: &Service, endpoints: &[&str]) -> PortView {
+    let endpoints: Vec<Endpoint> = endpoints.iter().map(|text| endpoint(text)).collect();
+    resolve_port(&context(&ipvs()), IpFamily::V4, service, &service.ports[0], &endpoints).unwrap()
+}
+
+#[test]
+fn ipvs_policy_local_falls_back_and_is_the_same_for_everyone() {
+    let forward = |pool, masquerade| Route::Forward { pool, masquerade };
+    let everyone = |route| Some(Routes { pods: route, node: route, outside: route });
+    let both = ["10.128.0.1 node-1", "10.128.2.1 node-3"];
+    assert_eq!(in_ipvs_mode(&local(), &both).external, everyone(forward(PoolKind::Local, false)));
+    let elsewhere = &both[1..];
+    assert_eq!(in_ipvs_mode(&local(), elsewhere).external, everyone(forward(PoolKind::Cluster, false)));
+    assert_eq!(in_ipvs_mode(&service(), elsewhere).external, everyone(forward(PoolKind::Cluster, true)));
+    let nowhere = in_ipvs_mode(&local(), &["10.128.2.1 node-3 gone"]);
+    assert_eq!((nowhere.external, nowhere.external_keeps_source), (everyone(Route::Reject), true));
+    let internal = Service { internal_traffic_policy: TrafficPolicy::Local, ..service() };
+    assert_eq!(in_ipvs_mode(&internal, elsewhere).internal.outside, forward(PoolKind::Cluster, true));
+    // What nobody outside reaches has no endpoints of other nodes to fall back to.
+    let mut only_internal = Service { kind: ServiceType::ClusterIp, ..internal };
+    only_internal.ports[0].node_port = None;
+    assert_eq!(in_ipvs_mode(&only_internal, elsewhere).internal.pods, Route::Reject);
+    assert_eq!(in_ipvs_mode(&only_internal, &both).internal.pods, forward(PoolKind::Local, false));
+}
+
+#[test]
+fn endpoints_on_this_node_are_known_whatever_their_state() {
+    let all =
+        ["10.128.0.1 node-1", "10.128.0.2 node-1 gone", "10.128.0.3 node-1 leaving", "10.128.2.1 node-3"];
+    let here: Vec<String> =
+        view(&service(), &all).endpoints_here.iter().map(|endpoint| endpoint.addr.to_string()).collect();
+    assert_eq!(here, ["10.128.0.1", "10.128.0.2", "10.128.0.3"]);
+}
+
+#[test]
+fn ipvs_node_ports_answer_on_addresses_one_by_one() {
+    let cidrs = |texts: &[&str]| {
+        NodePortAddresses::Cidrs(texts.iter().map(|text| IpCidr::parse_sloppy(text).unwrap()).collect())
+    };
+    let seen = |config: &Config, external_ips: &[&str], family| {
+        let addresses = ["127.0.0.1", "192.168.77.10", "10.9.9.9", "fd00:77::10", "fe80::1", "::1"].map(addr);
+        let node =
+            Node { name: "node-1".into(), zone: None, addresses: addresses.to_vec(), pod_cidrs: vec![] };
+        let mut cluster = Cluster::default();
+        let service = Service {
+            kind: ServiceType::LoadBalancer,
+            external_traffic_policy: TrafficPolicy::Local,
+            external_ips: external_ips.iter().map(|text| addr(text)).collect(),
+            cluster_ips: PerFamily { v4: Some(addr("10.96.0.10")), v6: Some(addr("fd00:10::10")) },
+            health_check_node_port: Some(31000),
+            ..service()
+        };
+        cluster.services.insert(service.name.clone(), service);
+        let view = resolve(&cluster, &NodeContext::new(config, &node, &addresses), family);
+        let NodePortScope::Addresses(scope) = view.node_ports else { panic!("a list") };
+        let has_node_port = view.ports[0].frontends.iter().any(|one| one.kind == FrontendKind::NodePort);
+        assert_eq!(view.ports[0].health_check_node_port.is_some(), has_node_port);
+        assert_eq!(has_node_port, !scope.is_empty());
+        scope.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(seen(&ipvs(), &[], IpFamily::V4), ["10.9.9.9", "192.168.77.10"]);
+    // Neither loopback nor addresses of a single link.
+    assert_eq!(seen(&ipvs(), &[], IpFamily::V6), ["fd00:77::10"]);
+    let with = |addresses| Config { node_port_addresses: addresses, ..ipvs() };
+    assert_eq!(seen(&with(NodePortAddresses::Primary), &[], IpFamily::V6), ["fd00:77::10"]);
+    let narrow = with(cidrs(&["192.168.77.0/24", "127.0.0.0/8"]));
+    assert_eq!(seen(&narrow, &["192.168.78.1"], IpFamily::V4), ["192.168.77.10"]);
+    // Addresses of Services are on an interface too, and the networks find them there.
+    let wide = with(cidrs(&["10.96.0.0/16", "192.168.0.0/16"]));
+    let found = ["10.96.0.10", "192.168.77.10", "192.168.78.1"];
+    assert_eq!(seen(&wide, &["192.168.78.1"], IpFamily::V4), found);
+    assert_eq!(seen(&with(cidrs(&["172.16.0.0/12"])), &[], IpFamily::V4), [] as [&str; 0]);
 }
 
 #[test]

@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::model::{Mode, Placeholders, ServicePortName};
+use crate::model::{Placeholders, ServicePortName};
 use crate::net::{AddrPort, IpCidr, IpFamily, Port};
+
+use super::Habits;
 
 /// Which addresses of the node answer node ports (reference section 1.12).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,6 +137,10 @@ pub struct PortView {
     pub source_ranges: Option<SourceRanges>,
     /// Endpoints of either pool, sorted by the text `ip:port`.
     pub endpoints: Vec<PoolEndpoint>,
+    /// Every endpoint on this node, usable or not, in the same order.
+    pub endpoints_here: Vec<AddrPort>,
+    /// Packets to its other frontends keep their source, whether there is anybody to get them or not (policy Local).
+    pub external_keeps_source: bool,
     /// Session affinity ClientIP: for how many seconds a client stays with its endpoint.
     pub affinity_seconds: Option<u32>,
     /// The node's own health-check port for this Service, which must be let in.
@@ -166,45 +172,6 @@ impl PortView {
     }
 }
 
-/// Where modes differ in what they do to packets (reference section 7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Habits {
-    /// The node's own packets to external addresses are refused where those of others are. In iptables mode they leave as
-    /// they are: no jump of OUTPUT leads to those refusals (reference section 2.4).
-    pub refuses_own_traffic: bool,
-    /// A port of a cluster IP that no Service has is refused (reference section 4.5).
-    pub refuses_unused_ports: bool,
-    /// Refusals of node ports hold on every local address, not only on those that answer node ports (reference section 8,
-    /// 36).
-    pub refuses_node_ports_anywhere: bool,
-    /// Source ranges are asked first, also where there is no endpoint to go to (reference section 8, 62).
-    pub asks_ranges_first: bool,
-    /// An endpoint of another node that comes back to itself has its source rewritten too.
-    pub masquerades_remote_hairpins: bool,
-}
-
-impl Habits {
-    /// Those of a mode.
-    pub fn of(mode: Mode) -> Habits {
-        match mode {
-            Mode::Iptables | Mode::Ipvs => Habits {
-                refuses_own_traffic: false,
-                refuses_unused_ports: false,
-                refuses_node_ports_anywhere: true,
-                asks_ranges_first: false,
-                masquerades_remote_hairpins: true,
-            },
-            Mode::Nftables => Habits {
-                refuses_own_traffic: true,
-                refuses_unused_ports: true,
-                refuses_node_ports_anywhere: false,
-                asks_ranges_first: true,
-                masquerades_remote_hairpins: false,
-            },
-        }
-    }
-}
-
 /// One family of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeView {
@@ -223,4 +190,11 @@ pub struct NodeView {
     /// Endpoints of all Service ports together, usable or not: what kube-proxy's large-cluster mode goes by
     /// (reference section 2.17).
     pub n_endpoints: usize,
+}
+
+impl NodeView {
+    /// Every frontend with its Service port, in order.
+    pub fn frontends(&self) -> impl Iterator<Item = (&PortView, &Frontend)> {
+        self.ports.iter().flat_map(|port| port.frontends.iter().map(move |frontend| (port, frontend)))
+    }
 }

@@ -109,6 +109,9 @@ fn destination_port(rule: &Rule) -> Option<Port> {
         | Match::AddrType(_)
         | Match::Recent(_)
         | Match::Nfacct(_)
+        | Match::Set(_)
+        | Match::Ipvs(_)
+        | Match::PhysdevIsIn { .. }
         | Match::Unmodelled(_) => None,
     })
 }

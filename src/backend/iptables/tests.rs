@@ -40,6 +40,8 @@ fn view() -> NodeView {
         external: Some(everyone(forward(true))),
         source_ranges: None,
         endpoints: vec![endpoint("10.128.0.5:8080"), endpoint("10.128.1.5:8080")],
+        endpoints_here: vec![],
+        external_keeps_source: false,
         affinity_seconds: None,
         health_check_node_port: None,
         placeholders: Placeholders::default(),

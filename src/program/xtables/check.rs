@@ -19,6 +19,9 @@ const MAX_LIST: usize = 199;
 /// The longest name of a counter, in bytes.
 const MAX_COUNTER: usize = 31;
 
+/// The most dimensions that a set has (IPSET_DIM_MAX).
+const MAX_DIMENSIONS: usize = 6;
+
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -230,7 +233,26 @@ impl Checker {
                     );
                 }
             }
-            Match::Mark(_) | Match::Unmodelled(_) => {}
+            Match::Set(asked) => {
+                if asked.directions.is_empty() || asked.directions.len() > MAX_DIMENSIONS {
+                    self.report(
+                        place,
+                        format!(
+                            "--match-set has 1 to {MAX_DIMENSIONS} directions, not {}",
+                            asked.directions.len()
+                        ),
+                    );
+                }
+            }
+            Match::Ipvs(asked) => {
+                if asked.protocol.is_none() && asked.address.is_none() && asked.port.is_none() {
+                    self.report(place, "-m ipvs without an option");
+                }
+                if let Some(address) = asked.address.filter(|one| one.cidr.family() != self.family) {
+                    self.report(place, format!("--vaddr {} is no {} network", address.cidr, self.family));
+                }
+            }
+            Match::Mark(_) | Match::PhysdevIsIn { .. } | Match::Unmodelled(_) => {}
         }
     }
 

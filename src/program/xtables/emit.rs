@@ -13,8 +13,8 @@ use crate::program::text::{write_decimal, write_hex, write_ip, write_ipv4, write
 
 use super::word::Words;
 use super::{
-    AddrMatch, Chain, ChainName, ConntrackStates, InterfaceMatch, Match, Policy, PortRange, Recent,
-    RecentAction, Rule, Ruleset, Table, TableName, Target, protocol,
+    AddrMatch, Chain, ChainName, ConntrackStates, InterfaceMatch, IpvsMatch, Match, Policy, PortRange,
+    Recent, RecentAction, Rule, Ruleset, SetMatch, Table, TableName, Target, protocol,
 };
 
 /// How much is gathered before it goes to a writer.
@@ -184,6 +184,13 @@ fn write_interface(out: &mut Vec<u8>, matched: &InterfaceMatch, option: &[u8]) {
     out.extend_from_slice(matched.name.as_bytes());
 }
 
+/// A match as it stands in a rule.
+pub(super) fn match_text(one: &Match, family: IpFamily) -> String {
+    let mut text = Vec::new();
+    write_match(&mut text, family, one);
+    String::from_utf8_lossy(&text).trim_start().to_owned()
+}
+
 fn write_match(out: &mut Vec<u8>, family: IpFamily, one: &Match) {
     match one {
         Match::Comment(text) => {
@@ -241,7 +248,51 @@ fn write_match(out: &mut Vec<u8>, family: IpFamily, one: &Match) {
             out.extend_from_slice(b" -m nfacct --nfacct-name");
             write_string(out, name);
         }
+        Match::Set(asked) => write_set(out, asked),
+        Match::Ipvs(asked) => write_ipvs(out, asked),
+        Match::PhysdevIsIn { negated } => {
+            out.extend_from_slice(b" -m physdev");
+            write_negation(out, *negated);
+            out.extend_from_slice(b" --physdev-is-in");
+        }
         Match::Unmodelled(text) => write_raw(out, text),
+    }
+}
+
+fn write_set(out: &mut Vec<u8>, asked: &SetMatch) {
+    out.extend_from_slice(b" -m set");
+    write_negation(out, asked.negated);
+    out.extend_from_slice(b" --match-set ");
+    out.extend_from_slice(asked.set.as_str().as_bytes());
+    let mut separator = b' ';
+    for direction in &asked.directions {
+        out.push(separator);
+        out.extend_from_slice(direction.as_str().as_bytes());
+        separator = b',';
+    }
+}
+
+fn write_ipvs(out: &mut Vec<u8>, asked: &IpvsMatch) {
+    out.extend_from_slice(b" -m ipvs");
+    if let Some(protocol) = asked.protocol {
+        write_negation(out, protocol.negated);
+        out.extend_from_slice(b" --vproto ");
+        write_decimal(out, u64::from(protocol.number));
+    }
+    if let Some(address) = &asked.address {
+        write_negation(out, address.negated);
+        out.extend_from_slice(b" --vaddr ");
+        // Here a host has no length.
+        if address.cidr.is_host() {
+            write_ip(out, address.cidr.network());
+        } else {
+            write_cidr(out, &address.cidr);
+        }
+    }
+    if let Some((port, negated)) = asked.port {
+        write_negation(out, negated);
+        out.extend_from_slice(b" --vport ");
+        write_decimal(out, u64::from(port));
     }
 }
 

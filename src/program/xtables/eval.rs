@@ -11,7 +11,9 @@ use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
 
 pub use super::matching::Memory;
 use super::matching::{Answer, Branch, Interface, Meeting, Scene, State};
-use super::{ChainName, Policy, Rule, Ruleset, Table, TableName, Target};
+use super::{
+    ChainName, Policy, Rule, RulesAlone, Ruleset, Scheduled, Surroundings, Table, TableName, Target,
+};
 
 /// What the rules do with a packet.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,16 +31,28 @@ pub struct Evaluation {
 /// A packet of the other family meets no rule. Where a rule that is not modelled may decide, the fate is
 /// [`Fate::Unknown`] and names the rule; rules that cannot concern the packet, or would change nothing, do not count.
 pub fn eval(ruleset: &Ruleset, packet: &Packet, facts: &NodeFacts, memory: &Memory) -> Evaluation {
+    eval_among(ruleset, packet, facts, memory, &RulesAlone)
+}
+
+/// The same where rules ask sets, and virtual servers take packets on their way in and out of the node.
+pub fn eval_among(
+    ruleset: &Ruleset,
+    packet: &Packet,
+    facts: &NodeFacts,
+    memory: &Memory,
+    surroundings: &dyn Surroundings,
+) -> Evaluation {
     let start = State {
         destination: packet.destination,
         translated: false,
+        virtual_server: None,
         source_nat: false,
         mark: 0,
         untracked: false,
         remembered: BTreeSet::new(),
     };
     let start = vec![Branch { weight: 1.0, state: start }];
-    let mut walk = Walk::new(ruleset, packet, facts, memory);
+    let mut walk = Walk::new(ruleset, packet, facts, memory, surroundings);
     let mut delivered = Vec::new();
     if packet.family() != ruleset.family {
         delivered = start;
@@ -59,6 +73,9 @@ pub fn eval(ruleset: &Ruleset, packet: &Packet, facts: &NodeFacts, memory: &Memo
                 delivered.extend(walk.hook(Hook::LoopbackInput, here));
             }
         }
+        let scheduled = std::mem::take(&mut walk.scheduled);
+        let scheduled = walk.hook(Hook::Scheduled, scheduled);
+        delivered.extend(walk.hook(Hook::Postrouting, scheduled));
     }
     let mut remembered: BTreeMap<AddrPort, BTreeSet<String>> = BTreeMap::new();
     for Branch { state, .. } in delivered.iter().filter(|branch| branch.state.translated) {
@@ -83,6 +100,8 @@ enum Hook {
     Forward,
     Output,
     Postrouting,
+    /// On its way out of the node again, sent by a virtual server.
+    Scheduled,
     /// A packet of the node to itself, the second time.
     LoopbackPrerouting,
     LoopbackInput,
@@ -94,13 +113,13 @@ impl Hook {
             Hook::Prerouting | Hook::LoopbackPrerouting => const { ChainName::literal("PREROUTING") },
             Hook::Input | Hook::LoopbackInput => const { ChainName::literal("INPUT") },
             Hook::Forward => const { ChainName::literal("FORWARD") },
-            Hook::Output => const { ChainName::literal("OUTPUT") },
+            Hook::Output | Hook::Scheduled => const { ChainName::literal("OUTPUT") },
             Hook::Postrouting => const { ChainName::literal("POSTROUTING") },
         }
     }
 
     /// Its tables by priority. For each direction of translation `nat` is asked once a flow, so not again after the
-    /// loopback device.
+    /// loopback device or a virtual server.
     fn tables(self) -> &'static [TableName] {
         use TableName::{Filter, Mangle, Nat, Raw, Security};
         match self {
@@ -109,8 +128,23 @@ impl Hook {
             Hook::Forward => &[Mangle, Filter, Security],
             Hook::Output => &[Raw, Mangle, Nat, Filter, Security],
             Hook::Postrouting => &[Mangle, Nat],
+            Hook::Scheduled => &[Raw, Mangle, Filter, Security],
             Hook::LoopbackPrerouting => &[Raw, Mangle],
             Hook::LoopbackInput => &[Mangle, Filter, Security],
+        }
+    }
+
+    /// The table behind which virtual servers stand: what comes in is filtered first, what goes out is not.
+    fn serves_after(self) -> Option<TableName> {
+        match self {
+            Hook::Input => Some(TableName::Security),
+            Hook::Output => Some(TableName::Nat),
+            Hook::Prerouting
+            | Hook::Forward
+            | Hook::Postrouting
+            | Hook::Scheduled
+            | Hook::LoopbackPrerouting
+            | Hook::LoopbackInput => None,
         }
     }
 
@@ -119,7 +153,7 @@ impl Hook {
             Hook::Prerouting | Hook::Input | Hook::Forward => {
                 packet.in_interface.as_deref().map_or(Interface::NotLoopback, Interface::Named)
             }
-            Hook::Output => Interface::None,
+            Hook::Output | Hook::Scheduled => Interface::None,
             Hook::Postrouting if packet.origin == Origin::Node => Interface::None,
             // Kernels differ in whether they still tell it.
             Hook::Postrouting => Interface::NotLoopback,
@@ -132,7 +166,7 @@ impl Hook {
             Hook::Prerouting | Hook::Input | Hook::LoopbackPrerouting | Hook::LoopbackInput => {
                 Interface::None
             }
-            Hook::Forward | Hook::Output | Hook::Postrouting => Interface::NotLoopback,
+            Hook::Forward | Hook::Output | Hook::Postrouting | Hook::Scheduled => Interface::NotLoopback,
         }
     }
 }
@@ -162,12 +196,17 @@ struct Walk<'a> {
     packet: &'a Packet,
     facts: &'a NodeFacts,
     memory: &'a Memory,
+    surroundings: &'a dyn Surroundings,
+    /// What virtual servers send away from the node.
+    scheduled: Vec<Branch>,
     rejected: f64,
     dropped: f64,
     unknown: Option<String>,
     matched: Vec<(TableName, ChainName, usize)>,
     met: BTreeSet<(TableName, ChainName, usize)>,
     calls: Vec<ChainName>,
+    /// It only looks where a packet would go.
+    is_trial: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -177,36 +216,90 @@ impl<'a> Walk<'a> {
     /// More chains than this within each other are not followed.
     const MAX_CALLS: usize = 128;
 
-    fn new(ruleset: &'a Ruleset, packet: &'a Packet, facts: &'a NodeFacts, memory: &'a Memory) -> Walk<'a> {
+    fn new(
+        ruleset: &'a Ruleset,
+        packet: &'a Packet,
+        facts: &'a NodeFacts,
+        memory: &'a Memory,
+        surroundings: &'a dyn Surroundings,
+    ) -> Walk<'a> {
         Walk {
             ruleset,
             packet,
             facts,
             memory,
+            surroundings,
+            scheduled: Vec::new(),
             rejected: 0.0,
             dropped: 0.0,
             unknown: None,
             matched: Vec::new(),
             met: BTreeSet::new(),
             calls: Vec::new(),
+            is_trial: false,
         }
+    }
+
+    /// Another one over the same rules, to see where a packet would go from a rule.
+    fn trial(&self) -> Walk<'a> {
+        let calls = self.calls.clone();
+        let walk = Walk::new(self.ruleset, self.packet, self.facts, self.memory, self.surroundings);
+        Walk { calls, is_trial: true, ..walk }
     }
 
     fn hook(&mut self, hook: Hook, mut branches: Vec<Branch>) -> Vec<Branch> {
         for &name in hook.tables() {
-            let Some(table) = self.ruleset.tables.get(&name) else { continue };
-            let scene = Scene {
-                packet: self.packet,
-                facts: self.facts,
-                memory: self.memory,
-                // `raw` comes before connection tracking; after the loopback device a packet is known already.
-                tracked: name != TableName::Raw || hook == Hook::LoopbackPrerouting,
-                input: hook.input(self.packet),
-                output: hook.output(),
-            };
-            branches = self.table(Stop { hook, name, table, scene }, branches);
+            if let Some(table) = self.ruleset.tables.get(&name) {
+                let scene = Scene {
+                    packet: self.packet,
+                    facts: self.facts,
+                    memory: self.memory,
+                    surroundings: self.surroundings,
+                    // `raw` comes before connection tracking; a packet that comes by again is known already.
+                    tracked: name != TableName::Raw
+                        || matches!(hook, Hook::LoopbackPrerouting | Hook::Scheduled),
+                    input: hook.input(self.packet),
+                    output: hook.output(),
+                };
+                branches = self.table(Stop { hook, name, table, scene }, branches);
+            }
+            if hook.serves_after() == Some(name) {
+                branches = self.virtual_servers(branches);
+            }
         }
         branches
+    }
+
+    /// Brings branches to the virtual servers; those that stay on the node come back.
+    fn virtual_servers(&mut self, branches: Vec<Branch>) -> Vec<Branch> {
+        let mut staying = Vec::with_capacity(branches.len());
+        for branch in branches {
+            let at = branch.state.destination;
+            match self.surroundings.schedule(self.packet.protocol, at) {
+                Scheduled::Passed => staying.push(branch),
+                Scheduled::Refused => self.rejected += branch.weight,
+                Scheduled::Unknown => {
+                    self.give_up(|| format!("virtual server {at}/{}", self.packet.protocol.api_name()));
+                }
+                Scheduled::Sent(choices) => {
+                    for (destination, share) in choices {
+                        let state = State {
+                            destination,
+                            translated: true,
+                            virtual_server: Some(at),
+                            ..branch.state.clone()
+                        };
+                        let branch = Branch { weight: branch.weight * share, state };
+                        if self.facts.is_local(destination.addr) {
+                            staying.push(branch);
+                        } else {
+                            self.scheduled.push(branch);
+                        }
+                    }
+                }
+            }
+        }
+        staying
     }
 
     fn table(&mut self, stop: Stop<'a>, branches: Vec<Branch>) -> Vec<Branch> {
@@ -352,20 +445,36 @@ impl<'a> Walk<'a> {
 
     /// Whether it makes no difference that a branch may match a rule.
     fn is_harmless(&self, stop: Stop<'a>, at: (ChainName, usize), rule: &'a Rule, branch: &Branch) -> bool {
-        let mut trial = Walk {
-            calls: self.calls.clone(),
-            ..Walk::new(self.ruleset, self.packet, self.facts, self.memory)
-        };
+        let mut trial = self.trial();
         let (mut next, mut exits) = (Vec::new(), Exits::default());
         trial.target(stop, at, rule, vec![branch.clone()], &mut next, &mut exits);
-        if trial.unknown.is_some() || trial.rejected > 0.0 || trial.dropped > 0.0 {
+        if trial.goes_wrong() {
             return false;
         }
         // Whose source a packet has that no Service sent anywhere is not asked.
         let is_last =
             stop.hook == Hook::Postrouting && stop.name == TableName::Nat && !branch.state.translated;
         let passes = exits.accepted.is_empty() && exits.returned.is_empty();
-        is_last || (passes && next.iter().all(|next| next.state == branch.state))
+        is_last
+            || (passes && next.iter().all(|next| next.state == branch.state))
+            || (only_accepted(branch, &next, &exits) && self.accepts_later(stop, at, branch))
+    }
+
+    /// Whether the rules behind a rule accept a branch as it is. A trial within a trial does not ask: it could go on
+    /// without end.
+    fn accepts_later(&self, stop: Stop<'a>, (name, index): (ChainName, usize), branch: &Branch) -> bool {
+        let Some(chain) = stop.table.chains.get(&name).filter(|_| !self.is_trial) else { return false };
+        let mut trial = self.trial();
+        let (mut live, mut exits) = (vec![branch.clone()], Exits::default());
+        for (later, rule) in chain.rules.iter().enumerate().skip(index + 1) {
+            live = trial.rule(stop, (name, later), rule, live, &mut exits);
+        }
+        !trial.goes_wrong() && only_accepted(branch, &live, &exits)
+    }
+
+    /// Whether anything but going on or being accepted came up.
+    fn goes_wrong(&self) -> bool {
+        self.unknown.is_some() || self.rejected > 0.0 || self.dropped > 0.0
     }
 
     fn give_up(&mut self, why: impl FnOnce() -> String) {
@@ -462,6 +571,13 @@ fn unmodelled(text: &str, stop: Stop<'_>, state: &State) -> Effect {
         _ if HARMLESS_TARGETS.contains(&name) => Effect::Nothing,
         _ => Effect::Unknown,
     }
+}
+
+/// Whether a branch was accepted as it is, and nothing else came of it.
+fn only_accepted(branch: &Branch, next: &[Branch], exits: &Exits) -> bool {
+    next.is_empty()
+        && exits.returned.is_empty()
+        && exits.accepted.iter().all(|accepted| accepted.state == branch.state)
 }
 
 fn masqueraded(branch: Branch) -> Branch {

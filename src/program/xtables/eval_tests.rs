@@ -3,9 +3,10 @@
 use super::*;
 use crate::net::{IpCidr, IpFamily, PerFamily, Protocol};
 use crate::packet::{PacketContext, parse_packet};
+use crate::program::ipset::SetName;
 use crate::program::xtables::{
-    AddrType, Chain, ConntrackStates, InterfaceMatch, Interfaces, MarkMatch, Match, PortRange, PortsMatch,
-    ProtocolMatch, Recent, RecentAction, RejectWith,
+    AddrMatch, AddrType, Chain, ConntrackStates, Direction, InterfaceMatch, Interfaces, IpvsMatch, MarkMatch,
+    Match, PortRange, PortsMatch, ProtocolMatch, Recent, RecentAction, RejectWith, SetMatch, SetQuestion,
 };
 use TableName::{Filter, Mangle, Nat, Raw};
 
@@ -507,4 +508,149 @@ fn a_large_pool_is_quick_and_even() {
         assert!(evaluation.matched.len() > 10_000);
         assert_eq!(evaluation.remembered.len(), if sticky { 5000 } else { 0 });
     }
+}
+
+/// Sets of addresses with a port, and one virtual server.
+#[derive(Default)]
+struct Around {
+    sets: BTreeMap<&'static str, Vec<AddrPort>>,
+    server: Option<(AddrPort, Scheduled)>,
+}
+
+impl Surroundings for Around {
+    fn holds(&self, set: &SetName, question: &SetQuestion<'_>) -> Option<bool> {
+        let entries = self.sets.get(set.as_str())?;
+        let (Some(addr), Some(port)) = (question.side(0), question.side(1)) else { return Some(false) };
+        assert_eq!(question.side(2), None);
+        Some(entries.contains(&AddrPort::new(addr.addr, port.port)))
+    }
+
+    fn schedule(&self, protocol: Protocol, destination: AddrPort) -> Scheduled {
+        match &self.server {
+            Some((at, scheduled)) if *at == destination && protocol == Protocol::Tcp => scheduled.clone(),
+            Some(_) | None => Scheduled::Passed,
+        }
+    }
+}
+
+fn in_set(set: &str, directions: &[Direction], negated: bool) -> Match {
+    let set = SetName::new(set).unwrap();
+    Match::Set(Box::new(SetMatch { set, directions: directions.into(), negated }))
+}
+
+#[track_caller]
+fn check_among(rules: &Ruleset, around: &Around, packet_text: &str, fate: &str) {
+    let mut facts = facts();
+    facts.local_addresses.insert("10.96.0.1".parse().unwrap());
+    let packet = packet(packet_text);
+    let evaluation = eval_among(rules, &packet, &facts, &Memory::default(), around);
+    assert_eq!(evaluation.fate.to_string(), fate, "{packet_text}");
+}
+
+#[test]
+fn sets_are_asked_for_the_sides_that_a_match_names() {
+    let around = Around {
+        sets: BTreeMap::from([("vips", vec!["10.96.0.1:80".parse().unwrap()])]),
+        ..Around::default()
+    };
+    let rules = |directions: &[Direction], negated| {
+        let mut rules = Ruleset::empty(IpFamily::V4);
+        add(
+            &mut rules,
+            Filter,
+            "INPUT",
+            [Rule::to(Target::Drop).matching(in_set("vips", directions, negated))],
+        );
+        rules
+    };
+    let (from, to) = (Direction::Source, Direction::Destination);
+    check_among(&rules(&[to, to], false), &around, "pod 10.128.0.9 -> 10.96.0.1:80/tcp", "drop");
+    check_among(&rules(&[to, to], false), &around, "pod 10.128.0.9 -> 10.96.0.1:81/tcp", "none");
+    check_among(&rules(&[to, to], true), &around, "pod 10.128.0.9 -> 10.96.0.1:81/tcp", "drop");
+    check_among(&rules(&[from, to], false), &around, "pod 10.96.0.1 -> 192.168.77.10:80/tcp", "drop");
+    check_among(&rules(&[from, to], false), &around, "pod 10.128.0.9 -> 10.96.0.1:80/tcp", "none");
+}
+
+#[test]
+fn a_set_of_which_nothing_is_known_is_not_guessed() {
+    let mut rules = Ruleset::empty(IpFamily::V4);
+    let asked = in_set("strangers", &[Direction::Source], true);
+    add(&mut rules, Filter, "INPUT", [Rule::to(Target::Drop).matching(asked)]);
+    check(
+        &rules,
+        "pod 10.128.0.9 -> node:80/tcp",
+        "unknown: filter INPUT rule 1: -m set ! --match-set strangers src",
+    );
+}
+
+/// A node on which a virtual server has the VIP, and which forwards nothing.
+fn served(choices: &[(&str, f64)]) -> (Ruleset, Around) {
+    let mut rules = node();
+    // What a virtual server sends away goes out: it is not forwarded.
+    add(&mut rules, Filter, "FORWARD", [Rule::to(Target::Drop)]);
+    let choices = choices.iter().map(|(text, share)| (text.parse().unwrap(), *share)).collect();
+    let server = ("10.96.0.1:80".parse().unwrap(), Scheduled::Sent(choices));
+    (rules, Around { server: Some(server), ..Around::default() })
+}
+
+#[test]
+fn a_virtual_server_spreads_what_comes_in_and_what_goes_out() {
+    let (rules, around) = served(&[("10.128.0.5:8080", 0.5), ("10.128.1.5:8080", 0.5)]);
+    let all = "10.128.0.5:8080|10.128.1.5:8080";
+    check_among(&rules, &around, "pod 10.128.0.9 -> 10.96.0.1:80/tcp", all);
+    check_among(&rules, &around, "outside 192.0.2.9 -> 10.96.0.1:80/tcp", &format!("{all} masq"));
+    check_among(&rules, &around, "node -> 10.96.0.1:80/tcp", &format!("{all} masq"));
+    check_among(&rules, &around, "pod 10.128.0.9 -> 10.96.0.1:80/udp", "none");
+    let none = Around { server: around.server.map(|(at, _)| (at, Scheduled::Refused)), ..Around::default() };
+    check_among(&rules, &none, "node -> 10.96.0.1:80/tcp", "reject");
+    check_among(&rules, &none, "pod 10.128.0.9 -> 10.96.0.1:80/tcp", "reject");
+    let untold = Around { server: none.server.map(|(at, _)| (at, Scheduled::Unknown)), ..Around::default() };
+    let said = "unknown: virtual server 10.96.0.1:80/TCP";
+    check_among(&rules, &untold, "pod 10.128.0.9 -> 10.96.0.1:80/tcp", said);
+}
+
+#[test]
+fn a_real_server_on_the_node_gets_its_packets_without_another_way_out() {
+    let (rules, around) = served(&[("192.168.77.10:6443", 0.5), ("192.168.77.11:6443", 0.5)]);
+    let from_outside = "192.168.77.10:6443|192.168.77.11:6443+masq";
+    check_among(&rules, &around, "outside 192.0.2.9 -> 10.96.0.1:80/tcp", from_outside);
+    let all = "192.168.77.10:6443|192.168.77.11:6443 masq";
+    check_among(&rules, &around, "node -> 10.96.0.1:80/tcp", all);
+}
+
+#[test]
+fn filters_see_a_packet_to_a_virtual_server_before_it_comes_in_and_after_it_goes_out() {
+    let (mut rules, around) = served(&[("10.128.1.5:8080", 1.0)]);
+    let refused =
+        Rule::to(Target::Drop).source(cidr("192.0.2.0/24"), false).to_address("10.96.0.1".parse().unwrap());
+    add(&mut rules, Filter, "INPUT", [refused]);
+    let server = |port| {
+        let address = Some(AddrMatch { cidr: cidr("10.96.0.1/32"), negated: false });
+        let protocol = Some(ProtocolMatch { number: 6, negated: false });
+        Match::Ipvs(Box::new(IpvsMatch { protocol, address, port }))
+    };
+    let own = |port| Rule::to(Target::Drop).source(cidr("10.96.0.1/32"), false).matching(server(port));
+    add(&mut rules, Filter, "OUTPUT", [own(Some((80, true))), own(Some((80, false)))]);
+    check_among(&rules, &around, "outside 192.0.2.9 -> 10.96.0.1:80/tcp", "drop");
+    check_among(&rules, &around, "outside 203.0.113.9 -> 10.96.0.1:80/tcp", "10.128.1.5:8080 masq");
+    check_among(&rules, &around, "node 10.96.0.1 -> 10.96.0.1:80/tcp", "drop");
+    check_among(&rules, &around, "node -> 10.96.0.1:80/tcp", "10.128.1.5:8080 masq");
+    check_among(&rules, &around, "node 10.96.0.1 -> 192.0.2.9:80/tcp", "none");
+}
+
+#[test]
+fn a_port_of_a_bridge_matters_only_where_it_changes_something() {
+    let (mut rules, around) = served(&[("10.128.1.5:8080", 1.0)]);
+    let not_by_bridge = || Rule::to(Target::Accept).matching(Match::PhysdevIsIn { negated: true });
+    let local = Match::AddrType(AddrType { source_local: None, destination_local: Some(false) });
+    let masq = Rule::to(Target::Jump(name("MASQ")));
+    add(&mut rules, Nat, "SERVICES", [not_by_bridge(), Rule::to(Target::Accept).matching(local)]);
+    let from_outside = "outside 203.0.113.9 -> 10.96.0.1:80/tcp";
+    check_among(&rules, &around, from_outside, "10.128.1.5:8080 masq");
+    rules.tables.get_mut(&Nat).unwrap().chains.get_mut(&name("SERVICES")).unwrap().rules.clear();
+    add(&mut rules, Nat, "SERVICES", [not_by_bridge(), masq]);
+    let said = "unknown: nat SERVICES rule 1: -m physdev ! --physdev-is-in";
+    check_among(&rules, &around, from_outside, said);
+    // The node's own packets come in by nothing.
+    check_among(&rules, &around, "node -> 10.96.0.1:80/tcp", "10.128.1.5:8080");
 }

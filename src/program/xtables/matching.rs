@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::net::{AddrPort, Port};
-use crate::packet::{NodeFacts, Packet};
+use crate::packet::{NodeFacts, Origin, Packet};
 
 use super::{
-    AddrMatch, AddrType, ConntrackStates, InterfaceMatch, Match, PortRange, PortsMatch, ProtocolMatch,
-    Recent, RecentAction, Rule,
+    AddrMatch, AddrType, ConntrackStates, InterfaceMatch, IpvsMatch, Match, PortRange, PortsMatch,
+    ProtocolMatch, Recent, RecentAction, Rule, SetMatch, SetQuestion, Surroundings, emit,
 };
 
 /// What the `recent` lists hold.
@@ -23,8 +23,10 @@ pub struct Memory {
 pub(super) struct State {
     /// Where it is going.
     pub(super) destination: AddrPort,
-    /// Whether a rule chose that destination.
+    /// Whether a rule or a virtual server chose that destination.
     pub(super) translated: bool,
+    /// The virtual server that took it.
+    pub(super) virtual_server: Option<AddrPort>,
     /// Whether its source becomes the node's.
     pub(super) source_nat: bool,
     /// Its mark.
@@ -56,7 +58,7 @@ pub(super) enum Interface<'a> {
 }
 
 /// What a rule can see of a packet apart from its [`State`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Scene<'a> {
     /// The packet as it was sent.
     pub(super) packet: &'a Packet,
@@ -64,6 +66,8 @@ pub(super) struct Scene<'a> {
     pub(super) facts: &'a NodeFacts,
     /// What `recent` lists hold.
     pub(super) memory: &'a Memory,
+    /// What sets hold.
+    pub(super) surroundings: &'a dyn Surroundings,
     /// Whether connection tracking has seen it.
     pub(super) tracked: bool,
     /// The interface it came in by.
@@ -147,11 +151,14 @@ impl Scene<'_> {
                 Match::AddrType(kind) => self.addr_type(kind, &current.state).into(),
                 Match::Recent(recent) => self.recent(recent, &mut current.state).into(),
                 Match::Probability(value) => split(*value, &mut current, &mut passing),
-                Match::Unmodelled(text) => {
-                    unsure.get_or_insert_with(|| text.to_string());
-                    Answer::Unknown
-                }
+                Match::Set(asked) => self.set(asked, &current.state),
+                Match::Ipvs(asked) => self.ipvs(asked, &current.state).into(),
+                Match::PhysdevIsIn { negated } => self.physdev_is_in(*negated),
+                Match::Unmodelled(_) => Answer::Unknown,
             };
+            if answer == Answer::Unknown {
+                unsure.get_or_insert_with(|| emit::match_text(one, self.packet.family()));
+            }
             if answer == Answer::No {
                 // Had it come to nothing, what the other matches left behind cannot be told either.
                 return match (unsure, passing.is_empty()) {
@@ -187,11 +194,42 @@ impl Scene<'_> {
         } else if !self.tracked {
             ConntrackStates::INVALID
         } else {
-            let dnat = if state.destination == self.packet.destination { 0 } else { ConntrackStates::DNAT };
+            // A virtual server translates without connection tracking being told.
+            let same = state.destination == self.packet.destination || state.virtual_server.is_some();
+            let dnat = if same { 0 } else { ConntrackStates::DNAT };
             let snat = if state.source_nat { ConntrackStates::SNAT } else { 0 };
             ConntrackStates::NEW | dnat | snat
         };
         (states.bits & is != 0) != states.negated
+    }
+
+    fn set(&self, asked: &SetMatch, state: &State) -> Answer {
+        let question = SetQuestion {
+            directions: &asked.directions,
+            protocol: self.packet.protocol,
+            source: self.packet.source,
+            destination: state.destination,
+        };
+        match self.surroundings.holds(&asked.set, &question) {
+            Some(holds) => (holds != asked.negated).into(),
+            None => Answer::Unknown,
+        }
+    }
+
+    fn ipvs(&self, asked: &IpvsMatch, state: &State) -> bool {
+        state.virtual_server.is_some_and(|server| {
+            asked.protocol.is_none_or(|one| self.protocol(one))
+                && asked.address.is_none_or(|one| addr(one, server.addr))
+                && asked.port.is_none_or(|(port, negated)| (port == server.port) != negated)
+        })
+    }
+
+    /// The node's own packets come in by nothing. Which interfaces are ports of a bridge is not known.
+    fn physdev_is_in(&self, negated: bool) -> Answer {
+        match self.packet.origin {
+            Origin::Node => negated.into(),
+            Origin::Pod | Origin::Outside => Answer::Unknown,
+        }
     }
 
     fn addr_type(&self, kind: &AddrType, state: &State) -> bool {

@@ -8,6 +8,7 @@ mod matching;
 mod name;
 mod protocol;
 mod rule;
+mod surroundings;
 mod word;
 
 pub mod check;
@@ -20,9 +21,10 @@ mod tests;
 
 pub use name::{ChainName, NameError, TableName};
 pub use rule::{
-    AddrMatch, AddrType, ConntrackStates, InterfaceMatch, Interfaces, MarkMatch, Match, PortRange,
-    PortsMatch, ProtocolMatch, Recent, RecentAction, RejectWith, Rule, Target,
+    AddrMatch, AddrType, ConntrackStates, Direction, InterfaceMatch, Interfaces, IpvsMatch, MarkMatch, Match,
+    PortRange, PortsMatch, ProtocolMatch, Recent, RecentAction, RejectWith, Rule, SetMatch, Target,
 };
+pub use surroundings::{RulesAlone, Scheduled, SetQuestion, Surroundings};
 
 use std::collections::BTreeMap;
 

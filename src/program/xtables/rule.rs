@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use crate::net::{AddrPort, IpCidr, IpFamily, Port};
 use crate::program::Tag;
+use crate::program::ipset::SetName;
 
 use super::ChainName;
 
@@ -156,6 +157,48 @@ pub struct Recent {
     pub action: RecentAction,
 }
 
+/// Which side of a packet a dimension of a set is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// `src`.
+    Source,
+    /// `dst`.
+    Destination,
+}
+
+impl Direction {
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Direction::Source => "src",
+            Direction::Destination => "dst",
+        }
+    }
+}
+
+/// `-m set --match-set`, without further options.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SetMatch {
+    /// The set.
+    pub set: SetName,
+    /// Which side is asked about, one for each dimension of the set: 1 to 6.
+    pub directions: Box<[Direction]>,
+    /// `!`.
+    pub negated: bool,
+}
+
+/// `-m ipvs`: what the virtual server is that a packet was taken by. A packet that none has taken never matches, whatever
+/// is negated. Other options are not modelled.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct IpvsMatch {
+    /// `--vproto`.
+    pub protocol: Option<ProtocolMatch>,
+    /// `--vaddr`.
+    pub address: Option<AddrMatch>,
+    /// `--vport`, and whether it is negated.
+    pub port: Option<(Port, bool)>,
+}
+
 /// One `-m` of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Match {
@@ -175,6 +218,15 @@ pub enum Match {
     Recent(Box<Recent>),
     /// `-m nfacct --nfacct-name`: counts the packet, always matches.
     Nfacct(Arc<str>),
+    /// `-m set`.
+    Set(Box<SetMatch>),
+    /// `-m ipvs`.
+    Ipvs(Box<IpvsMatch>),
+    /// `-m physdev --physdev-is-in`: whether it came in by a port of a bridge. Other options are not modelled.
+    PhysdevIsIn {
+        /// `!`.
+        negated: bool,
+    },
     /// Any other, as iptables-save printed it, from its `-m` on.
     Unmodelled(Box<str>),
 }

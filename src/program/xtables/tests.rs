@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use crate::net::{AddrPort, IpCidr, IpFamily, Protocol};
+use crate::program::ipset::SetName;
 use crate::program::scope::{ChainPattern, Scope};
 
 use super::diff::ChainChange;
@@ -49,6 +50,21 @@ fn recorded_texts_come_back_to_the_byte() {
     }
 }
 
+#[test]
+fn nothing_recorded_is_kept_as_mere_text() {
+    for (family, text) in RECORDINGS {
+        let ruleset = parse::parse(text, family).unwrap();
+        for (table, chain, rule) in ruleset.tables.iter().flat_map(|(name, table)| {
+            let chains = table.chains.iter();
+            chains.flat_map(move |(chain, content)| content.rules.iter().map(move |rule| (name, chain, rule)))
+        }) {
+            let text = rule.matches.iter().any(|one| matches!(one, Match::Unmodelled(_)))
+                || matches!(rule.target, Some(Target::Unmodelled(_)));
+            assert!(!text, "{table} {chain}: {rule:?}");
+        }
+    }
+}
+
 fn cidr(family: IpFamily) -> BoxedStrategy<IpCidr> {
     (address(family), 0..=family.bits()).prop_map(|(addr, len)| IpCidr::new(addr, len).unwrap()).boxed()
 }
@@ -83,16 +99,37 @@ fn protocol() -> BoxedStrategy<Protocol> {
     prop::sample::select(Protocol::ALL.to_vec()).boxed()
 }
 
-fn one_match() -> BoxedStrategy<Match> {
+fn directions() -> BoxedStrategy<Vec<Direction>> {
+    prop::collection::vec(prop::sample::select(vec![Direction::Source, Direction::Destination]), 1..=6)
+        .boxed()
+}
+
+fn ipvs_match(family: IpFamily) -> BoxedStrategy<Match> {
+    let protocol =
+        (1..=u8::MAX, any::<bool>()).prop_map(|(number, negated)| ProtocolMatch { number, negated });
+    let address = (cidr(family), any::<bool>()).prop_map(|(cidr, negated)| AddrMatch { cidr, negated });
+    (prop::option::of(protocol), prop::option::of(address), prop::option::of(any::<(u16, bool)>()))
+        .prop_filter_map("no option at all", |(protocol, address, port)| {
+            let any = protocol.is_some() || address.is_some() || port.is_some();
+            any.then(|| Match::Ipvs(Box::new(IpvsMatch { protocol, address, port })))
+        })
+        .boxed()
+}
+
+fn one_match(family: IpFamily) -> BoxedStrategy<Match> {
     let unmodelled = [
-        "-m set ! --match-set A src,dst",
+        "-m set --match-set A src,dst --return-nomatch",
+        "-m set --match-set A source",
+        "-m ipvs --ipvs",
+        "-m ipvs --vaddr 10.0.0.1 --vdir REPLY",
         "-m tcp --tcp-flags SYN,RST SYN",
         "-m tcp --dport 80 --tcp-flags SYN,RST SYN",
         "-m statistic --mode nth --every 3 --packet 0",
         "-m statistic --mode random ! --probability 0.50000000000",
         "-m string --string \"a -j \\\" b\" --algo bm --to 65535",
         "-m conntrack --ctstate NEW --ctproto 6",
-        "-m physdev ! --physdev-is-in",
+        "-m physdev --physdev-in veth+",
+        "-m physdev ! --physdev-is-in --physdev-is-bridged",
         "-m multiport --dports 80,443",
         "-m state --state NEW",
         "-m recent --update --seconds 5 --name x --mask 255.255.255.255 --rsource",
@@ -129,6 +166,14 @@ fn one_match() -> BoxedStrategy<Match> {
         })),
         recent,
         "[a-zA-Z_ /\"]{1,31}".prop_map(|name| Match::Nfacct(name.into())),
+        ("[A-Za-z][A-Za-z0-9:.-]{0,30}", directions(), any::<bool>()).prop_map(
+            |(set, directions, negated)| {
+                let set = SetName::new(&set).unwrap();
+                Match::Set(Box::new(SetMatch { set, directions: directions.into(), negated }))
+            }
+        ),
+        any::<bool>().prop_map(|negated| Match::PhysdevIsIn { negated }),
+        ipvs_match(family),
         prop::sample::select(unmodelled.to_vec()).prop_map(|text| Match::Unmodelled(text.into())),
     ]
     .boxed()
@@ -179,7 +224,7 @@ fn interfaces() -> BoxedStrategy<Option<Box<Interfaces>>> {
 
 fn rule(family: IpFamily) -> BoxedStrategy<Rule> {
     let protocol = prop::option::of((1..=u8::MAX, any::<bool>()));
-    let matches = prop::collection::vec(one_match(), 0..4);
+    let matches = prop::collection::vec(one_match(family), 0..4);
     let header = (address_match(family), address_match(family), interfaces(), protocol);
     (header, matches, prop::option::of(target(family)))
         .prop_map(|((source, destination, interfaces, protocol), matches, target)| Rule {
@@ -400,6 +445,12 @@ fn forms_that_mean_the_same_are_one() {
             "-m addrtype ! --dst-type LOCAL --src-type LOCAL",
             "-m addrtype --src-type LOCAL ! --dst-type LOCAL",
         ),
+        (
+            "-m ipvs --vport 53 --vproto udp ! --vaddr 10.0.0.1/32 -j DROP",
+            "-m ipvs --vproto 17 ! --vaddr 10.0.0.1 --vport 53 -j DROP",
+        ),
+        ("-m ipvs --vaddr 10.0.0.1/255.0.0.0", "-m ipvs --vaddr 10.0.0.0/8"),
+        ("-m set ! --match-set \"A\" dst,src", "-m set ! --match-set A dst,src"),
         ("-m conntrack --ctstate ESTABLISHED,RELATED", "-m conntrack --ctstate RELATED,ESTABLISHED"),
         ("-m comment --comment \"a\\\"b\\\\c'd $x\"", "-m comment --comment \"a\\\"b\\\\c\\'d $x\""),
     ];
@@ -531,9 +582,19 @@ fn recorded_texts_have_no_problems() {
 fn problems_are_found() {
     let text = "*filter\n:INPUT ACCEPT [0:0]\n:A - [0:0]\n:B - [0:0]\n:C DROP [0:0]\n\
                 -A A -j B\n-A B -j A\n-A A -g NONE\n-A A -j INPUT\n-A A -m tcp --dport 80 -j ACCEPT\n\
-                -A A -p tcp -j DNAT --to-destination 1.2.3.4:80\n-A INPUT -o lo\n-A A -j REJECT --reject-with tcp-reset\nCOMMIT\n";
-    let found: Vec<String> =
-        check::check(&parse::parse(text, IpFamily::V4).unwrap()).iter().map(ToString::to_string).collect();
+                -A A -p tcp -j DNAT --to-destination 1.2.3.4:80\n-A INPUT -o lo\n-A A -j REJECT --reject-with tcp-reset\n\
+                -A INPUT -m ipvs --vport 80\nCOMMIT\n";
+    let mut ruleset = parse::parse(text, IpFamily::V4).unwrap();
+    let input = ruleset.tables.get_mut(&TableName::Filter).unwrap();
+    let input = &mut input.chains.get_mut(&ChainName::literal("INPUT")).unwrap().rules;
+    let ask = |set: SetMatch| Rule::default().matching(Match::Set(Box::new(set)));
+    let set = SetName::new("A").unwrap();
+    input.push(ask(SetMatch { set: set.clone(), directions: Box::default(), negated: false }));
+    input.push(ask(SetMatch { set, directions: [Direction::Source; 6].into(), negated: true }));
+    let other = AddrMatch { cidr: IpCidr::parse_sloppy("fd00::/8").unwrap(), negated: false };
+    let ask = |address| Match::Ipvs(Box::new(IpvsMatch { protocol: None, address, port: None }));
+    input.push(Rule::default().matching(ask(None)).matching(ask(Some(other))));
+    let found: Vec<String> = check::check(&ruleset).iter().map(ToString::to_string).collect();
     assert_eq!(
         found,
         [
@@ -544,6 +605,9 @@ fn problems_are_found() {
             "table filter, chain A, rule 6: --reject-with tcp-reset needs -p tcp",
             "table filter, chain C: table filter has no built-in chain of this name",
             "table filter, chain INPUT, rule 1: -o has no meaning in this chain",
+            "table filter, chain INPUT, rule 3: --match-set has 1 to 6 directions, not 0",
+            "table filter, chain INPUT, rule 5: -m ipvs without an option",
+            "table filter, chain INPUT, rule 5: --vaddr fd00::/8 is no IPv4 network",
             "table filter, chain B, rule 1: jumps back to chain `A`: a loop",
         ]
     );

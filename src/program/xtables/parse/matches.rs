@@ -1,8 +1,12 @@
 //! Reads the options of the matches that are modelled. `None` means: keep the match as text.
 
 use crate::net::{IpFamily, Protocol};
+use crate::program::ipset::SetName;
 
-use super::super::{AddrType, ConntrackStates, MarkMatch, Match, PortsMatch, Recent, RecentAction};
+use super::super::{
+    AddrMatch, AddrType, ConntrackStates, IpvsMatch, MarkMatch, Match, PortsMatch, ProtocolMatch, Recent,
+    RecentAction, SetMatch, protocol,
+};
 use super::rule::{OptionKind, RuleReader, port_range};
 use super::value;
 use crate::program::xtables::word::{Word, WordError, Words};
@@ -24,6 +28,9 @@ pub(super) fn read(
         "addrtype" => addrtype(words),
         "recent" => recent(words, reader.family()),
         "nfacct" => Ok(plain(words, "--nfacct-name")?.map(|word| Match::Nfacct(reader.counter(&word.text)))),
+        "set" => set(words),
+        "ipvs" => ipvs(words, reader.family()),
+        "physdev" => physdev(words),
         _ => Ok(None),
     }
 }
@@ -120,6 +127,52 @@ fn addrtype(words: &mut Words<'_>) -> Result<Option<Match>, WordError> {
     }
     let any = kind.source_local.is_some() || kind.destination_local.is_some();
     Ok(any.then_some(Match::AddrType(kind)))
+}
+
+fn set(words: &mut Words<'_>) -> Result<Option<Match>, WordError> {
+    let Some((negated, name)) = option(words, "--match-set")? else { return Ok(None) };
+    // The only option with two values.
+    let Some(directions) = words.take()?.filter(|word| !word.negated) else { return Ok(None) };
+    let (Ok(set), Some(directions)) = (SetName::new(&name.text), value::directions(&directions.text)) else {
+        return Ok(None);
+    };
+    Ok(Some(Match::Set(Box::new(SetMatch { set, directions, negated }))))
+}
+
+fn ipvs(words: &mut Words<'_>, family: IpFamily) -> Result<Option<Match>, WordError> {
+    let mut asked = IpvsMatch { protocol: None, address: None, port: None };
+    loop {
+        let is_known = if let Some((negated, word)) = option(words, "--vproto")? {
+            let number = protocol::number(&word.text).filter(|number| *number != 0);
+            asked.protocol.is_none()
+                && number.map(|number| asked.protocol = Some(ProtocolMatch { number, negated })).is_some()
+        } else if let Some((negated, word)) = option(words, "--vaddr")? {
+            let cidr = value::cidr(&word.text, family);
+            asked.address.is_none()
+                && cidr.map(|cidr| asked.address = Some(AddrMatch { cidr, negated })).is_some()
+        } else if let Some((negated, word)) = option(words, "--vport")? {
+            let port = value::ports(&word.text).filter(|(first, last)| first == last);
+            asked.port.is_none() && port.map(|(port, _)| asked.port = Some((port, negated))).is_some()
+        } else {
+            break;
+        };
+        if !is_known {
+            return Ok(None);
+        }
+    }
+    let any = asked.protocol.is_some() || asked.address.is_some() || asked.port.is_some();
+    Ok(any.then(|| Match::Ipvs(Box::new(asked))))
+}
+
+fn physdev(words: &mut Words<'_>) -> Result<Option<Match>, WordError> {
+    match words.current() {
+        Some(word) if !word.quoted && word.text == "--physdev-is-in" => {
+            let negated = word.negated;
+            words.advance()?;
+            Ok(Some(Match::PhysdevIsIn { negated }))
+        }
+        Some(_) | None => Ok(None),
+    }
 }
 
 fn recent(words: &mut Words<'_>, family: IpFamily) -> Result<Option<Match>, WordError> {

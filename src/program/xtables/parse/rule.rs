@@ -418,6 +418,9 @@ fn read_late_ports(words: &mut Words<'_>, kind: OptionKind, rule: &mut Rule) -> 
         | Match::AddrType(_)
         | Match::Recent(_)
         | Match::Nfacct(_)
+        | Match::Set(_)
+        | Match::Ipvs(_)
+        | Match::PhysdevIsIn { .. }
         | Match::Unmodelled(_) => None,
     });
     let mut implied = None;

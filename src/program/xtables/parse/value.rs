@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use nom::branch::alt;
 use nom::bytes::complete::{tag, take_while1};
 use nom::character::complete::{char, digit1, hex_digit1, oct_digit1};
-use nom::combinator::{all_consuming, map_opt, map_res, opt};
+use nom::combinator::{all_consuming, map, map_opt, map_res, opt};
 use nom::multi::separated_list1;
 use nom::sequence::preceded;
 use nom::{IResult, Parser};
 
 use crate::net::{IpCidr, IpFamily, Port};
 
-use super::super::ConntrackStates;
+use super::super::{ConntrackStates, Direction};
 
 fn whole<'a, T>(
     parser: impl Parser<&'a str, Output = T, Error = nom::error::Error<&'a str>>,
@@ -72,6 +72,19 @@ pub(super) fn states(text: &str) -> Option<u8> {
         .map(|bits: Vec<u8>| bits.into_iter().fold(0, |all, bit| all | bit))
 }
 
+/// The most dimensions that a set has.
+const MAX_DIMENSIONS: usize = 6;
+
+/// Sides of a packet, separated by commas.
+pub(super) fn directions(text: &str) -> Option<Box<[Direction]>> {
+    let direction = |text| {
+        alt((map(tag("src"), |_| Direction::Source), map(tag("dst"), |_| Direction::Destination))).parse(text)
+    };
+    whole(separated_list1(char(','), direction), text)
+        .filter(|directions: &Vec<Direction>| directions.len() <= MAX_DIMENSIONS)
+        .map(Vec::into_boxed_slice)
+}
+
 /// An address, or a network with its length or its mask.
 pub(super) fn cidr(text: &str, family: IpFamily) -> Option<IpCidr> {
     let (addr, mask) = match text.split_once('/') {
@@ -126,6 +139,12 @@ mod tests {
         assert_eq!(probability("1.1"), None);
         assert_eq!(states("NEW,dnat"), Some(ConntrackStates::NEW | ConntrackStates::DNAT));
         assert_eq!(states("NEW,"), None);
+        let (from, to) = (Direction::Source, Direction::Destination);
+        assert_eq!(directions("dst,dst,src").as_deref(), Some(&[to, to, from][..]));
+        assert_eq!(directions("src,"), None);
+        assert_eq!(directions("source"), None);
+        assert_eq!(directions("src,src,src,src,src,src").map(|all| all.len()), Some(6));
+        assert_eq!(directions("src,src,src,src,src,src,src"), None);
     }
 
     #[test]
