@@ -34,8 +34,8 @@ const PODS: u8 = 128;
 const OTHERS: u8 = 200;
 const NODES: u8 = 77;
 
-/// Host, node, ready, serving, terminating, zone hint (whether ours), node hint (whether ours).
-type EndpointShape = (u8, u8, bool, bool, bool, Option<bool>, Option<bool>);
+/// Host, ready, serving, terminating, zone hint (whether ours), node hint (whether ours).
+type EndpointShape = (u8, bool, bool, bool, Option<bool>, Option<bool>);
 
 #[derive(Debug, Clone)]
 struct ServiceShape {
@@ -55,7 +55,6 @@ struct ServiceShape {
 fn service_shape() -> impl Strategy<Value = ServiceShape> {
     let endpoint = (
         0..6u8,
-        0..3u8,
         prop::bool::weighted(0.7),
         any::<bool>(),
         prop::bool::weighted(0.3),
@@ -154,7 +153,7 @@ fn cluster(shapes: &[ServiceShape]) -> Cluster {
 
 fn endpoint(
     family: IpFamily,
-    (host, node, ready, serving, terminating, zone, for_node): &EndpointShape,
+    (host, ready, serving, terminating, zone, for_node): &EndpointShape,
 ) -> Endpoint {
     let mut hints = Hints::default();
     hints.zones.extend(zone.map(|same| if same { "zone-a".into() } else { "zone-b".into() }));
@@ -163,7 +162,8 @@ fn endpoint(
     let addr = if *host == 5 { address(family, NODES, 10) } else { address(family, PODS, *host) };
     Endpoint {
         addr: AddrPort::new(addr, 8080),
-        node: Some(format!("node-{node}").into()),
+        // An address is on one node, whatever Services have it.
+        node: Some(format!("node-{}", if *host == 5 { 0 } else { host % 3 }).into()),
         conditions: Conditions { ready: *ready, serving: *serving, terminating: *terminating },
         hints: (!hints.zones.is_empty() || !hints.nodes.is_empty()).then(|| Box::new(hints)),
     }
