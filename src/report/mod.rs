@@ -2,6 +2,7 @@
 
 pub mod diagnostic;
 pub mod diff;
+pub mod ipvs;
 pub mod json;
 pub mod plan;
 
