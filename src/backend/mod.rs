@@ -6,6 +6,7 @@ mod hash;
 pub mod iptables;
 mod lifted;
 pub mod nftables;
+mod skeleton;
 mod table_change;
 
 pub use change::{ChainDelta, Changes, ObjectChange, PortChange, changes, leftovers};
