@@ -49,6 +49,7 @@ fn planned(wanted: &Program, live: &Program) -> Plan {
         chains: [TableName::Filter, TableName::Nat].map(|table| (table, ChainPattern::Name(ours))).to_vec(),
         ignored: Vec::new(),
         jumps: jumps.clone().collect(),
+        ..Scope::default()
     };
     plan(wanted, live, &PerFamily { v4: scope(), v6: scope() })
 }

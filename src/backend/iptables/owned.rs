@@ -18,6 +18,7 @@ pub fn scope(live: &Ruleset) -> Scope {
         chains: fixed.chain(hashed).collect(),
         ignored: canaries.to_vec(),
         jumps: base::jumps().filter(|(_, _, rule)| rule.chain().is_some_and(ours)).collect(),
+        ..Scope::default()
     }
 }
 

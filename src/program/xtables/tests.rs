@@ -310,6 +310,7 @@ fn scope() -> Scope {
             })
             .map(|(table, chain)| (table, chain, jump.clone()))
             .collect(),
+        ..Scope::default()
     }
 }
 
