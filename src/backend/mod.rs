@@ -4,10 +4,14 @@
 mod change;
 mod hash;
 pub mod iptables;
+pub mod ipvs;
 mod lifted;
 pub mod nftables;
+mod owned;
+mod skeleton;
 mod table_change;
 
 pub use change::{ChainDelta, Changes, ObjectChange, PortChange, changes, leftovers};
 pub use lifted::{LiftedName, LiftedPort, LiftedVip};
+pub use owned::{holds_ours, scope};
 pub use table_change::table_changes;

@@ -57,7 +57,8 @@ fn planned(wanted: &Program, live: &Program) -> Plan {
     };
     let servers = live.ipvs.v4.iter().flatten().map(|(key, _)| *key).collect();
     let sets = live.ipset.iter().flatten().map(|(name, _)| name.clone()).collect();
-    plan(wanted, live, &PerFamily { v4: Scope { servers, sets, ..scope() }, v6: scope() })
+    let devices = BTreeSet::from(["d0".into()]);
+    plan(wanted, live, &PerFamily { v4: Scope { servers, sets, devices, ..scope() }, v6: scope() })
 }
 
 fn words(plan: &Plan) -> Vec<String> {
@@ -237,7 +238,8 @@ fn what_takes_over_from_rules_that_rewrite_destinations_stands_before_they_go() 
     let mut live = without_ipvs(&old);
     let wanted = with_ipvs(NAT, Some(&[1]));
     let pattern = ChainPattern::Prefix("OURS");
-    let scope = || Scope { chains: vec![(TableName::Nat, pattern)], ..Scope::default() };
+    let devices = || BTreeSet::from(["d0".into()]);
+    let scope = || Scope { chains: vec![(TableName::Nat, pattern)], devices: devices(), ..Scope::default() };
     let plan = |wanted: &Program, live: &Program| {
         let servers = live.ipvs.v4.iter().flatten().map(|(key, _)| *key).collect();
         words(&super::plan(wanted, live, &PerFamily { v4: Scope { servers, ..scope() }, v6: scope() }))

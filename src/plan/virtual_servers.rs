@@ -43,7 +43,12 @@ impl Differences {
             let is_ours = |name: &_| scopes.v4.sets.contains(name) || scopes.v6.sets.contains(name);
             sets_diff::diff(wanted, live, &is_ours)
         });
-        Differences { servers, sets, timeouts: timeouts(wanted, live), devices: devices(wanted, live) }
+        Differences {
+            servers,
+            sets,
+            timeouts: timeouts(wanted, live),
+            devices: devices(wanted, live, scopes),
+        }
     }
 
     /// What must be there before rules ask it.
@@ -108,9 +113,10 @@ fn timeouts(wanted: &Program, live: &Program) -> Option<Timeouts> {
     any.then_some(wanted)
 }
 
-fn devices(wanted: &Program, live: &Program) -> Vec<DeviceDiff> {
+fn devices(wanted: &Program, live: &Program, scopes: &PerFamily<Scope>) -> Vec<DeviceDiff> {
     let (Some(wanted), Some(live)) = (&wanted.dummies, &live.dummies) else { return Vec::new() };
-    let names: BTreeSet<&Box<str>> = wanted.keys().chain(live.keys()).collect();
+    let is_ours = |name: &&Box<str>| scopes.v4.devices.contains(*name) || scopes.v6.devices.contains(*name);
+    let names: BTreeSet<&Box<str>> = wanted.keys().chain(live.keys().filter(is_ours)).collect();
     let nothing = Dummy::default();
     let mut devices = Vec::new();
     for name in names {

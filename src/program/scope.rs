@@ -34,13 +34,34 @@ pub struct Scope {
     pub ignored: Vec<(TableName, ChainName)>,
     /// Rules of ours in chains of others, as the jumps in built-in chains: one that is not wanted is deleted.
     pub jumps: Vec<(TableName, ChainName, Rule)>,
-    /// Sets that are ours alone: one that is not wanted is destroyed.
+    /// Sets that are ours: one that is not wanted is destroyed.
     pub sets: BTreeSet<SetName>,
-    /// Live virtual servers that are ours: one that is not wanted is deleted.
+    /// Virtual servers that are ours: one that is not wanted is deleted.
     pub servers: BTreeSet<ServiceKey>,
+    /// Dummy devices that are ours: one that is not wanted is deleted.
+    pub devices: BTreeSet<Box<str>>,
 }
 
 impl Scope {
+    /// What is ours by either.
+    #[must_use]
+    pub fn joined(mut self, other: Scope) -> Scope {
+        fn extend<T: PartialEq>(all: &mut Vec<T>, more: Vec<T>) {
+            for one in more {
+                if !all.contains(&one) {
+                    all.push(one);
+                }
+            }
+        }
+        extend(&mut self.chains, other.chains);
+        extend(&mut self.ignored, other.ignored);
+        extend(&mut self.jumps, other.jumps);
+        self.sets.extend(other.sets);
+        self.servers.extend(other.servers);
+        self.devices.extend(other.devices);
+        self
+    }
+
     /// Whether a chain is ours.
     pub fn owns(&self, table: TableName, chain: &ChainName) -> bool {
         self.chains.iter().any(|(owned, pattern)| *owned == table && pattern.matches(chain))

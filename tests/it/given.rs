@@ -1,7 +1,7 @@
 //! From texts to what tests begin with: cluster, configuration, node, context.
 
 use svcproxy::backend::iptables::LowerOptions;
-use svcproxy::backend::nftables;
+use svcproxy::backend::{ipvs, nftables};
 use svcproxy::diagnostic::{Severity, Source, SourceId};
 use svcproxy::manifest::{self, LoadOptions};
 use svcproxy::model::{Cluster, Config, Mode, Node};
@@ -34,6 +34,17 @@ pub(crate) fn nftables_options(config: &Config) -> nftables::LowerOptions {
         masquerade_all: config.masquerade_all,
         object_comments: true,
         service_cidrs: Vec::new(),
+    }
+}
+
+/// How IPVS mode makes servers, sets and rules of it, on a node that has the Node's addresses.
+pub(crate) fn ipvs_options(given: &Given) -> ipvs::LowerOptions {
+    ipvs::LowerOptions {
+        masquerade_mark: 1 << given.config.masquerade_bit,
+        masquerade_all: given.config.masquerade_all,
+        random_fully: true,
+        scheduler: ipvs::scheduler(&given.config.ipvs).unwrap(),
+        bound_elsewhere: given.node.addresses.iter().copied().collect(),
     }
 }
 

@@ -15,6 +15,7 @@ mod process;
 mod properties;
 mod readme;
 mod recordings;
+mod recordings_ipvs;
 mod recordings_nft;
 mod rig;
 mod tidy;

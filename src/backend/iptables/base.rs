@@ -1,9 +1,10 @@
 //! The fixed part of iptables mode: jumps from built-in chains and the rules that no Service changes, as tables of data
 //! (reference sections 2.2, 2.4, 2.6 and 2.13).
 
-use crate::net::{IpCidr, IpFamily};
+use crate::backend::skeleton::{self, ctstate, loopback};
+use crate::net::IpFamily;
 use crate::program::xtables::{
-    AddrType, ChainName, ConntrackStates, MarkMatch, Match, RejectWith, Rule, TableName, Target,
+    AddrType, ChainName, ConntrackStates, Match, RejectWith, Rule, TableName, Target,
 };
 use crate::resolve::{NodePortScope, NodeView};
 
@@ -67,31 +68,6 @@ pub(super) fn jumps() -> impl Iterator<Item = (TableName, ChainName, Rule)> {
     })
 }
 
-fn ctstate(bits: u8, negated: bool) -> Match {
-    Match::Conntrack(ConntrackStates { bits, negated })
-}
-
-fn marked(options: &LowerOptions, negated: bool) -> Match {
-    let mark = options.masquerade_mark;
-    Match::Mark(MarkMatch { value: mark, mask: mark, negated })
-}
-
-/// nat KUBE-POSTROUTING: what bears the mark leaves with the node's address.
-pub(super) fn postrouting(options: &LowerOptions) -> Vec<Rule> {
-    vec![
-        Rule::to(Target::Return).matching(marked(options, true)),
-        // The mark is cleared, so that a packet that is routed once more is not masqueraded twice.
-        Rule::to(Target::Mark { value: options.masquerade_mark, mask: 0 }),
-        Rule::to(Target::Masquerade { random_fully: options.random_fully })
-            .comment("kubernetes service traffic requiring SNAT"),
-    ]
-}
-
-/// nat KUBE-MARK-MASQ: asks for source NAT.
-pub(super) fn mark_masq(options: &LowerOptions) -> Vec<Rule> {
-    vec![Rule::to(Target::Mark { value: options.masquerade_mark, mask: options.masquerade_mark })]
-}
-
 /// filter KUBE-FORWARD.
 pub(super) fn forward(options: &LowerOptions) -> Vec<Rule> {
     let mut rules = Vec::with_capacity(3);
@@ -104,15 +80,7 @@ pub(super) fn forward(options: &LowerOptions) -> Vec<Rule> {
         }
         rules.push(invalid);
     }
-    // A default-drop FORWARD policy must not stop Services.
-    rules.push(
-        Rule::to(Target::Accept).comment("kubernetes forwarding rules").matching(marked(options, false)),
-    );
-    rules.push(
-        Rule::to(Target::Accept)
-            .comment("kubernetes forwarding conntrack rule")
-            .matching(ctstate(ConntrackStates::RELATED | ConntrackStates::ESTABLISHED, false)),
-    );
+    rules.extend(skeleton::accept_forwarded(options.masquerade_mark));
     rules
 }
 
@@ -128,16 +96,6 @@ pub(super) fn firewall(view: &NodeView) -> Vec<Rule> {
         .matching(ctstate(not_answers, true));
     rule.destination = Some(super::address(loopback(IpFamily::V4), false));
     vec![rule]
-}
-
-/// 127.0.0.0/8 or ::1/128.
-pub(super) fn loopback(family: IpFamily) -> IpCidr {
-    match family {
-        IpFamily::V4 => {
-            IpCidr::new(std::net::Ipv4Addr::new(127, 0, 0, 0).into(), 8).unwrap_or(IpCidr::any(IpFamily::V4))
-        }
-        IpFamily::V6 => IpCidr::host(std::net::Ipv6Addr::LOCALHOST.into()),
-    }
 }
 
 /// The last rules of nat KUBE-SERVICES: whatever is for an address of the node may be for a node port.

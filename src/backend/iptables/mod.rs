@@ -26,11 +26,10 @@ pub use owned::{Traits, holds_kubelet_chains, holds_ours, is_hashed, scope, uses
 
 use std::collections::BTreeMap;
 
+use crate::backend::skeleton::{self, user_chain};
 use crate::net::IpCidr;
 use crate::program::Tag;
-use crate::program::xtables::{
-    AddrMatch, Chain, ChainName, Policy, Rule, RuleOrder, Ruleset, Table, TableName,
-};
+use crate::program::xtables::{AddrMatch, Chain, ChainName, Rule, RuleOrder, Ruleset, Table, TableName};
 use crate::resolve::NodeView;
 
 /// What the lowering needs to know beside the view.
@@ -105,25 +104,17 @@ impl Chains {
         let mut nat = self.nat_own;
         nat.push((names::SERVICES, commuting(self.nat_services, base::node_port_jumps(view))));
         nat.push((names::NODE_PORTS, commuting(self.nat_node_ports, Vec::new())));
-        nat.push((names::POSTROUTING, exact(base::postrouting(options))));
-        nat.push((names::MARK_MASQ, exact(base::mark_masq(options))));
+        nat.push((
+            names::POSTROUTING,
+            exact(skeleton::masquerade_marked(options.masquerade_mark, options.random_fully)),
+        ));
+        nat.push((names::MARK_MASQ, exact(vec![skeleton::set_mark(options.masquerade_mark)])));
 
-        let mut tables = BTreeMap::from([
+        let tables = BTreeMap::from([
             (TableName::Filter, Table { chains: BTreeMap::from(filter) }),
             (TableName::Nat, Table { chains: BTreeMap::from_iter(nat) }),
         ]);
-        for (name, table) in &mut tables {
-            for built_in in name.built_in_chains() {
-                let chain = Chain { policy: Some(Policy::Accept), ..Chain::default() };
-                table.chains.insert(ChainName::literal(built_in), chain);
-            }
-        }
-        for (table, built_in, rule) in base::jumps() {
-            if let Some(chain) = tables.get_mut(&table).and_then(|table| table.chains.get_mut(&built_in)) {
-                chain.rules.push(rule);
-            }
-        }
-        Ruleset { family: view.family, tables }
+        skeleton::ruleset(view.family, tables, base::jumps())
     }
 }
 
@@ -143,10 +134,6 @@ pub fn sysctls(view: &NodeView) -> Vec<(String, String)> {
 pub fn nfacct_objects(options: &LowerOptions) -> Vec<String> {
     let objects = [names::NFACCT_INVALID_DROPPED, names::NFACCT_LOCALHOST_ACCEPTED];
     objects.into_iter().filter(|_| options.nfacct).map(str::to_owned).collect()
-}
-
-fn user_chain(rules: Vec<Rule>, order: RuleOrder) -> Chain {
-    Chain { policy: None, rules, order }
 }
 
 fn address(cidr: IpCidr, negated: bool) -> AddrMatch {

@@ -4,15 +4,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::backend::skeleton;
 use crate::net::{AddrPort, IpFamily, Port, Protocol};
 use crate::program::Tag;
 use crate::program::xtables::{
-    AddrType, ChainName, InterfaceMatch, Interfaces, Match, PortRange, PortsMatch, ProtocolMatch, Rule,
-    Target,
+    AddrType, ChainName, Match, PortRange, PortsMatch, ProtocolMatch, Rule, Target,
 };
-use crate::resolve::{
-    FrontendKind, LocalTraffic, NodeView, PoolKind, PortView, Route, Routes, SourceRanges, Vip,
-};
+use crate::resolve::{FrontendKind, NodeView, PoolKind, PortView, Route, Routes, SourceRanges, Vip};
 
 use super::names::{self, PortChains};
 use super::{Chains, LowerOptions, address, base, endpoint};
@@ -192,7 +190,7 @@ impl Lowering<'_> {
                 let mut counted = self
                     .rule(self.name.clone(), None, node_port, jump())
                     .matching(Match::Nfacct(names::NFACCT_LOCALHOST_ACCEPTED.into()));
-                counted.destination = Some(address(base::loopback(IpFamily::V4), false));
+                counted.destination = Some(address(skeleton::loopback(IpFamily::V4), false));
                 out.nat_node_ports.push(counted);
             }
             out.nat_node_ports.push(self.rule(self.name.clone(), None, node_port, jump()));
@@ -235,19 +233,9 @@ impl Lowering<'_> {
     }
 
     /// Narrows a rule to traffic of pods, or to all other traffic; `None` if the two cannot be told apart.
-    fn limited_to_pods(&self, mut rule: Rule, negated: bool) -> Option<Rule> {
-        let by_interface = |name: String| {
-            Some(Box::new(Interfaces {
-                input: Some(InterfaceMatch { name: name.into(), negated }),
-                output: None,
-            }))
-        };
-        match self.view.local_traffic.as_ref()? {
-            LocalTraffic::Source(cidr) => rule.source = Some(address(*cidr, negated)),
-            LocalTraffic::Interface(name) => rule.interfaces = by_interface(name.to_string()),
-            LocalTraffic::InterfacePrefix(prefix) => rule.interfaces = by_interface(format!("{prefix}+")),
-        }
-        Some(rule)
+    fn limited_to_pods(&self, rule: Rule, negated: bool) -> Option<Rule> {
+        let pods = self.view.local_traffic.as_ref()?;
+        Some(skeleton::limited_to_pods(rule, pods, negated))
     }
 
     fn external_rules(&self) -> Vec<Rule> {

@@ -28,6 +28,12 @@ impl SetName {
         Ok(SetName(name.into()))
     }
 
+    /// A name that is known to be one: a literal of ours.
+    pub fn literal(name: &'static str) -> SetName {
+        debug_assert!(SetName::new(name).is_ok(), "{name}");
+        SetName(name.into())
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
