@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::backend::{iptables, nftables};
+use crate::backend::{iptables, ipvs, nftables};
 use crate::model::Cluster;
 use crate::net::{IpFamily, PerFamily};
-use crate::program::{NftTable, Program, Tag, nft, xtables};
+use crate::program::ipvs::Timeouts;
+use crate::program::{self, NftTable, Program, Tag, nft, xtables};
 use crate::resolve::{self, NodeContext, NodeView, PortView};
 
 /// What is wanted of a node, with the decisions that it expresses.
@@ -31,12 +32,22 @@ pub enum Lowering {
     Iptables(PerFamily<iptables::LowerOptions>),
     /// nft.
     Nftables(nftables::LowerOptions),
+    /// Virtual servers, with sets and rules beside them.
+    Ipvs {
+        /// How they are made.
+        options: ipvs::LowerOptions,
+        /// Kernel settings that they need.
+        sysctls: Vec<(String, String)>,
+        /// For how long the kernel is to remember connections; `None` leaves that to the kernel.
+        timeouts: Option<Timeouts>,
+    },
 }
 
 /// Rules of one family.
 enum Rules {
     Xtables(xtables::Ruleset),
     Nft(nft::Table),
+    Ipvs(ipvs::Lowered),
 }
 
 /// Computes what is wanted of a node. The families are independent, so each has its own thread.
@@ -52,6 +63,7 @@ pub fn wanted(
             let rules = match lowering {
                 Lowering::Iptables(options) => Rules::Xtables(iptables::lower(&view, options.get(family))),
                 Lowering::Nftables(options) => Rules::Nft(nftables::lower(&view, options)),
+                Lowering::Ipvs { options, .. } => Rules::Ipvs(ipvs::lower(&view, options)),
             };
             (view, rules)
         })
@@ -70,13 +82,30 @@ pub fn wanted(
                 *wanted.program.xtables.get_mut(family) = Some(ruleset);
             }
             Rules::Nft(table) => *wanted.program.nft.get_mut(family) = NftTable::Present(table),
+            Rules::Ipvs(lowered) => add_ipvs(&mut wanted.program, family, lowered),
         }
-        if let Lowering::Iptables(options) = lowering {
-            wanted.program.nfacct.extend(iptables::nfacct_objects(options.get(family)));
+        match lowering {
+            Lowering::Iptables(options) => {
+                wanted.program.nfacct.extend(iptables::nfacct_objects(options.get(family)));
+            }
+            Lowering::Ipvs { sysctls, timeouts, .. } => {
+                wanted.program.sysctls.extend(sysctls.iter().cloned());
+                wanted.program.ipvs_timeouts = *timeouts;
+            }
+            Lowering::Nftables(_) => {}
         }
         *wanted.views.get_mut(family) = Some(view);
     }
     wanted
+}
+
+fn add_ipvs(program: &mut Program, family: IpFamily, lowered: ipvs::Lowered) {
+    let ipvs::Lowered { rules, servers, sets, addresses } = lowered;
+    *program.xtables.get_mut(family) = Some(rules);
+    *program.ipvs.get_mut(family) = Some(servers);
+    program.ipset.get_or_insert_default().extend(sets);
+    let device = program.dummies.get_or_insert_default().entry(ipvs::device().into()).or_default();
+    *device.addresses.get_mut(family) = Some(addresses);
 }
 
 /// Whether a program is well formed; what is wrong with it otherwise. A program of ours that is not is our fault, whatever
@@ -86,6 +115,16 @@ pub fn check(program: &Program) -> Result<(), String> {
         if let Some(problem) = xtables::check::check(ruleset).first() {
             return Err(format!("the compiled {} rules are not well formed: {problem}", ruleset.family));
         }
+    }
+    for servers in [&program.ipvs.v4, &program.ipvs.v6].into_iter().flatten() {
+        if let Some(problem) = program::ipvs::check::check(servers).first() {
+            return Err(format!("the compiled virtual servers are not well formed: {problem}"));
+        }
+    }
+    if let Some(problem) =
+        program.ipset.as_ref().and_then(|sets| program::ipset::check::check(sets).into_iter().next())
+    {
+        return Err(format!("the compiled sets are not well formed: {problem}"));
     }
     for table in [&program.nft.v4, &program.nft.v6].into_iter().filter_map(NftTable::table) {
         if let Some(problem) = nft::check::check(table).first() {

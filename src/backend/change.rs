@@ -259,6 +259,23 @@ fn port_changes(
     names.iter().filter_map(|name| Some((name.clone(), change(name)?))).collect()
 }
 
+/// Service ports that differ between two readings of them.
+pub(super) fn port_differences(
+    wanted: BTreeMap<LiftedName, LiftedPort>,
+    mut live: BTreeMap<LiftedName, LiftedPort>,
+) -> BTreeMap<LiftedName, PortChange> {
+    let mut changes = BTreeMap::new();
+    for (name, wanted) in wanted {
+        match live.remove(&name) {
+            None => drop(changes.insert(name, PortChange::Added(wanted))),
+            Some(live) if live != wanted => drop(changes.insert(name, PortChange::Changed { live, wanted })),
+            Some(_) => {}
+        }
+    }
+    changes.extend(live.into_iter().map(|(name, live)| (name, PortChange::Removed(live))));
+    changes
+}
+
 /// Rules as iptables-save prints them, the first `n_free` of them sorted.
 fn lines(family: IpFamily, chain: &ChainName, rules: &[Rule], n_free: usize) -> Vec<String> {
     let mut lines: Vec<String> = rules

@@ -6,8 +6,8 @@ use crate::net::IpFamily;
 use crate::program::nft::diff::{ChainChange, SetChange, TableDiff};
 use crate::program::nft::{Name, Set, Table, emit};
 
-use super::change::{ChainDelta, Changes, ObjectChange, PortChange};
-use super::{LiftedName, LiftedPort, nftables};
+use super::change::{ChainDelta, Changes, ObjectChange, PortChange, port_differences};
+use super::{LiftedName, nftables};
 
 /// Explains the difference between a wanted table, if one is wanted, and the live one.
 pub fn table_changes(
@@ -90,17 +90,5 @@ fn element_line(from: &Set, key: &crate::program::nft::Key) -> Option<String> {
 /// Service ports that differ between the two tables.
 fn port_changes(wanted: Option<&Table>, live: Option<&Table>) -> BTreeMap<LiftedName, PortChange> {
     let lift = |side: Option<&Table>| side.map(nftables::lift).unwrap_or_default();
-    let (wanted, mut live): (BTreeMap<LiftedName, LiftedPort>, _) = (lift(wanted), lift(live));
-    let mut changes = BTreeMap::new();
-    for (name, wanted) in wanted {
-        match live.remove(&name) {
-            None => drop(changes.insert(name, PortChange::Added(wanted))),
-            Some(live) if live != wanted => {
-                changes.insert(name, PortChange::Changed { live, wanted });
-            }
-            Some(_) => {}
-        }
-    }
-    changes.extend(live.into_iter().map(|(name, live)| (name, PortChange::Removed(live))));
-    changes
+    port_differences(lift(wanted), lift(live))
 }

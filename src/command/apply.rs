@@ -11,7 +11,7 @@ use crate::report;
 use super::comparison::Comparison;
 use super::input::{self, Input, Notes};
 use super::options::{InputArgs, LockArgs, OutputArg, VariantArg};
-use super::{Console, Error, Outcome, lock, progress, refusal};
+use super::{Console, Error, Outcome, lock, progress, refusal, virtual_servers};
 
 /// Make this node's rules as they are wanted; a second time it does nothing
 #[derive(Debug, Clone, Args)]
@@ -73,9 +73,11 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
         })?;
         report::plan::write(console.out, &compared.plan)?;
     } else {
+        if input.config.mode == Mode::Ipvs && !steps.is_empty() {
+            virtual_servers::rehearse(host, &compared.wanted.program, &compared.live.program)?;
+        }
         let bar = progress::bar(console, steps.len());
         for (done, step) in steps.iter().enumerate() {
-            tracing::info!("{step}");
             bar.set_message(step.to_string());
             tracing::info!("step {} of {}: {step}", done + 1, steps.len());
             execute::execute(host, variant, step).map_err(|refused| {
@@ -95,7 +97,8 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
     };
     let with = match input.config.mode {
         Mode::Nftables => "nft".to_owned(),
-        Mode::Iptables | Mode::Ipvs => format!("iptables-{variant}"),
+        Mode::Iptables => format!("iptables-{variant}"),
+        Mode::Ipvs => format!("IPVS, ipset and iptables-{variant}"),
     };
     writeln!(console.out, "{summary} with {with} in {took:.2} s")?;
     console.out.flush()?;

@@ -9,8 +9,9 @@ use crate::program::xtables::Ruleset;
 use crate::program::{NftTable, Program};
 use crate::report;
 
+use super::live::Owned;
 use super::options::{FamilyArg, LockArgs, VariantArg};
-use super::{Console, Error, Outcome, live, lock, refusal};
+use super::{Console, Error, Outcome, live, lock, refusal, virtual_servers};
 
 /// Remove all Service rules from this node; rules of others stay
 #[derive(Debug, Clone, Args)]
@@ -35,7 +36,7 @@ pub struct CleanupArgs {
 
 const EXAMPLES: &str = "\
 Removed are the chains that svcproxy and kube-proxy make in iptables mode, the jumps to them, the nfacct objects that
-their rules count with, and the tables of nftables mode. KUBE-FIREWALL stays while the kubelet, which shares it, is at home. Kernel settings stay.
+their rules count with, the tables of nftables mode, and of IPVS mode the virtual servers, the sets and the device. KUBE-FIREWALL stays while the kubelet, which shares it, is at home. Kernel settings stay.
 
 Examples:
   svcproxy cleanup --dry-run
@@ -52,6 +53,7 @@ pub fn run(args: &CleanupArgs, host: &mut dyn Host, console: &mut Console<'_>) -
     let families = FamilyArg::families(args.family);
     let abilities = live::abilities(host)?;
     let (mut n_steps, mut cleaned) = (0, Vec::new());
+    let mut has_ipvs = false;
     for tools in &abilities.tools {
         let variant = match (args.iptables, tools.variant) {
             (VariantArg::Legacy, XtablesVariant::Nft) | (VariantArg::Nft, XtablesVariant::Legacy) => continue,
@@ -59,6 +61,7 @@ pub fn run(args: &CleanupArgs, host: &mut dyn Host, console: &mut Console<'_>) -
             (VariantArg::Auto | VariantArg::Nft, XtablesVariant::Nft) => VariantArg::Nft,
         };
         let live = live::read(host, &abilities, variant, &families)?;
+        has_ipvs |= virtual_servers::has_leftovers(host, &live.program);
         let nothing = Program {
             xtables: PerFamily::from_fn(|family| Some(Ruleset::empty(family))),
             ..Program::default()
@@ -73,6 +76,18 @@ pub fn run(args: &CleanupArgs, host: &mut dyn Host, console: &mut Console<'_>) -
         let plan = plan::plan(&nothing, &live, &PerFamily::default());
         n_steps += take(args, host, console, XtablesVariant::Nft, &plan, n_steps)?;
         cleaned.push("nft".to_owned());
+    }
+    // Sets can go when no rule of either iptables asks them any more.
+    if args.iptables == VariantArg::Auto && (has_ipvs || virtual_servers::has_sets(host)?) {
+        let mut live = Program::default();
+        virtual_servers::read(host, &mut live, &families)?;
+        let node_addresses = virtual_servers::node_addresses(host)?;
+        let scopes = live::scopes(&live, &Owned { node_addresses, ..Owned::default() });
+        let mut nothing = Program::default();
+        virtual_servers::want_nothing(&mut nothing, &families);
+        let plan = plan::plan(&nothing, &live, &scopes);
+        n_steps += take(args, host, console, XtablesVariant::Nft, &plan, n_steps)?;
+        cleaned.push("IPVS".to_owned());
     }
     if cleaned.is_empty() {
         if abilities.tools.is_empty() {

@@ -6,18 +6,19 @@ use std::net::IpAddr;
 use crate::backend::{self, Changes, LiftedName, nftables};
 use crate::host::Host;
 use crate::model::{Cluster, Config, Mode, Node};
-use crate::net::{IpFamily, PerFamily};
+use crate::net::{IpCidr, IpFamily, PerFamily};
 use crate::pipeline::{self, Wanted};
 use crate::plan::{self, Plan, Step};
-use crate::program::NftTable;
+use crate::program::ipvs::ServiceKey;
 use crate::program::xtables::Ruleset;
+use crate::program::{NftTable, Program};
 use crate::report;
 use crate::resolve::NodeContext;
 
 use super::input::{self, Input, Notes, Understood};
-use super::live::{self, Abilities, Live};
+use super::live::{self, Abilities, Live, Owned};
 use super::options::{FamilyArg, InputArgs, OutputArg, TargetArgs, VariantArg};
-use super::{Console, Error, progress};
+use super::{Console, Error, progress, virtual_servers};
 
 /// What must be known of this machine before anything can be compiled for it.
 struct Machine {
@@ -30,9 +31,8 @@ struct Machine {
 impl Machine {
     fn ask(host: &mut dyn Host, target: TargetArgs) -> Result<Machine, Error> {
         let abilities = live::abilities(host)?;
-        let on_devices: BTreeSet<IpAddr> =
-            host.local_addresses()?.into_iter().map(|local| local.addr).collect();
-        Ok(Machine { abilities, target, local_addresses: on_devices.into_iter().collect() })
+        let local_addresses = virtual_servers::node_addresses(host)?.into_iter().collect();
+        Ok(Machine { abilities, target, local_addresses })
     }
 
     fn wanted(
@@ -54,7 +54,7 @@ impl Machine {
         families: &BTreeSet<IpFamily>,
     ) -> Result<Wanted, Error> {
         let context = NodeContext::new(config, node, &self.local_addresses);
-        let lowering = self.abilities.lowering(args, cluster, config, self.target)?;
+        let lowering = self.abilities.lowering(args, cluster, config, self.target, &self.local_addresses)?;
         Ok(pipeline::wanted(cluster, &context, families, &lowering))
     }
 }
@@ -78,7 +78,8 @@ impl Comparison {
         let texts = input::gather(args, &args.filenames, host)?;
         let families = FamilyArg::families(args.family);
         let spinner = progress::spinner(console, "reading manifests and this machine's rules");
-        let (understood, wanted, live) = match Machine::ask(host, target) {
+        let machine = Machine::ask(host, target);
+        let (understood, wanted, live) = match &machine {
             Ok(machine) => std::thread::scope(|scope| {
                 let compiled = scope.spawn(|| {
                     let understood = input::understand(args, texts);
@@ -89,14 +90,16 @@ impl Comparison {
                 compiled.join().map(|(understood, wanted)| (understood, wanted, live))
             })
             .map_err(|_| Error::internal("the compiler stopped"))?,
-            Err(error) => (input::understand(args, texts), None, Err(error)),
+            // It is told when all is said of the input.
+            Err(_) => (input::understand(args, texts), None, Ok(Live::of_program(Program::default()))),
         };
         spinner.finish_and_clear();
         // What is wrong with the input is said whatever became of the machine.
         let input = input::say(args, understood, Notes::Hidden, console)?;
+        let machine = machine?;
         let live = live?;
         let wanted = wanted.ok_or_else(|| Error::internal("nothing was compiled"))??;
-        let compared = Comparison::of_machine(args, &input, wanted, live)?;
+        let compared = Comparison::of_machine(args, &input, wanted, live, &machine, host)?;
         Ok((input, compared))
     }
 
@@ -121,7 +124,7 @@ impl Comparison {
         let wanted = wanted.map_err(|_| Error::internal("the compiler stopped"))?;
         // No iptables, no nft: said before what that entails.
         let wanted = wanted?;
-        Comparison::of_machine(args, input, wanted, live?)
+        Comparison::of_machine(args, input, wanted, live?, &machine, host)
     }
 
     /// With what was read of a machine. What other modes left there is not wanted, unless it is to be kept.
@@ -130,6 +133,8 @@ impl Comparison {
         input: &Input,
         mut wanted: Wanted,
         mut live: Live,
+        machine: &Machine,
+        host: &mut dyn Host,
     ) -> Result<Comparison, Error> {
         let uses_iptables = input.config.mode != Mode::Nftables;
         match live.hidden.take() {
@@ -144,7 +149,34 @@ impl Comparison {
             }
             None => {}
         }
+        let uses_ipvs = input.config.mode == Mode::Ipvs;
+        if uses_ipvs {
+            virtual_servers::require(host)?;
+        }
+        if uses_ipvs || virtual_servers::has_leftovers(host, &live.program) {
+            virtual_servers::read(host, &mut live.program, &input.families)?;
+            live.scopes = live::scopes(
+                &live.program,
+                &Owned {
+                    node_addresses: machine.local_addresses.iter().copied().collect(),
+                    exclude_cidrs: input.config.ipvs.exclude_cidrs.clone(),
+                    exclusive: uses_ipvs && args.exclusive,
+                },
+            );
+            let is_left = |key: &ServiceKey| {
+                let is_excluded = |cidr: &IpCidr| match key {
+                    ServiceKey::Address { at, .. } => cidr.contains(at.addr),
+                    ServiceKey::Mark { .. } => false,
+                };
+                !live.scopes.get(key.family()).servers.contains(key)
+                    && !input.config.ipvs.exclude_cidrs.iter().any(is_excluded)
+            };
+            live.warnings.extend(virtual_servers::foreign(&wanted.program, &live.program, &is_left));
+        }
         if !args.keep_other_modes {
+            if !uses_ipvs {
+                virtual_servers::want_nothing(&mut wanted.program, &input.families);
+            }
             for family in &input.families {
                 if uses_iptables {
                     *wanted.program.nft.get_mut(*family) = NftTable::Absent;
@@ -171,6 +203,7 @@ impl Comparison {
 
     fn changes(&self, family: IpFamily) -> Changes {
         let (wanted, live) = (&self.wanted.program, &self.live.program);
+        let wanted_program = wanted;
         let mut changes = Changes::default();
         if let Some(difference) = self.plan.tables.get(family) {
             let (wanted, live) = (wanted.nft.get(family).table(), live.nft.get(family).table());
@@ -182,14 +215,23 @@ impl Comparison {
             let of_rules = if wanted.tables.is_empty() {
                 backend::leftovers(live, difference)
             } else {
+                let is_ipvs = wanted_program.ipvs.get(family).is_some();
                 let made_for = |tag| {
-                    let port = self.wanted.made_for(family, tag)?;
+                    // Of IPVS mode the virtual servers tell.
+                    let port = self.wanted.made_for(family, tag).filter(|_| !is_ipvs)?;
                     Some((port.name.to_string(), port.name.protocol))
                 };
                 backend::changes(wanted, live, difference, &made_for)
             };
             changes.ports.extend(of_rules.ports);
             changes.chains.extend(of_rules.chains);
+        }
+        if let Some(view) = self.wanted.views.get(family) {
+            let (servers, sets) = (self.plan.servers.get(family).as_ref(), self.plan.sets.as_ref());
+            let of_servers =
+                backend::server_changes(view, &self.wanted.program, &self.live.program, servers, sets);
+            changes.ports.extend(of_servers.ports);
+            changes.chains.extend(of_servers.chains);
         }
         changes
     }

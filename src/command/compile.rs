@@ -3,15 +3,15 @@
 use clap::Args;
 
 use crate::host::Host;
-use crate::model::Service;
+use crate::model::{Mode, Service};
 use crate::net::IpFamily;
 use crate::pipeline::{self, Wanted};
-use crate::program::nft;
 use crate::program::xtables::emit;
-use crate::report::one_line;
+use crate::program::{ipset, ipvs, nft};
+use crate::report::{self, one_line};
 
 use super::input::{self, Input, Notes};
-use super::options::{InputArgs, TargetArgs};
+use super::options::{InputArgs, OutputArg, TargetArgs};
 use super::{Console, Error, Outcome};
 
 /// Print the rules that a node would get; changes nothing, needs no root
@@ -22,9 +22,17 @@ pub struct CompileArgs {
     #[command(flatten)]
     pub input: InputArgs,
 
-    /// Write iptables.rules and ip6tables.rules (ip.nft and ip6.nft) into this folder instead
+    /// Write files for the tools into this folder instead
+    ///
+    /// iptables.rules and ip6tables.rules for iptables-restore; in nftables mode ip.nft and ip6.nft for `nft -f`; in IPVS mode
+    /// ipset.rules for `ipset restore`, ipvs.rules for `ipvsadm -R`, addresses.batch for `ip -batch` and sysctl.conf for
+    /// `sysctl -p` as well.
     #[arg(long, value_name = "DIR")]
     pub output_dir: Option<String>,
+
+    /// How to print it; `json` is of IPVS mode: the operations as netlink carries them
+    #[arg(short = 'o', long, value_name = "FORMAT", default_value = "text", conflicts_with = "output_dir")]
+    pub output: OutputArg,
 
     /// What the machine that loads the rules can do.
     #[command(flatten)]
@@ -55,7 +63,7 @@ pub fn run(args: &CompileArgs, host: &mut dyn Host, console: &mut Console<'_>) -
     let input = input::read(&args.input, &args.input.filenames, Notes::Shown, host, console)?;
     input.say_left_out(console)?;
     let context = input.node_context(None);
-    let lowering = input.offline_lowering(&args.input, args.target);
+    let lowering = input.offline_lowering(&args.input, args.target)?;
     let wanted = pipeline::wanted(&input.loaded.cluster, &context, &input.families, &lowering);
     // Well-formedness is a promise that tests keep; asking once more costs nothing beside the writing.
     let (checked, written) = std::thread::scope(|scope| {
@@ -78,6 +86,17 @@ fn write_documents(
     host: &mut dyn Host,
     console: &mut Console<'_>,
 ) -> Result<(), Error> {
+    if args.output == OutputArg::Json {
+        if input.config.mode != Mode::Ipvs {
+            return Err(Error::usage("-o json is of IPVS mode").hint(
+                "in other modes the rules are text for their tools; `diff -o json` tells of Services",
+            ));
+        }
+        report::ipvs::write_json(console.out, &input.node.name, &wanted.program)?;
+        console.out.flush()?;
+        return Ok(());
+    }
+    write_beside(args, input, wanted, host, console)?;
     for family in &input.families {
         if let Some(ruleset) = wanted.program.xtables.get(*family) {
             let (tool, name) = match family {
@@ -107,6 +126,42 @@ fn write_documents(
         }
     }
     console.out.flush()?;
+    Ok(())
+}
+
+/// Documents of IPVS mode beside the rules, in the order in which they must be loaded, but for these.
+fn write_beside(
+    args: &CompileArgs,
+    input: &Input,
+    wanted: &Wanted,
+    host: &mut dyn Host,
+    console: &mut Console<'_>,
+) -> Result<(), Error> {
+    let program = &wanted.program;
+    let (Some(sets), Some(dummies)) = (&program.ipset, &program.dummies) else { return Ok(()) };
+    let (mut settings, mut addresses, mut set_text, mut servers) = Default::default();
+    report::ipvs::write_settings(&mut settings, &program.sysctls)?;
+    report::ipvs::write_addresses(&mut addresses, dummies)?;
+    ipset::emit::write_document(&mut set_text, sets, "");
+    for family in [&program.ipvs.v4, &program.ipvs.v6].into_iter().flatten() {
+        ipvs::emit::write_document(&mut servers, family, "");
+    }
+    let documents: [(&str, &str, Vec<u8>); 4] = [
+        ("sysctl -p", "sysctl.conf", settings),
+        ("ipset -exist restore", "ipset.rules", set_text),
+        ("ipvsadm -R", "ipvs.rules", servers),
+        ("ip -force -batch", "addresses.batch", addresses),
+    ];
+    for (tool, name, document) in documents {
+        match &args.output_dir {
+            // ipvsadm knows no comments.
+            Some(dir) => write_file(host, dir, name, |text| text.extend_from_slice(&document))?,
+            None => {
+                writeln!(console.out, "# For {tool} ({name}): node {}", input.node.name)?;
+                console.out.write_all(&document)?;
+            }
+        }
+    }
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::host::Host;
-use crate::pipeline::{self, Lowering};
+use crate::pipeline::{self, Lowering, Wanted};
 
 use super::comparison::Comparison;
 use super::input::{self, Input, Notes};
@@ -23,7 +23,8 @@ pub struct DiffArgs {
     ///
     /// A folder with iptables-save.txt and ip6tables-save.txt (or iptables.rules and ip6tables.rules, as `compile
     /// --output-dir` writes them), or one such file. In nftables mode a folder with nft.json, or that file, as `nft -j list
-    /// ruleset` prints it.
+    /// ruleset` prints it. In IPVS mode a folder with ipvs-save.txt (`ipvsadm -Sn`), ipset-save.txt (`ipset save`),
+    /// ipvs-addr.txt (addresses of kube-ipvs0) and the iptables files, or with what `compile --output-dir` writes.
     #[arg(long, value_name = "PATH", conflicts_with = "base")]
     pub against: Option<String>,
 
@@ -82,7 +83,7 @@ pub fn run(args: &DiffArgs, host: &mut dyn Host, console: &mut Console<'_>) -> R
         let input = input::read(given, &given.filenames, Notes::Hidden, host, console)?;
         let base = input::read(given, &args.base, Notes::Hidden, host, console)?;
         base.say_left_out(console)?;
-        let compared = against_base(args, &input, &base);
+        let compared = against_base(args, &input, &base)?;
         (input, compared, "base", base.has_errors())
     };
     input.say_left_out(console)?;
@@ -108,9 +109,10 @@ fn against_dump(
     input: &Input,
     host: &mut dyn Host,
 ) -> Result<Comparison, Error> {
-    let mut lowering = input.offline_lowering(&args.input, args.target);
+    let mut lowering = input.offline_lowering(&args.input, args.target)?;
     let live = match &mut lowering {
         Lowering::Nftables(_) => dump::read_nft_dump(host, path, &input.families)?,
+        Lowering::Ipvs { .. } => dump::read_ipvs_dump(host, path, &input.families)?,
         Lowering::Iptables(options) => {
             let (live, traits) = dump::read_dump(host, path, &input.families)?;
             for family in &input.families {
@@ -132,11 +134,11 @@ fn against_dump(
     Ok(Comparison::of(wanted, live))
 }
 
-fn against_base(args: &DiffArgs, input: &Input, base: &Input) -> Comparison {
-    let compile = |input: &Input| {
-        let lowering = input.offline_lowering(&args.input, args.target);
-        pipeline::wanted(&input.loaded.cluster, &input.node_context(None), &input.families, &lowering)
+fn against_base(args: &DiffArgs, input: &Input, base: &Input) -> Result<Comparison, Error> {
+    let compile = |input: &Input| -> Result<Wanted, Error> {
+        let lowering = input.offline_lowering(&args.input, args.target)?;
+        Ok(pipeline::wanted(&input.loaded.cluster, &input.node_context(None), &input.families, &lowering))
     };
-    let live = Live::of_program(compile(base).program);
-    Comparison::of(compile(input), live)
+    let live = Live::of_program(compile(base)?.program);
+    Ok(Comparison::of(compile(input)?, live))
 }

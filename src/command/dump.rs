@@ -1,15 +1,16 @@
 //! Reading recorded rules: a folder of dumps, or one file.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
-use crate::backend::iptables;
+use crate::backend::{self, iptables};
 use crate::host::{Host, HostErrorKind};
 use crate::net::{IpFamily, PerFamily};
-use crate::program::Program;
 use crate::program::xtables::Ruleset;
+use crate::program::{Program, ipvs};
 
-use super::Error;
 use super::live::{Live, parsed, parsed_table};
+use super::{Error, virtual_servers};
 
 /// Names of recorded `iptables-save` and `ip6tables-save` output in a folder, in the order in which they are looked for.
 const DUMP_NAMES: [(IpFamily, [&str; 3]); 2] = [
@@ -80,6 +81,79 @@ pub(super) fn read_nft_dump(
     Ok(Live::of_program(program))
 }
 
+/// Names of recorded virtual servers, sets and addresses of the dummy device in a folder.
+const IPVS_DUMP_NAMES: [&str; 2] = ["ipvs-save.txt", "ipvs.rules"];
+const IPSET_DUMP_NAMES: [&str; 2] = ["ipset-save.txt", "ipset.rules"];
+const ADDRESS_DUMP_NAMES: [&str; 2] = ["ipvs-addr.txt", "addresses.batch"];
+/// Names of the rules beside them; where other modes were recorded too, they have names of their own.
+const IPVS_RULES_NAMES: [(IpFamily, [&str; 3]); 2] = [
+    (IpFamily::V4, ["ipvs-iptables-save.txt", "iptables-save.txt", "iptables.rules"]),
+    (IpFamily::V6, ["ipvs-ip6tables-save.txt", "ip6tables-save.txt", "ip6tables.rules"]),
+];
+
+/// Reads a folder with what was recorded of IPVS mode. What is not there is not compared.
+pub(super) fn read_ipvs_dump(
+    host: &mut dyn Host,
+    folder: &str,
+    families: &BTreeSet<IpFamily>,
+) -> Result<Live, Error> {
+    let mut program = Program::default();
+    let mut warnings = Vec::new();
+    let mut find = |host: &mut dyn Host, names: &[&str]| -> Result<Option<(String, String)>, Error> {
+        let found = find_text(host, folder, names)?;
+        if found.is_none() {
+            warnings.push(format!("`{folder}` has no {}: it is not compared", names[0]));
+        }
+        Ok(found)
+    };
+    if let Some((path, text)) = find(host, &IPVS_DUMP_NAMES)? {
+        let servers = ipvs::parse::parse(&text).map_err(|error| Error::host(format!("{path}: {error}")))?;
+        program.ipvs = virtual_servers::split(servers, families);
+    }
+    if let Some((path, text)) = find(host, &IPSET_DUMP_NAMES)? {
+        program.ipset = Some(virtual_servers::parsed_sets(&text, &path)?);
+    }
+    if let Some((_, text)) = find(host, &ADDRESS_DUMP_NAMES)? {
+        let addresses: BTreeSet<IpAddr> = text.lines().filter_map(address_in).collect();
+        let dummy = virtual_servers::dummy(&addresses, families);
+        program.dummies = Some([(backend::ipvs::device().into(), dummy)].into());
+    }
+    for (family, names) in IPVS_RULES_NAMES.into_iter().filter(|(family, _)| families.contains(family)) {
+        if let Some((path, text)) = find(host, &names)? {
+            *program.xtables.get_mut(family) = Some(parsed(&text, family, &path)?);
+        }
+    }
+    if program == Program::default() {
+        return Err(Error::input(format!("`{folder}` has nothing recorded of IPVS mode")).hint(
+            "record `ipvsadm -Sn > ipvs-save.txt`, `ipset save > ipset-save.txt`, \
+             `ip -br address show kube-ipvs0 > ipvs-addr.txt` and `iptables-save > iptables-save.txt`",
+        ));
+    }
+    Ok(Live { warnings, ..Live::of_program(program) })
+}
+
+/// The address in a line such as `10.96.0.1/32` or `address add 10.96.0.1/32 dev kube-ipvs0`, if it is a host's.
+fn address_in(line: &str) -> Option<IpAddr> {
+    line.split_whitespace().find_map(|word| {
+        let (addr, bits) = word.split_once('/')?;
+        let addr: IpAddr = addr.parse().ok()?;
+        (bits.parse() == Ok(IpFamily::of(addr).bits())).then_some(addr)
+    })
+}
+
+/// The first file of these names in a folder, with its path.
+fn find_text(host: &mut dyn Host, folder: &str, names: &[&str]) -> Result<Option<(String, String)>, Error> {
+    for name in names {
+        let path = format!("{}/{name}", folder.trim_end_matches('/'));
+        match host.read_file(&path) {
+            Ok(bytes) => return text_of(bytes, &path).map(|text| Some((path, text))),
+            Err(error) if error.kind == HostErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
+}
+
 fn find_nft_dump(host: &mut dyn Host, folder: &str) -> Result<(String, Vec<u8>), Error> {
     for name in NFT_DUMP_NAMES {
         let path = format!("{}/{name}", folder.trim_end_matches('/'));
@@ -99,15 +173,8 @@ fn read_dump_family(
     family: IpFamily,
     names: &[&str],
 ) -> Result<Option<Ruleset>, Error> {
-    for name in names {
-        let path = format!("{}/{name}", folder.trim_end_matches('/'));
-        match host.read_file(&path) {
-            Ok(bytes) => return parsed(&text_of(bytes, &path)?, family, &path).map(Some),
-            Err(error) if error.kind == HostErrorKind::NotFound => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(None)
+    let Some((path, text)) = find_text(host, folder, names)? else { return Ok(None) };
+    parsed(&text, family, &path).map(Some)
 }
 
 fn text_of(bytes: Vec<u8>, path: &str) -> Result<String, Error> {

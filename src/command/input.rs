@@ -59,20 +59,24 @@ impl Input {
     }
 
     /// How decisions become rules for a machine that nobody can ask.
-    pub(super) fn offline_lowering(&self, args: &InputArgs, target: TargetArgs) -> Lowering {
-        match self.config.mode {
+    pub(super) fn offline_lowering(&self, args: &InputArgs, target: TargetArgs) -> Result<Lowering, Error> {
+        Ok(match self.config.mode {
+            Mode::Ipvs => {
+                let addresses = self.node.addresses.iter().copied().collect();
+                return InputArgs::ipvs_lowering(&self.config, !target.no_random_fully, addresses, None);
+            }
             Mode::Nftables => Lowering::Nftables(args.nftables_options(
                 &self.config,
                 &self.loaded.cluster,
                 !target.no_object_comments,
             )),
-            Mode::Iptables | Mode::Ipvs => Lowering::Iptables(PerFamily::from_fn(|_| LowerOptions {
+            Mode::Iptables => Lowering::Iptables(PerFamily::from_fn(|_| LowerOptions {
                 masquerade_mark: 1 << self.config.masquerade_bit,
                 random_fully: !target.no_random_fully,
                 nfacct: !target.no_nfacct,
                 tcp_be_liberal: self.config.conntrack.tcp_be_liberal,
             })),
-        }
+        })
     }
 
     /// Whether anything says where cluster IPs of a family come from.
@@ -281,10 +285,6 @@ fn understand_config(
         config = read.filter(|_| !failed).ok_or_else(unusable)?;
     }
     lay_options_over(&args.node_options, &mut config)?;
-    if config.mode == Mode::Ipvs {
-        return Err(Error::usage(format!("mode `{}` is not supported yet", config.mode.name()))
-            .hint("`--mode iptables` overrules the configuration"));
-    }
     Ok(config)
 }
 

@@ -1,12 +1,13 @@
 //! Reading what a machine has: which of the two iptables it uses, its rules, its table of nft, its settings.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use crate::backend::iptables::{self, LowerOptions};
-use crate::backend::nftables;
+use crate::backend::{self, ipvs, nftables};
 use crate::host::{Host, HostErrorKind, XtablesTools, XtablesVariant, unreadable_tables};
 use crate::model::{Cluster, Config, Mode};
-use crate::net::{IpFamily, PerFamily};
+use crate::net::{IpCidr, IpFamily, PerFamily};
 use crate::pipeline::Lowering;
 use crate::program::xtables::{Ruleset, parse};
 use crate::program::{NftTable, Program, Scope, nft};
@@ -28,7 +29,7 @@ impl Reading {
     }
 
     fn holds_ours(&self) -> bool {
-        self.rulesets().any(iptables::holds_ours)
+        self.rulesets().any(backend::holds_ours)
     }
 
     fn n_rules(&self) -> usize {
@@ -65,7 +66,8 @@ impl Live {
         {
             table.chains.values_mut().flat_map(|chain| &mut chain.rules).for_each(|rule| rule.tag = None);
         }
-        Live { tools: None, hidden: None, scopes: scopes(&program.xtables), program, warnings: Vec::new() }
+        let scopes = scopes(&program, &Owned::default());
+        Live { tools: None, hidden: None, scopes, program, warnings: Vec::new() }
     }
 }
 
@@ -79,6 +81,8 @@ pub(super) struct Abilities {
     nfacct: Option<BTreeSet<String>>,
     tcp_be_liberal: bool,
     nf_tables: NfTables,
+    /// Major and minor version of the kernel, if it tells.
+    kernel: Option<(u32, u32)>,
 }
 
 /// What nf_tables of a kernel can do.
@@ -96,14 +100,17 @@ enum NfTables {
 const OLDEST_KERNEL: (u32, u32) = (5, 13);
 const SKIP_KERNEL_CHECK: &str = "KUBE_PROXY_NFTABLES_SKIP_KERNEL_VERSION_CHECK";
 
-/// Newer kernels need not be asked: they can.
-fn nf_tables(host: &mut dyn Host, has_nft: bool) -> NfTables {
-    let release = host.sysctl_read("kernel/osrelease").ok().flatten().unwrap_or_default();
+/// `5.10.0-9-amd64`: 5 and 10.
+fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|text| text.parse::<u32>().ok());
-    match (numbers.next(), numbers.next()) {
-        (Some(major), Some(minor)) if (major, minor) < OLDEST_KERNEL => {}
-        // A kernel that does not say its version is not refused for it.
-        (_, _) => return NfTables::Full,
+    numbers.next().zip(numbers.next())
+}
+
+/// Newer kernels need not be asked: they can.
+fn nf_tables(host: &mut dyn Host, has_nft: bool, release: String, kernel: Option<(u32, u32)>) -> NfTables {
+    // A kernel that does not say its version is not refused for it.
+    if kernel.is_none_or(|kernel| kernel >= OLDEST_KERNEL) {
+        return NfTables::Full;
     }
     if host.env(SKIP_KERNEL_CHECK).is_none_or(|value| value.is_empty()) {
         return NfTables::TooOld(release);
@@ -131,9 +138,12 @@ pub(super) fn abilities(host: &mut dyn Host) -> Result<Abilities, Error> {
     // An unreadable setting counts as 0, as in kube-proxy.
     let liberal = host.sysctl_read(TCP_BE_LIBERAL).ok().flatten().unwrap_or_default();
     let nft = host.nft_version()?;
+    let release = host.kernel_release().unwrap_or_default();
+    let kernel = version(&release);
     Ok(Abilities {
         tools,
-        nf_tables: nf_tables(host, nft.is_some()),
+        kernel,
+        nf_tables: nf_tables(host, nft.is_some(), release, kernel),
         nft,
         nfacct,
         tcp_be_liberal: !matches!(liberal.trim(), "" | "0"),
@@ -153,19 +163,22 @@ impl Abilities {
         cluster: &Cluster,
         config: &Config,
         target: TargetArgs,
+        node_addresses: &[IpAddr],
     ) -> Result<Lowering, Error> {
+        let random_fully =
+            !target.no_random_fully && self.tools.iter().all(|tools| tools.version >= (1, 6, 2));
         match config.mode {
             Mode::Iptables | Mode::Ipvs if self.tools.is_empty() => Err(no_iptables()),
-            Mode::Iptables | Mode::Ipvs => {
-                let random_fully =
-                    !target.no_random_fully && self.tools.iter().all(|tools| tools.version >= (1, 6, 2));
-                Ok(Lowering::Iptables(PerFamily::from_fn(|_| LowerOptions {
-                    masquerade_mark: 1 << config.masquerade_bit,
-                    random_fully,
-                    nfacct: self.nfacct.is_some() && !target.no_nfacct,
-                    tcp_be_liberal: config.conntrack.tcp_be_liberal || self.tcp_be_liberal,
-                })))
+            Mode::Ipvs => {
+                let elsewhere = node_addresses.iter().copied().collect();
+                InputArgs::ipvs_lowering(config, random_fully, elsewhere, self.kernel)
             }
+            Mode::Iptables => Ok(Lowering::Iptables(PerFamily::from_fn(|_| LowerOptions {
+                masquerade_mark: 1 << config.masquerade_bit,
+                random_fully,
+                nfacct: self.nfacct.is_some() && !target.no_nfacct,
+                tcp_be_liberal: config.conntrack.tcp_be_liberal || self.tcp_be_liberal,
+            }))),
             Mode::Nftables => match self.nft {
                 None => Err(Error::host("no nft on this machine").hint("Debian: apt-get install nftables")),
                 Some((major, minor, patch)) if (major, minor, patch) < OLDEST_NFT => {
@@ -242,8 +255,8 @@ pub(super) fn read(
     }
     let warnings = warnings(&readings, chosen);
     let reading = readings.swap_remove(chosen);
-    let scopes = scopes(&reading.rules);
     program.xtables = reading.rules;
+    let scopes = scopes(&program, &Owned::default());
     Ok(Live { tools: Some(reading.tools), hidden: reading.hidden, program, scopes, warnings })
 }
 
@@ -344,9 +357,22 @@ fn warnings(readings: &[Reading], chosen: usize) -> Vec<String> {
         .collect()
 }
 
-pub(super) fn scopes(rules: &PerFamily<Option<Ruleset>>) -> PerFamily<Scope> {
-    PerFamily::from_fn(|family| {
-        let none = Ruleset::empty(family);
-        iptables::scope(rules.get(family).as_ref().unwrap_or(&none))
-    })
+/// By what virtual servers are told to be ours.
+#[derive(Debug, Default)]
+pub(super) struct Owned {
+    /// Addresses of the node, those of the dummy device apart.
+    pub(super) node_addresses: BTreeSet<IpAddr>,
+    /// Networks in which none is ours.
+    pub(super) exclude_cidrs: Vec<IpCidr>,
+    /// All others are ours.
+    pub(super) exclusive: bool,
+}
+
+pub(super) fn scopes(program: &Program, owned: &Owned) -> PerFamily<Scope> {
+    let ownership = ipvs::Ownership {
+        node_addresses: &owned.node_addresses,
+        exclude_cidrs: &owned.exclude_cidrs,
+        exclusive: owned.exclusive,
+    };
+    PerFamily::from_fn(|family| backend::scope(program, family, &ownership))
 }

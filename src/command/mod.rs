@@ -16,6 +16,7 @@ mod lock;
 pub mod options;
 mod progress;
 mod refusal;
+mod virtual_servers;
 
 pub use error::{Error, ErrorKind};
 

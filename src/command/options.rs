@@ -5,10 +5,11 @@ use std::net::IpAddr;
 
 use clap::{Args, ValueEnum};
 
-use crate::backend::nftables;
+use crate::backend::{ipvs, nftables};
 use crate::manifest::PlaceholderRanges;
 use crate::model::{Cluster, Config, DetectLocal, Mode, NodePortAddresses};
 use crate::net::{IpCidr, IpFamily, PerFamily};
+use crate::pipeline::Lowering;
 
 use super::Error;
 
@@ -39,6 +40,8 @@ pub enum ModeArg {
     Iptables,
     /// nft
     Nftables,
+    /// Virtual servers in the kernel, with ipset and iptables
+    Ipvs,
 }
 
 impl ModeArg {
@@ -47,6 +50,7 @@ impl ModeArg {
         match self {
             ModeArg::Iptables => Mode::Iptables,
             ModeArg::Nftables => Mode::Nftables,
+            ModeArg::Ipvs => Mode::Ipvs,
         }
     }
 }
@@ -122,8 +126,16 @@ pub struct InputArgs {
     pub strict: bool,
 
     /// Leave the rules of other modes on this machine
+    ///
+    /// iptables mode and IPVS mode share chains: of these one always takes the place of the other.
     #[arg(long)]
     pub keep_other_modes: bool,
+
+    /// In IPVS mode, delete every virtual server that is not wanted, also those that somebody else made, as kube-proxy does
+    ///
+    /// Those in --ipvs-exclude-cidrs stay all the same.
+    #[arg(long)]
+    pub exclusive: bool,
 
     /// Do not let broken objects count: go on, and end as if they were not there
     #[arg(long)]
@@ -189,6 +201,18 @@ pub struct NodeArgs {
     #[arg(long, value_name = "BIT", value_parser = clap::value_parser!(u8).range(0..=31))]
     pub iptables_masquerade_bit: Option<u8>,
 
+    /// Who chooses among endpoints in IPVS mode: rr, wrr, lc, wlc, sh, mh, … (ipvs.scheduler)
+    #[arg(long, value_name = "NAME")]
+    pub ipvs_scheduler: Option<String>,
+
+    /// Networks whose virtual servers are left alone, comma-separated (ipvs.excludeCIDRs)
+    #[arg(long, value_name = "CIDR", value_parser = cidr, value_delimiter = ',')]
+    pub ipvs_exclude_cidrs: Vec<IpCidr>,
+
+    /// Do not answer ARP for addresses of Services (ipvs.strictARP)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub ipvs_strict_arp: Option<bool>,
+
     /// Whether node ports answer on 127.0.0.1 (iptables.localhostNodePorts)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub iptables_localhost_nodeports: Option<bool>,
@@ -214,6 +238,28 @@ impl InputArgs {
                 .copied()
                 .collect(),
         }
+    }
+
+    /// How IPVS mode makes virtual servers. `bound_elsewhere`: addresses on other interfaces than the dummy device; `kernel`:
+    /// major and minor version, if known.
+    pub(super) fn ipvs_lowering(
+        config: &Config,
+        random_fully: bool,
+        bound_elsewhere: BTreeSet<IpAddr>,
+        kernel: Option<(u32, u32)>,
+    ) -> Result<Lowering, Error> {
+        let scheduler = ipvs::scheduler(&config.ipvs).map_err(|error| Error::usage(error.to_string()))?;
+        Ok(Lowering::Ipvs {
+            options: ipvs::LowerOptions {
+                masquerade_mark: 1 << config.masquerade_bit,
+                masquerade_all: config.masquerade_all,
+                random_fully,
+                scheduler,
+                bound_elsewhere,
+            },
+            sysctls: ipvs::sysctls(&config.ipvs, kernel),
+            timeouts: ipvs::timeouts(&config.ipvs),
+        })
     }
 
     /// Every path that is read.
@@ -314,6 +360,13 @@ pub(super) fn lay_options_over(args: &NodeArgs, config: &mut Config) -> Result<(
     }
     config.masquerade_all = args.masquerade_all.unwrap_or(config.masquerade_all);
     config.masquerade_bit = args.iptables_masquerade_bit.unwrap_or(config.masquerade_bit);
+    if let Some(scheduler) = &args.ipvs_scheduler {
+        config.ipvs.scheduler.clone_from(scheduler);
+    }
+    if !args.ipvs_exclude_cidrs.is_empty() {
+        config.ipvs.exclude_cidrs.clone_from(&args.ipvs_exclude_cidrs);
+    }
+    config.ipvs.strict_arp = args.ipvs_strict_arp.unwrap_or(config.ipvs.strict_arp);
     config.localhost_node_ports = args.iptables_localhost_nodeports.unwrap_or(config.localhost_node_ports);
     Ok(())
 }

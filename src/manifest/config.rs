@@ -331,6 +331,14 @@ fn read_ipvs(object: &KubeProxyConfiguration<'_>, mode: Mode, findings: &mut Fin
             None => {}
         }
     }
+    let is_name =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-');
+    if mode == Mode::Ipvs && (section.scheduler.len() > 15 || !section.scheduler.bytes().all(is_name)) {
+        let message = format!("scheduler cannot be {}", quoted(&section.scheduler));
+        let hint =
+            "a scheduler is called rr, wrr, lc, wlc, sh, mh or the like: at most 15 of a-z, 0-9, `_` and `-`";
+        findings.add("ipvs.scheduler", Diagnostic::error("bad-scheduler", message).hint(hint));
+    }
     Ipvs {
         scheduler: section.scheduler.to_string(),
         exclude_cidrs,

@@ -51,6 +51,8 @@ pub fn write_services(
 fn heading((name, protocol): &LiftedName, port: &LiftedPort, mark: &str) -> String {
     let vip = port.cluster_ip.map(LiftedVip::Address).or(port.vips.first().copied());
     match vip {
+        // One without a name goes by where it answers.
+        Some(vip) if name.ends_with(&vip.to_string()) => format!("{name}/{protocol}{mark}"),
         Some(vip) => format!("{name} {vip}/{protocol}{mark}"),
         None => format!("{name} {protocol}{mark}"),
     }

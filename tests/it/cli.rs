@@ -570,7 +570,7 @@ fn nftables_mode_needs_an_nft_that_can() {
 fn nftables_mode_needs_a_kernel_that_can_and_asks_an_old_one_what_it_takes() {
     let skip = "KUBE_PROXY_NFTABLES_SKIP_KERNEL_VERSION_CHECK";
     let mut host = machine();
-    host.sysctls.insert("kernel/osrelease".to_owned(), "5.10.0-9-amd64".to_owned());
+    host.kernel_release = "5.10.0-9-amd64".to_owned();
     for command in ["diff", "apply"] {
         let ran = run(&mut host, &format!("{command} -f shop --node node-1 --mode nftables"));
         let said = format!(

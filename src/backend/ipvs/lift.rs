@@ -37,18 +37,19 @@ impl LiftedServer {
             }
         }
     }
+}
 
-    /// The Service port that it was made for.
-    fn owner<'a>(&self, view: &'a NodeView) -> Option<&'a PortView> {
-        let vip = match self.vip() {
-            LiftedVip::NodePort(port) => Vip::NodePort(port),
-            LiftedVip::Address(_) | LiftedVip::HealthCheck(_) => Vip::Address(self.at),
+/// The Service ports of a view by where they answer. Of two the first has it, as when they are lowered.
+fn owners(view: &NodeView) -> BTreeMap<(Protocol, LiftedVip), &PortView> {
+    let mut owners = BTreeMap::new();
+    for (port, frontend) in view.frontends() {
+        let vip = match frontend.vip {
+            Vip::Address(at) => LiftedVip::Address(at),
+            Vip::NodePort(port) => LiftedVip::NodePort(port),
         };
-        let is_it = |(port, one): &(&PortView, &crate::resolve::Frontend)| {
-            port.name.protocol == self.protocol && one.vip == vip
-        };
-        view.frontends().find(is_it).map(|(port, _)| port)
+        owners.entry((port.name.protocol, vip)).or_insert(port);
     }
+    owners
 }
 
 /// The virtual servers for addresses. Those for marks are not of Services.
@@ -83,10 +84,12 @@ fn kind(sets: &Sets, protocol: Protocol, at: AddrPort) -> Option<FrontendKind> {
 /// The Service ports that virtual servers of one family serve, by name. One that no Service port of the view was made for
 /// goes by its own address, or by its node port.
 pub fn ports(servers: &[LiftedServer], sets: &Sets, view: &NodeView) -> BTreeMap<LiftedName, LiftedPort> {
+    let owners = owners(view);
     let mut ports: BTreeMap<LiftedName, LiftedPort> = BTreeMap::new();
     for server in servers {
         let vip = server.vip();
-        let name = server.owner(view).map_or_else(|| vip.to_string(), |port| port.name.to_string());
+        let owner = owners.get(&(server.protocol, vip));
+        let name = owner.map_or_else(|| format!("virtual server {vip}"), |port| port.name.to_string());
         let port = ports.entry((name, server.protocol)).or_default();
         port.vips.insert(vip);
         if server.kind == Some(FrontendKind::ClusterIp) {

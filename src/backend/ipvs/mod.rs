@@ -21,7 +21,7 @@ mod service;
 mod sets;
 
 pub use lift::{LiftedServer, lift, ports};
-pub use owned::{Ownership, holds_ours, scope};
+pub use owned::{Ownership, holds_ours, scope, set_family};
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

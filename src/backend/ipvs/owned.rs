@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::net::{AddrPort, IpCidr, IpFamily, Protocol};
-use crate::program::ipset::{Entry, Sets};
+use crate::program::ipset::{Entry, SetName, Sets};
 use crate::program::ipvs::ServiceKey;
 use crate::program::xtables::Ruleset;
 use crate::program::{ChainPattern, Program, Scope};
@@ -56,6 +56,11 @@ fn owns(live: &Program, family: IpFamily, ownership: &Ownership<'_>, server: &Se
             || (ownership.node_addresses.contains(&at.addr) && holds_node_port(sets, family, *protocol, *at))
     };
     ownership.exclusive || is_bound() || live.ipset.as_ref().is_some_and(is_named)
+}
+
+/// The family that a set of ours is for; `None` if it is not ours.
+pub fn set_family(name: &SetName) -> Option<IpFamily> {
+    IpFamily::ALL.into_iter().find(|family| SetId::ALL.into_iter().any(|set| set.name(*family) == *name))
 }
 
 /// Whether a set holds an address with its port.

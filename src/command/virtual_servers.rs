@@ -1,0 +1,192 @@
+//! What IPVS mode needs of a machine, and what of it is there: virtual servers, sets, the dummy device.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::backend::ipvs;
+use crate::host::{Host, HostErrorKind};
+use crate::net::{AddrPort, IpFamily, PerFamily, Protocol};
+use crate::program::ipset::{self, Sets};
+use crate::program::ipvs::{Flags, Request, SchedulerName, ServiceKey, VirtualServer, VirtualServers};
+use crate::program::{Dummy, Program};
+
+use super::Error;
+
+/// The oldest ipset that kube-proxy works with (reference section 3.1).
+const OLDEST_IPSET: (u32, u32) = (6, 0);
+
+/// Where nobody has a virtual server: a scheduler is tried there, as kube-proxy does (reference section 3.1).
+const TRIAL: (Protocol, [u8; 4], u16) = (Protocol::Tcp, [198, 51, 100, 0], 20000);
+
+/// An error unless the machine has all that IPVS mode needs but what can only be found out by trying.
+pub(super) fn require(host: &mut dyn Host) -> Result<(), Error> {
+    match host.ipset_version()? {
+        None => return Err(Error::host("no ipset on this machine").hint("Debian: apt-get install ipset")),
+        Some((major, minor)) if (major, minor) < OLDEST_IPSET => {
+            let said = format!("ipset {major}.{minor} is too old for IPVS mode");
+            return Err(Error::host(said).hint("it needs 6.0 or newer"));
+        }
+        Some(_) => {}
+    }
+    if host.ipvs_version()?.is_none() {
+        return Err(Error::host("this kernel has no IPVS (module ip_vs)")
+            .hint("load the module, or use --mode nftables or iptables"));
+    }
+    Ok(())
+}
+
+/// Tries what a kernel may lack, before the first step: the scheduler, dummy devices. What was tried is gone after.
+pub(super) fn rehearse(host: &mut dyn Host, wanted: &Program, live: &Program) -> Result<(), Error> {
+    let servers = |program: &Program| -> Vec<VirtualServer> {
+        let families = [&program.ipvs.v4, &program.ipvs.v6].into_iter().flatten();
+        families.flat_map(VirtualServers::values).cloned().collect()
+    };
+    let used: BTreeSet<SchedulerName> = servers(live).into_iter().map(|server| server.scheduler).collect();
+    if let Some(server) = servers(wanted).into_iter().find(|server| !used.contains(&server.scheduler)) {
+        try_scheduler(host, server.scheduler)?;
+    }
+    let device = ipvs::device();
+    let is_wanted = wanted.dummies.as_ref().is_some_and(|dummies| dummies.contains_key(device));
+    if is_wanted && host.dummy_addresses(device)?.is_none() {
+        host.dummy_add(device)?;
+        host.dummy_delete(device)?;
+    }
+    Ok(())
+}
+
+fn try_scheduler(host: &mut dyn Host, scheduler: SchedulerName) -> Result<(), Error> {
+    let (protocol, addr, port) = TRIAL;
+    let key = ServiceKey::Address { protocol, at: AddrPort::new(addr.into(), port) };
+    let server = VirtualServer {
+        scheduler,
+        flags: Flags::default(),
+        persistence_seconds: 0,
+        netmask: IpFamily::V4.bits(),
+        engine: None,
+        real_servers: BTreeMap::new(),
+        tag: None,
+    };
+    match host.ipvs_change(&[Request::NewService(key, server)]) {
+        Ok(()) => {}
+        // One that a killed run left says nothing about this scheduler, and is no reason to stop.
+        Err((_, error)) if error.kind == HostErrorKind::Exists => {}
+        Err((_, error)) => return Err(error.into()),
+    }
+    host.ipvs_change(&[Request::DeleteService(key)]).map_err(|(_, error)| error.into())
+}
+
+/// Whether IPVS mode left anything that its rules or its device tell of. Asking loads no module.
+pub(super) fn has_leftovers(host: &mut dyn Host, live: &Program) -> bool {
+    matches!(host.dummy_addresses(ipvs::device()), Ok(Some(_)))
+        || [&live.xtables.v4, &live.xtables.v6].into_iter().flatten().any(ipvs::holds_ours)
+}
+
+/// Whether there are sets of IPVS mode. Asking loads no module but that of ipset.
+pub(super) fn has_sets(host: &mut dyn Host) -> Result<bool, Error> {
+    if host.ipset_version()?.is_none() {
+        return Ok(false);
+    }
+    match host.ipset_save() {
+        Ok(text) => {
+            let sets = parsed_sets(&text, "what ipset prints")?;
+            Ok(sets.keys().any(|name| ipvs::set_family(name).is_some()))
+        }
+        // A kernel without ipset has no set.
+        Err(error) if error.kind == HostErrorKind::Unsupported => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Addresses of the node: those of Services are not among them.
+pub(super) fn node_addresses(host: &mut dyn Host) -> Result<BTreeSet<IpAddr>, Error> {
+    let all = host.local_addresses()?.into_iter();
+    Ok(all.filter(|local| *local.device != *ipvs::device()).map(|local| local.addr).collect())
+}
+
+/// Reads what of IPVS mode is there. What the machine cannot have is not spoken of.
+pub(super) fn read(
+    host: &mut dyn Host,
+    live: &mut Program,
+    families: &BTreeSet<IpFamily>,
+) -> Result<(), Error> {
+    if host.ipvs_version()?.is_some() {
+        live.ipvs = split(host.ipvs_read()?, families);
+        live.ipvs_timeouts = Some(host.ipvs_timeouts()?);
+    }
+    if host.ipset_version()?.is_some() {
+        live.ipset = Some(parsed_sets(&host.ipset_save()?, "what ipset prints")?);
+    }
+    let device = ipvs::device();
+    let mut dummies = BTreeMap::new();
+    if let Some(addresses) = host.dummy_addresses(device)? {
+        dummies.insert(device.into(), dummy(&addresses, families));
+    }
+    live.dummies = Some(dummies);
+    for key in ipvs::SYSCTLS {
+        if let Some(value) = host.sysctl_read(key)? {
+            live.sysctls.insert(key.to_owned(), value);
+        }
+    }
+    Ok(())
+}
+
+/// Virtual servers by family.
+pub(super) fn split(
+    servers: VirtualServers,
+    families: &BTreeSet<IpFamily>,
+) -> PerFamily<Option<VirtualServers>> {
+    let mut split = PerFamily::from_fn(|family| families.contains(&family).then(VirtualServers::new));
+    for (key, server) in servers {
+        if let Some(of_family) = split.get_mut(key.family()) {
+            of_family.insert(key, server);
+        }
+    }
+    split
+}
+
+/// A device with those of its addresses that are spoken of.
+pub(super) fn dummy(addresses: &BTreeSet<IpAddr>, families: &BTreeSet<IpFamily>) -> Dummy {
+    Dummy {
+        addresses: PerFamily::from_fn(|family| {
+            let of_family = addresses.iter().copied().filter(|addr| IpFamily::of(*addr) == family);
+            families.contains(&family).then(|| of_family.collect())
+        }),
+    }
+}
+
+/// Sets as ipset prints them.
+pub(super) fn parsed_sets(text: &str, name: &str) -> Result<Sets, Error> {
+    ipset::parse::parse(text).map_err(|error| Error::host(format!("{name}: {error}")))
+}
+
+/// Nothing of IPVS mode, where it is to go. What was not read is not spoken of.
+pub(super) fn want_nothing(wanted: &mut Program, families: &BTreeSet<IpFamily>) {
+    wanted.ipvs = PerFamily::from_fn(|family| families.contains(&family).then(VirtualServers::new));
+    wanted.ipset = Some(Sets::new());
+    wanted.dummies = Some(BTreeMap::new());
+}
+
+/// Virtual servers of others that kube-proxy would delete, in a sentence; `None` if there are none.
+pub(super) fn foreign(
+    wanted: &Program,
+    live: &Program,
+    is_left: &dyn Fn(&ServiceKey) -> bool,
+) -> Option<String> {
+    const SHOWN: usize = 3;
+    let of_family = |family| {
+        let (live, wanted) = (live.ipvs.get(family).as_ref()?, wanted.ipvs.get(family).as_ref()?);
+        Some(live.keys().filter(|key| !wanted.contains_key(key) && is_left(key)))
+    };
+    let left: Vec<&ServiceKey> = IpFamily::ALL.into_iter().filter_map(of_family).flatten().collect();
+    if left.is_empty() {
+        return None;
+    }
+    let mut named: Vec<String> = left.iter().take(SHOWN).map(ToString::to_string).collect();
+    if left.len() > SHOWN {
+        named.push(format!("{} more", left.len() - SHOWN));
+    }
+    Some(format!(
+        "virtual servers that are not of Services stay: {}; kube-proxy would delete them, and so does --exclusive",
+        named.join(", ")
+    ))
+}
