@@ -21,7 +21,7 @@ pub(super) struct Word<'a> {
     at: usize,
 }
 
-/// The words of a line, which spaces and tabs part.
+/// The words of a line, which white space parts.
 #[derive(Debug, Clone)]
 pub(super) struct Words<'a> {
     number: u32,
@@ -52,7 +52,7 @@ impl<'a> Words<'a> {
 
     /// The next word, which must be there.
     pub(super) fn need(&mut self, expected: &'static str) -> Result<Word<'a>, ParseError> {
-        self.next().ok_or_else(|| self.error_at(self.line.trim_end().len(), expected))
+        self.next().ok_or_else(|| self.end_error(expected))
     }
 
     /// Everything after the words so far without the spaces around it, which must be something.
@@ -65,6 +65,11 @@ impl<'a> Words<'a> {
     /// That something else should stand where a word is.
     pub(super) fn error(&self, word: &Word<'_>, expected: impl Into<Cow<'static, str>>) -> ParseError {
         self.error_at(word.at, expected)
+    }
+
+    /// That something more should stand in the line.
+    pub(super) fn end_error(&self, expected: &'static str) -> ParseError {
+        self.error_at(self.line.trim_end().len(), expected)
     }
 
     fn error_at(&self, at: usize, expected: impl Into<Cow<'static, str>>) -> ParseError {

@@ -4,8 +4,10 @@
 
 mod name;
 
+pub mod check;
 pub mod diff;
 pub mod emit;
+pub mod eval;
 pub mod parse;
 pub mod restore;
 #[cfg(test)]

@@ -65,6 +65,12 @@ impl SchedulerName {
         Ok(SchedulerName(name.into()))
     }
 
+    /// A name that is known when this is compiled.
+    pub(super) fn literal(name: &'static str) -> SchedulerName {
+        debug_assert!(SchedulerName::new(name).is_ok());
+        SchedulerName(name.into())
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0

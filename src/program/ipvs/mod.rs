@@ -5,9 +5,14 @@
 //! compared.
 
 mod flags;
+mod netmask;
 
 pub mod apply;
+pub mod check;
 pub mod diff;
+pub mod emit;
+pub mod eval;
+pub mod parse;
 #[cfg(test)]
 mod tests;
 pub mod wire;
@@ -101,7 +106,8 @@ impl Connections {
     }
 }
 
-/// What has passed through a virtual server, or to a real server, since it was made or its counters were zeroed.
+/// What has passed through a virtual server, or to a real server, since it was made or its counters were zeroed. The kernel
+/// adds up every two seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Connections begun.
@@ -143,6 +149,17 @@ impl RealServer {
             lower_threshold: 0,
             tunnel: Tunnel::default(),
             connections: Connections::default(),
+        }
+    }
+
+    /// Without what the kernel keeps and never looks at: settings of a tunnel, unless packets go through one.
+    #[must_use]
+    pub fn normalized(self) -> RealServer {
+        match self.forward {
+            Forward::Tunnel => self,
+            Forward::Masquerade | Forward::Local | Forward::DirectRoute | Forward::Bypass => {
+                RealServer { tunnel: Tunnel::default(), ..self }
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use crate::net::{AddrPort, IpFamily, Port, Protocol};
 
 use super::{
     Connections, Counters, Flags, Forward, RealServer, Request, SchedulerName, ServiceKey, Timeouts, Tunnel,
-    VirtualServer,
+    VirtualServer, netmask,
 };
 
 /// The name under which the kernel tells the number of the family.
@@ -248,7 +248,7 @@ pub fn destination(body: &[u8], family: IpFamily) -> Result<(AddrPort, RealServe
             inactive: found.u32(INACT_CONNS, "number of inactive connections")?,
         },
     };
-    Ok((at, real_server))
+    Ok((at, real_server.normalized()))
 }
 
 /// Reads the counters of a virtual server, from the same reply as [`service`].
@@ -383,20 +383,16 @@ fn octets(addr: IpAddr) -> [u8; 16] {
 /// A mask for IPv4, the length of a prefix for IPv6.
 fn netmask_bytes(bits: u8, family: IpFamily) -> [u8; 4] {
     match family {
-        IpFamily::V4 => u32::MAX.checked_shl(32 - u32::from(bits.min(32))).unwrap_or(0).to_be_bytes(),
+        IpFamily::V4 => netmask::of_bits(bits).octets(),
         IpFamily::V6 => u32::from(bits).to_ne_bytes(),
     }
 }
 
 fn netmask_bits(bytes: [u8; 4], family: IpFamily) -> Option<u8> {
-    let bits = match family {
-        IpFamily::V4 => {
-            let mask = u32::from_be_bytes(bytes);
-            (mask.leading_ones() + mask.trailing_zeros() >= 32).then(|| mask.leading_ones())?
-        }
-        IpFamily::V6 => u32::from_ne_bytes(bytes),
-    };
-    u8::try_from(bits).ok().filter(|bits| *bits <= family.bits())
+    match family {
+        IpFamily::V4 => netmask::bits(bytes.into()),
+        IpFamily::V6 => u8::try_from(u32::from_ne_bytes(bytes)).ok().filter(|bits| *bits <= family.bits()),
+    }
 }
 
 /// The attributes of a message, or of an attribute.

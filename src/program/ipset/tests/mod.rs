@@ -1,6 +1,8 @@
 //! Tests of the language on recordings, small sets and random ones.
 
 mod diff;
+mod meaning;
+mod text;
 
 use proptest::collection::{btree_map, btree_set};
 use proptest::prelude::*;
@@ -41,7 +43,9 @@ fn entry(kind: &SetKind) -> BoxedStrategy<Entry> {
             let SetKind::Hash { hash, family, .. } = &kind else {
                 return match &kind {
                     SetKind::BitmapPort { .. } => Entry::Port(port),
-                    _ => Entry::Unmodelled(format!("10.0.0.{last} timeout {port}").into()),
+                    SetKind::Hash { .. } | SetKind::Unmodelled(_) => {
+                        Entry::Unmodelled(format!("10.0.0.{last} timeout {port}").into())
+                    }
                 };
             };
             let addr: IpAddr = match family {

@@ -1,6 +1,8 @@
 //! Tests of the language on recordings, small tables and random ones.
 
 mod diff;
+mod meaning;
+mod text;
 mod wire;
 
 use std::collections::BTreeMap;

@@ -201,11 +201,24 @@ fn what_is_not_understood_is_named() {
     assert_eq!(destination(&reply.body, IpFamily::V4), Err(WireError::Missing("real server")));
 }
 
+/// The body of a request for a new real server with what a reply has besides: 1 active connection, 2 inactive ones.
+fn as_reply(mut body: Vec<u8>) -> Vec<u8> {
+    body.extend([8, 0, 7, 0, 1, 0, 0, 0, 8, 0, 8, 0, 2, 0, 0, 0]);
+    let start = after_first(&body).0.len();
+    let length = u16::try_from(body.len() - start).unwrap();
+    body[start..start + 2].copy_from_slice(&length.to_ne_bytes());
+    body
+}
+
 #[test]
 fn settings_that_the_kernel_never_looks_at_do_not_count() {
     let (web, server) = settings("sctp");
     let odd = VirtualServer { netmask: 24, persistence_seconds: 5, ..server.clone() };
     assert_eq!(service(&encode(&Request::NewService(web, odd)).body), Ok((web, server)));
+    let request = |real_server| encode(&Request::NewDestination(web, at("10.0.0.9:1"), real_server)).body;
+    let read = |real_server| destination(&as_reply(request(real_server)), IpFamily::V4).unwrap().1;
+    assert_eq!(read(RealServer { forward: Forward::DirectRoute, ..tunneled() }).tunnel, Tunnel::default());
+    assert_eq!(read(tunneled()).tunnel, tunneled().tunnel);
 }
 
 proptest! {
@@ -216,14 +229,8 @@ proptest! {
             let settings = VirtualServer { real_servers: BTreeMap::new(), ..server.clone() };
             prop_assert_eq!(service(&body), Ok((*key, settings)));
             for (at, real_server) in &server.real_servers {
-                let mut body = encode(&Request::NewDestination(*key, *at, *real_server)).body;
-                // A reply has the numbers of connections, too.
-                let length = body.len();
-                body.extend([8, 0, 7, 0, 1, 0, 0, 0, 8, 0, 8, 0, 2, 0, 0, 0]);
-                let start = after_first(&body).0.len();
-                let nested = u16::try_from(length + 16 - start).unwrap().to_ne_bytes();
-                body[start..start + 2].copy_from_slice(&nested);
-                let read = destination(&body, key.family());
+                let body = encode(&Request::NewDestination(*key, *at, *real_server)).body;
+                let read = destination(&as_reply(body), key.family());
                 prop_assert_eq!(read.clone(), Ok((*at, *real_server)));
                 prop_assert_eq!(read.unwrap().1.connections, Connections { active: 1, inactive: 2 });
             }
