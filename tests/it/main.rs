@@ -20,3 +20,4 @@ mod recordings_nft;
 mod rig;
 mod tidy;
 mod tools;
+mod uml;
