@@ -234,12 +234,14 @@ impl FakeHost {
             let words = "Set cannot be destroyed: it is in use by a kernel component";
             return Err((HostErrorKind::Busy, words.to_owned()));
         }
-        use ipset::restore::ApplyError::{EntryExists, Full, NoEntry, NoSet, SetExists, TypesDiffer};
+        use ipset::restore::ApplyError::{
+            BadEntry, EntryExists, Full, NoEntry, NoSet, SetExists, TypesDiffer,
+        };
         ipset::restore::apply(&mut self.sets, command, true).map_err(|error| {
             let kind = match &error {
                 SetExists(_) | EntryExists(..) => HostErrorKind::Exists,
                 NoSet(_) | NoEntry(..) => HostErrorKind::NotFound,
-                Full(_) | TypesDiffer(..) => HostErrorKind::Other,
+                BadEntry(..) | Full(_) | TypesDiffer(..) => HostErrorKind::Other,
             };
             (kind, error.to_string())
         })

@@ -195,8 +195,9 @@ pub trait Host {
     /// All sets as `ipset save` prints them. `Unsupported` if the kernel has none.
     fn ipset_save(&mut self) -> Result<String, HostError>;
 
-    /// Feeds a document to `ipset -exist restore`: what is there already, or gone already, is fine. Lines are taken in their order: what stands before the one that is refused is
-    /// done, the rest is not.
+    /// Feeds a document to `ipset -exist restore`: what is there already, or gone already, is fine. Lines are taken in their
+    /// order. What follows the one that is refused is not done, nor need be the entries right before it: the tool sends
+    /// several of one set at once.
     fn ipset_restore(&mut self, document: &[u8]) -> Result<(), RestoreError>;
 
     /// The addresses of a dummy device, without those that the kernel gave it (link-local IPv6). `None` if there is no such

@@ -66,7 +66,7 @@ pub enum Step {
         /// The value.
         value: String,
     },
-    /// Feeds a document to ipset. Its lines are taken one by one: those before one that is refused stay.
+    /// Feeds a document to ipset. Its lines are taken in their order: of those before one that is refused, most stay.
     IpsetRestore {
         /// The document, and what its lines were made for.
         document: Emitted,

@@ -23,7 +23,7 @@ impl LineTags {
     }
 }
 
-/// A text for iptables-restore or nft, and what its lines were made for.
+/// A text for iptables-restore, nft, ipset or ipvsadm, and what its lines were made for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Emitted {
     /// The text.

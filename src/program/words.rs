@@ -21,7 +21,7 @@ pub(super) struct Word<'a> {
     at: usize,
 }
 
-/// The words of a line, which spaces and tabs part.
+/// The words of a line, which white space parts.
 #[derive(Debug, Clone)]
 pub(super) struct Words<'a> {
     number: u32,

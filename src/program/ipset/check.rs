@@ -57,7 +57,7 @@ fn check_kind(set: &Set, report: &mut dyn FnMut(String)) {
 }
 
 /// Why an entry cannot be in a set of this kind.
-fn fault(kind: &SetKind, entry: &Entry) -> Option<&'static str> {
+pub(super) fn fault(kind: &SetKind, entry: &Entry) -> Option<&'static str> {
     match (kind, entry) {
         (SetKind::Hash { hash, family, .. }, entry) => {
             let (needed, addresses) = shape(entry);

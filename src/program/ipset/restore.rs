@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::program::words::{ParseError, Words};
 
-use super::{Entry, Set, SetKind, SetName, Sets, parse};
+use super::{Entry, Set, SetKind, SetName, Sets, check, parse};
 
 /// One line of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,9 @@ pub enum ApplyError {
     /// The entry is not in the set.
     #[error("set {0} does not hold {1}")]
     NoEntry(SetName, ShownEntry),
+    /// The entry is not one for this set.
+    #[error("set {0} cannot hold {1}")]
+    BadEntry(SetName, ShownEntry),
     /// The set holds as many as it may.
     #[error("set {0} is full")]
     Full(SetName),
@@ -134,6 +137,9 @@ pub fn apply(sets: &mut Sets, command: &Command, exist: bool) -> Result<(), Appl
         Command::Add(name, text) => {
             let set = find(sets, name)?;
             let entry = parse::entry(&set.kind, text);
+            if check::fault(&set.kind, &entry).is_some() {
+                return Err(ApplyError::BadEntry(name.clone(), ShownEntry(entry)));
+            }
             if set.entries.contains(&entry) {
                 return if exist {
                     Ok(())

@@ -41,8 +41,12 @@ enum Sharing {
     Equal,
     /// By weight.
     Weighted,
-    /// By something else, which the text names.
-    Other(&'static str),
+    /// All at a time to one of them, which the text says more about.
+    OneOf(&'static str),
+    /// None to anyone: the virtual server has no scheduler.
+    Nobody,
+    /// In a way that is not modelled.
+    Unmodelled,
 }
 
 impl Sharing {
@@ -52,10 +56,11 @@ impl Sharing {
             // `sh` and `mh` choose by the client; many clients are spread by weight.
             "wrr" | "wlc" | "sh" | "mh" => Sharing::Weighted,
             // Connections that have ended do not count: short ones all go to the greatest weight.
-            "sed" | "nq" => Sharing::Other("goes by how busy real servers are"),
-            "dh" | "lblc" | "lblcr" => Sharing::Other("chooses one for all packets to an address"),
-            "fo" | "ovf" => Sharing::Other("chooses by weight until one is full"),
-            _ => Sharing::Other("is not modelled"),
+            "sed" | "nq" => Sharing::OneOf("goes by how busy real servers are"),
+            "dh" | "lblc" | "lblcr" => Sharing::OneOf("chooses one for all packets to an address"),
+            "fo" | "ovf" => Sharing::OneOf("chooses by weight until one is full"),
+            "none" => Sharing::Nobody,
+            _ => Sharing::Unmodelled,
         }
     }
 }
@@ -96,8 +101,12 @@ fn choose(key: ServiceKey, server: &VirtualServer, port: Port) -> Outcome {
     let weight = match Sharing::of(scheduler.as_str()) {
         Sharing::Equal => |_: &RealServer| 1.0,
         Sharing::Weighted => |real_server: &RealServer| f64::from(real_server.weight),
-        Sharing::Other(_) if able.len() == 1 => |_: &RealServer| 1.0,
-        Sharing::Other(why) => return Outcome::Unknown(key, format!("scheduler `{scheduler}` {why}")),
+        Sharing::OneOf(_) if able.len() == 1 => |_: &RealServer| 1.0,
+        Sharing::OneOf(why) => return Outcome::Unknown(key, format!("scheduler `{scheduler}` {why}")),
+        Sharing::Nobody => return Outcome::NoDestination(key),
+        Sharing::Unmodelled => {
+            return Outcome::Unknown(key, format!("scheduler `{scheduler}` is not modelled"));
+        }
     };
     let total: f64 = able.iter().map(|(_, real_server)| weight(real_server)).sum();
     // A real server without a port gets packets to the port that they are for, as those of a virtual server of every port.

@@ -106,6 +106,8 @@ fn restore_refuses_what_ipset_refuses() {
     for (text, words) in [
         ("create A hash:ip maxelem 3\n", "line 1: set A exists already"),
         ("add A 10.0.0.2\nadd A 10.0.0.3\n", "line 2: set A is full"),
+        ("add A fd00::1\n", "line 1: set A cannot hold fd00::1"),
+        ("add A 10.0.0.2 and more\n", "line 1: set A cannot hold 10.0.0.2 and more"),
         ("swap A B\n", "line 1: sets A and B cannot be swapped: their types differ"),
         ("swap A C\n", "line 1: set C does not exist"),
         ("flush C\n", "line 1: set C does not exist"),

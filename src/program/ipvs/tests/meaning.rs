@@ -127,6 +127,17 @@ fn nobody_and_somebody_else() {
 }
 
 #[test]
+fn a_scheduler_may_be_missing_or_unknown() {
+    let ask = |scheduler| {
+        let text = format!("-A -t 10.0.0.1:80 -s {scheduler}\n-a -t 10.0.0.1:80 -r 10.1.0.1:80 -m -w 1\n");
+        eval(&parse(&text).unwrap(), Protocol::Tcp, at("10.0.0.1:80"))
+    };
+    let web = key("tcp 10.0.0.1:80");
+    assert_eq!(ask("none"), Outcome::NoDestination(web));
+    assert_eq!(ask("new"), Outcome::Unknown(web, "scheduler `new` is not modelled".to_owned()));
+}
+
+#[test]
 fn persistence_marks_and_every_port() {
     let servers = parse(
         "-A -t 10.0.0.1:0 -s rr -p 600\n-a -t 10.0.0.1:0 -r 10.1.0.1:0 -m\n-A -t 10.0.0.1:443 -s rr\n\
