@@ -8,6 +8,7 @@ mod errors;
 mod generated;
 mod given;
 mod host_live;
+mod kernel;
 mod licences;
 mod live;
 mod nft_text;

@@ -15,7 +15,7 @@
 mod base;
 mod endpoint;
 mod lift;
-pub mod names;
+mod names;
 mod owned;
 mod service;
 mod sets;
