@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::backend::{iptables, nftables};
+use crate::backend::{iptables, ipvs, nftables};
 use crate::model::Cluster;
 use crate::net::{IpFamily, PerFamily};
 use crate::program::{NftTable, Program, Tag, nft, xtables};
@@ -29,6 +29,8 @@ impl Wanted {
 pub enum Lowering {
     /// iptables and ip6tables.
     Iptables(PerFamily<iptables::LowerOptions>),
+    /// IPVS with a dummy device and sets, and iptables and ip6tables that ask these.
+    Ipvs(Box<ipvs::LowerOptions>),
     /// nft.
     Nftables(nftables::LowerOptions),
 }
@@ -36,6 +38,7 @@ pub enum Lowering {
 /// Rules of one family.
 enum Rules {
     Xtables(xtables::Ruleset),
+    Ipvs(Box<ipvs::Lowered>),
     Nft(nft::Table),
 }
 
@@ -51,6 +54,7 @@ pub fn wanted(
             let view = resolve::resolve(cluster, node, family);
             let rules = match lowering {
                 Lowering::Iptables(options) => Rules::Xtables(iptables::lower(&view, options.get(family))),
+                Lowering::Ipvs(options) => Rules::Ipvs(Box::new(ipvs::lower(&view, options))),
                 Lowering::Nftables(options) => Rules::Nft(nftables::lower(&view, options)),
             };
             (view, rules)
@@ -69,14 +73,30 @@ pub fn wanted(
                 wanted.program.sysctls.extend(iptables::sysctls(&view));
                 *wanted.program.xtables.get_mut(family) = Some(ruleset);
             }
+            Rules::Ipvs(lowered) => add_ipvs(&mut wanted.program, family, *lowered),
             Rules::Nft(table) => *wanted.program.nft.get_mut(family) = NftTable::Present(table),
         }
-        if let Lowering::Iptables(options) = lowering {
-            wanted.program.nfacct.extend(iptables::nfacct_objects(options.get(family)));
+        match lowering {
+            Lowering::Iptables(options) => {
+                wanted.program.nfacct.extend(iptables::nfacct_objects(options.get(family)));
+            }
+            Lowering::Ipvs(options) => wanted.program.sysctls.extend(ipvs::sysctls(options)),
+            Lowering::Nftables(_) => {}
         }
         *wanted.views.get_mut(family) = Some(view);
     }
     wanted
+}
+
+/// Adds one family of IPVS mode. Both share the sets, by names of their own, and the dummy device.
+fn add_ipvs(program: &mut Program, family: IpFamily, lowered: ipvs::Lowered) {
+    let ipvs::Lowered { rules, servers, sets, addresses } = lowered;
+    *program.xtables.get_mut(family) = Some(rules);
+    *program.ipvs.get_mut(family) = Some(servers);
+    program.ipset.get_or_insert_default().extend(sets);
+    let devices = program.dummies.get_or_insert_default();
+    let device = devices.entry(ipvs::device().into()).or_default();
+    *device.addresses.get_mut(family) = Some(addresses);
 }
 
 /// Whether a program is well formed; what is wrong with it otherwise. A program of ours that is not is our fault, whatever

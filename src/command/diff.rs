@@ -110,6 +110,7 @@ fn against_dump(
 ) -> Result<Comparison, Error> {
     let mut lowering = input.offline_lowering(&args.input, args.target);
     let live = match &mut lowering {
+        Lowering::Ipvs(_) => return Err(Error::usage("dumps of IPVS mode are not supported yet")),
         Lowering::Nftables(_) => dump::read_nft_dump(host, path, &input.families)?,
         Lowering::Iptables(options) => {
             let (live, traits) = dump::read_dump(host, path, &input.families)?;

@@ -303,13 +303,8 @@ proptest! {
         let mut local = node.addresses.clone();
         local.push(address(IpFamily::V4, NODES, 11));
         let context = NodeContext::new(&config, &node, &local);
-        let options = ipvs::LowerOptions {
-            masquerade_mark: 1 << config.masquerade_bit,
-            masquerade_all: config.masquerade_all,
-            random_fully: true,
-            scheduler: ipvs::scheduler(&config.ipvs).unwrap(),
-            bound_elsewhere: local.iter().copied().collect(),
-        };
+        let bound_elsewhere = local.iter().copied().collect();
+        let options = ipvs::LowerOptions { bound_elsewhere, ..ipvs::LowerOptions::of(&config).unwrap() };
         let facts = NodeFacts { local_addresses: local.iter().copied().collect() };
         for family in IpFamily::ALL {
             let view = resolve::resolve(&cluster, &context, family);
