@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use crate::backend::{iptables, ipvs, nftables};
 use crate::model::Cluster;
 use crate::net::{IpFamily, PerFamily};
-use crate::program::ipvs::Timeouts;
-use crate::program::{self, NftTable, Program, Tag, nft, xtables};
+use crate::program::{NftTable, Program, Tag, nft, xtables};
 use crate::resolve::{self, NodeContext, NodeView, PortView};
 
 /// What is wanted of a node, with the decisions that it expresses.
@@ -30,24 +29,17 @@ impl Wanted {
 pub enum Lowering {
     /// iptables and ip6tables.
     Iptables(PerFamily<iptables::LowerOptions>),
+    /// IPVS with a dummy device and sets, and iptables and ip6tables that ask these.
+    Ipvs(Box<ipvs::LowerOptions>),
     /// nft.
     Nftables(nftables::LowerOptions),
-    /// Virtual servers, with sets and rules beside them.
-    Ipvs {
-        /// How they are made.
-        options: ipvs::LowerOptions,
-        /// Kernel settings that they need.
-        sysctls: Vec<(String, String)>,
-        /// For how long the kernel is to remember connections; `None` leaves that to the kernel.
-        timeouts: Option<Timeouts>,
-    },
 }
 
 /// Rules of one family.
 enum Rules {
     Xtables(xtables::Ruleset),
+    Ipvs(Box<ipvs::Lowered>),
     Nft(nft::Table),
-    Ipvs(ipvs::Lowered),
 }
 
 /// Computes what is wanted of a node. The families are independent, so each has its own thread.
@@ -62,8 +54,8 @@ pub fn wanted(
             let view = resolve::resolve(cluster, node, family);
             let rules = match lowering {
                 Lowering::Iptables(options) => Rules::Xtables(iptables::lower(&view, options.get(family))),
+                Lowering::Ipvs(options) => Rules::Ipvs(Box::new(ipvs::lower(&view, options))),
                 Lowering::Nftables(options) => Rules::Nft(nftables::lower(&view, options)),
-                Lowering::Ipvs { options, .. } => Rules::Ipvs(ipvs::lower(&view, options)),
             };
             (view, rules)
         })
@@ -81,16 +73,16 @@ pub fn wanted(
                 wanted.program.sysctls.extend(iptables::sysctls(&view));
                 *wanted.program.xtables.get_mut(family) = Some(ruleset);
             }
+            Rules::Ipvs(lowered) => add_ipvs(&mut wanted.program, family, *lowered),
             Rules::Nft(table) => *wanted.program.nft.get_mut(family) = NftTable::Present(table),
-            Rules::Ipvs(lowered) => add_ipvs(&mut wanted.program, family, lowered),
         }
         match lowering {
             Lowering::Iptables(options) => {
                 wanted.program.nfacct.extend(iptables::nfacct_objects(options.get(family)));
             }
-            Lowering::Ipvs { sysctls, timeouts, .. } => {
-                wanted.program.sysctls.extend(sysctls.iter().cloned());
-                wanted.program.ipvs_timeouts = *timeouts;
+            Lowering::Ipvs(options) => {
+                wanted.program.sysctls.extend(ipvs::sysctls(options));
+                wanted.program.ipvs_timeouts = options.timeouts;
             }
             Lowering::Nftables(_) => {}
         }
@@ -99,12 +91,14 @@ pub fn wanted(
     wanted
 }
 
+/// Adds one family of IPVS mode. Both share the sets, by names of their own, and the dummy device.
 fn add_ipvs(program: &mut Program, family: IpFamily, lowered: ipvs::Lowered) {
     let ipvs::Lowered { rules, servers, sets, addresses } = lowered;
     *program.xtables.get_mut(family) = Some(rules);
     *program.ipvs.get_mut(family) = Some(servers);
     program.ipset.get_or_insert_default().extend(sets);
-    let device = program.dummies.get_or_insert_default().entry(ipvs::device().into()).or_default();
+    let devices = program.dummies.get_or_insert_default();
+    let device = devices.entry(ipvs::device().into()).or_default();
     *device.addresses.get_mut(family) = Some(addresses);
 }
 
@@ -115,16 +109,6 @@ pub fn check(program: &Program) -> Result<(), String> {
         if let Some(problem) = xtables::check::check(ruleset).first() {
             return Err(format!("the compiled {} rules are not well formed: {problem}", ruleset.family));
         }
-    }
-    for servers in [&program.ipvs.v4, &program.ipvs.v6].into_iter().flatten() {
-        if let Some(problem) = program::ipvs::check::check(servers).first() {
-            return Err(format!("the compiled virtual servers are not well formed: {problem}"));
-        }
-    }
-    if let Some(problem) =
-        program.ipset.as_ref().and_then(|sets| program::ipset::check::check(sets).into_iter().next())
-    {
-        return Err(format!("the compiled sets are not well formed: {problem}"));
     }
     for table in [&program.nft.v4, &program.nft.v6].into_iter().filter_map(NftTable::table) {
         if let Some(problem) = nft::check::check(table).first() {

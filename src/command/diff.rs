@@ -112,7 +112,7 @@ fn against_dump(
     let mut lowering = input.offline_lowering(&args.input, args.target)?;
     let live = match &mut lowering {
         Lowering::Nftables(_) => dump::read_nft_dump(host, path, &input.families)?,
-        Lowering::Ipvs { .. } => dump::read_ipvs_dump(host, path, &input.families)?,
+        Lowering::Ipvs(_) => dump::read_ipvs_dump(host, path, &input.families)?,
         Lowering::Iptables(options) => {
             let (live, traits) = dump::read_dump(host, path, &input.families)?;
             for family in &input.families {

@@ -248,18 +248,8 @@ impl InputArgs {
         bound_elsewhere: BTreeSet<IpAddr>,
         kernel: Option<(u32, u32)>,
     ) -> Result<Lowering, Error> {
-        let scheduler = ipvs::scheduler(&config.ipvs).map_err(|error| Error::usage(error.to_string()))?;
-        Ok(Lowering::Ipvs {
-            options: ipvs::LowerOptions {
-                masquerade_mark: 1 << config.masquerade_bit,
-                masquerade_all: config.masquerade_all,
-                random_fully,
-                scheduler,
-                bound_elsewhere,
-            },
-            sysctls: ipvs::sysctls(&config.ipvs, kernel),
-            timeouts: ipvs::timeouts(&config.ipvs),
-        })
+        let all = ipvs::LowerOptions::of(config).map_err(|error| Error::usage(error.to_string()))?;
+        Ok(Lowering::Ipvs(Box::new(ipvs::LowerOptions { random_fully, bound_elsewhere, kernel, ..all })))
     }
 
     /// Every path that is read.

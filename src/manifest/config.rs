@@ -331,13 +331,10 @@ fn read_ipvs(object: &KubeProxyConfiguration<'_>, mode: Mode, findings: &mut Fin
             None => {}
         }
     }
-    let is_name =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-');
-    if mode == Mode::Ipvs && (section.scheduler.len() > 15 || !section.scheduler.bytes().all(is_name)) {
-        let message = format!("scheduler cannot be {}", quoted(&section.scheduler));
-        let hint =
-            "a scheduler is called rr, wrr, lc, wlc, sh, mh or the like: at most 15 of a-z, 0-9, `_` and `-`";
-        findings.add("ipvs.scheduler", Diagnostic::error("bad-scheduler", message).hint(hint));
+    if mode == Mode::Ipvs && !is_scheduler_name(&section.scheduler) {
+        let message = format!("scheduler {} is no name of a scheduler", quoted(&section.scheduler));
+        let hint = "it has at most 15 of `a-z`, `0-9`, `_` and `-`, as `rr` and `lc` do";
+        findings.add("ipvs.scheduler", Diagnostic::error("bad-name", message).hint(hint));
     }
     Ipvs {
         scheduler: section.scheduler.to_string(),
@@ -347,6 +344,13 @@ fn read_ipvs(object: &KubeProxyConfiguration<'_>, mode: Mode, findings: &mut Fin
         tcp_fin_timeout: read_timeout(&section.tcp_fin_timeout, "ipvs.tcpFinTimeout", findings),
         udp_timeout: read_timeout(&section.udp_timeout, "ipvs.udpTimeout", findings),
     }
+}
+
+/// Whether a kernel module `ip_vs_NAME` could be asked for; nothing said is the default.
+fn is_scheduler_name(name: &str) -> bool {
+    let is_allowed =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
+    name.len() <= 15 && name.bytes().all(is_allowed)
 }
 
 fn read_conntrack(section: &ConntrackSection<'_>, findings: &mut Findings<'_>) -> Conntrack {
@@ -652,6 +656,15 @@ mod tests {
                 4:27 unknown-field: unknown field `iptables.masqueradebit`
             "#]],
         );
+        bad(
+            "mode: ipvs\nipvs:\n  scheduler: Round Robin\n  excludeCIDRs: [10.0.0.0]\n",
+            expect![[r#"
+                5:14 bad-name: scheduler `Round Robin` is no name of a scheduler
+                6:18 bad-cidr: excludeCIDRs has `10.0.0.0`, which is not a CIDR
+            "#]],
+        );
+        good("ipvs: {scheduler: Round Robin}\n");
+        assert_eq!(good("mode: ipvs\nipvs: {scheduler: mh}\n").ipvs.scheduler, "mh");
         let kubeadm = format!(
             "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\n---\n{HEAD}mode: ipvs\n"
         );

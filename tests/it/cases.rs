@@ -4,16 +4,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use svcproxy::backend::{iptables, nftables};
+use svcproxy::backend::{iptables, ipvs, nftables};
 use svcproxy::model::{Config, Mode};
 use svcproxy::net::{IpFamily, PerFamily};
 use svcproxy::packet::{self, Fate, Flow, NodeFacts, Packet, PacketContext};
 use svcproxy::program::nft;
 use svcproxy::program::xtables::eval::{Memory, eval};
-use svcproxy::program::xtables::{check, emit, parse};
+use svcproxy::program::xtables::{Ruleset, check, emit, parse};
 use svcproxy::resolve::{self, NodeView};
 
 use crate::given::{self, Given};
+use crate::kernel::Kernel;
 
 /// All case folders.
 pub(crate) fn folders() -> Vec<PathBuf> {
@@ -51,18 +52,30 @@ fn flows(folder: &Path, given: &Given) -> Vec<Flow> {
 /// The fate of a packet in the rules of one family.
 type Rules = Box<dyn Fn(&Packet, &NodeFacts) -> Fate>;
 
-/// Lowers a case in iptables mode: well formed, and the same after being written and read.
-fn iptables_rules(name: &str, view: &NodeView, problems: &mut Vec<String>) -> Rules {
-    let ruleset = iptables::lower(view, &given::OPTIONS);
-    let family = view.family;
-    problems.extend(check::check(&ruleset).iter().map(|problem| format!("{name}: {family}: {problem}")));
+/// Whether rules are well formed, and the same after being written and read.
+fn check_rules(name: &str, ruleset: &Ruleset, problems: &mut Vec<String>) {
+    let family = ruleset.family;
+    problems.extend(check::check(ruleset).iter().map(|problem| format!("{name}: {family}: {problem}")));
     let mut text = Vec::new();
-    emit::write_document(&mut text, &ruleset, "");
+    emit::write_document(&mut text, ruleset, "");
     let again = parse::parse(std::str::from_utf8(&text).unwrap(), family).unwrap();
-    if !given::same_rules(&again, &ruleset) {
+    if !given::same_rules(&again, ruleset) {
         problems.push(format!("{name}: {family}: not the same after being written and read"));
     }
+}
+
+/// Lowers a case in iptables mode.
+fn iptables_rules(name: &str, view: &NodeView, problems: &mut Vec<String>) -> Rules {
+    let ruleset = iptables::lower(view, &given::OPTIONS);
+    check_rules(name, &ruleset, problems);
     Box::new(move |packet, facts| eval(&ruleset, packet, facts, &Memory::default()).fate)
+}
+
+/// Lowers a case in IPVS mode.
+fn ipvs_rules(name: &str, view: &NodeView, given: &Given, problems: &mut Vec<String>) -> Rules {
+    let kernel = Kernel::new(ipvs::lower(view, &given::ipvs_options(given)), &given.node.addresses);
+    check_rules(name, &kernel.lowered.rules, problems);
+    Box::new(move |packet, _| kernel.fate(packet))
 }
 
 /// Lowers a case in nftables mode.
@@ -84,7 +97,8 @@ fn check_case(folder: &Path, mode: Mode, problems: &mut Vec<String>) {
     let views = PerFamily::from_fn(|family| resolve::resolve(&given.cluster, &given.context, family));
     let rules = PerFamily::from_fn(|family| match mode {
         Mode::Nftables => nftables_rules(&name, views.get(family), &given.config, problems),
-        Mode::Iptables | Mode::Ipvs => iptables_rules(&name, views.get(family), problems),
+        Mode::Iptables => iptables_rules(&name, views.get(family), problems),
+        Mode::Ipvs => ipvs_rules(&name, views.get(family), &given, problems),
     });
     let flows = flows(folder, &given);
     assert!(!flows.is_empty(), "{name} has flows");
@@ -115,6 +129,11 @@ fn check_cases(mode: Mode) {
 #[test]
 fn nftables_rules_and_the_oracle_do_what_is_written() {
     check_cases(Mode::Nftables);
+}
+
+#[test]
+fn ipvs_rules_and_the_oracle_do_what_is_written() {
+    check_cases(Mode::Ipvs);
 }
 
 #[test]

@@ -39,13 +39,8 @@ pub(crate) fn nftables_options(config: &Config) -> nftables::LowerOptions {
 
 /// How IPVS mode makes servers, sets and rules of it, on a node that has the Node's addresses.
 pub(crate) fn ipvs_options(given: &Given) -> ipvs::LowerOptions {
-    ipvs::LowerOptions {
-        masquerade_mark: 1 << given.config.masquerade_bit,
-        masquerade_all: given.config.masquerade_all,
-        random_fully: true,
-        scheduler: ipvs::scheduler(&given.config.ipvs).unwrap(),
-        bound_elsewhere: given.node.addresses.iter().copied().collect(),
-    }
+    let bound_elsewhere = given.node.addresses.iter().copied().collect();
+    ipvs::LowerOptions { bound_elsewhere, ..ipvs::LowerOptions::of(&given.config).unwrap() }
 }
 
 /// Reads manifests and a configuration that have no errors, in the mode that the configuration says.

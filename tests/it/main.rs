@@ -9,6 +9,7 @@ mod generated;
 mod given;
 mod host_live;
 mod ipset_text;
+mod kernel;
 mod licences;
 mod live;
 mod nft_text;

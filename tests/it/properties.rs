@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 use svcproxy::backend::iptables::{self, LowerOptions};
-use svcproxy::backend::nftables;
+use svcproxy::backend::{ipvs, nftables};
 use svcproxy::model::{
     Cluster, Conditions, Config, DetectLocal, Endpoint, Hints, Mode, Node, NodePortAddresses, Placeholders,
     Service, ServiceName, ServicePort, ServiceType, TrafficPolicy,
@@ -18,6 +18,7 @@ use svcproxy::program::xtables::{check, diff, emit, parse};
 use svcproxy::resolve::{self, NodeContext, Vip};
 
 use crate::given;
+use crate::kernel::Kernel;
 
 /// Addresses out of small sets, so that they meet each other.
 fn address(family: IpFamily, net: u8, host: u8) -> IpAddr {
@@ -287,6 +288,44 @@ proptest! {
             for packet in packets(&view) {
                 let oracle = resolve::fate(&view, &packet, &facts);
                 let done = eval(&rules, &packet, &facts, &Memory::default()).fate;
+                prop_assert!(oracle.is_same(&done), "{packet}: oracle {oracle}, rules {done}");
+            }
+        }
+    }
+
+    #[test]
+    fn ipvs_rules_sets_and_servers_do_what_the_oracle_says(
+        shapes in prop::collection::vec(service_shape(), 1..4),
+        config in config(),
+    ) {
+        let cluster = cluster(&shapes);
+        let config = Config { mode: Mode::Ipvs, ..config };
+        let node = node();
+        let mut local = node.addresses.clone();
+        local.push(address(IpFamily::V4, NODES, 11));
+        let context = NodeContext::new(&config, &node, &local);
+        let bound_elsewhere = local.iter().copied().collect();
+        let options = ipvs::LowerOptions { bound_elsewhere, ..ipvs::LowerOptions::of(&config).unwrap() };
+        let facts = NodeFacts { local_addresses: local.iter().copied().collect() };
+        for family in IpFamily::ALL {
+            let view = resolve::resolve(&cluster, &context, family);
+            let kernel = Kernel::new(ipvs::lower(&view, &options), &local);
+            prop_assert_eq!(check::check(&kernel.lowered.rules).len(), 0);
+            let mut packets = packets(&view);
+            // The node goes to an address of Services from that very address.
+            let own = packets.iter().filter(|packet| packet.origin == Origin::Node).map(|packet| Packet {
+                source: AddrPort::new(packet.destination.addr, packet.source.port),
+                ..packet.clone()
+            });
+            let own: Vec<Packet> = own.collect();
+            packets.extend(own);
+            for packet in packets {
+                // Nobody takes a packet from elsewhere that has his own address as its source.
+                if packet.origin != Origin::Node && kernel.lowered.addresses.contains(&packet.source.addr) {
+                    continue;
+                }
+                let oracle = resolve::fate(&view, &packet, &facts);
+                let done = kernel.fate(&packet);
                 prop_assert!(oracle.is_same(&done), "{packet}: oracle {oracle}, rules {done}");
             }
         }

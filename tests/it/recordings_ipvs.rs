@@ -6,12 +6,12 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use svcproxy::backend::ipvs::{self, Lowered};
 use svcproxy::net::{AddrPort, IpCidr, IpFamily, PerFamily, Protocol};
+use svcproxy::pipeline::{self, Lowering};
 use svcproxy::program::ipset::{Entry, HashType, Set, SetKind, SetName, Sets};
 use svcproxy::program::ipvs::{Flags, RealServer, SchedulerName, ServiceKey, VirtualServer, VirtualServers};
 use svcproxy::program::xtables::{Ruleset, emit, parse};
-use svcproxy::resolve;
+use svcproxy::program::{NftTable, Program};
 
 use crate::given;
 
@@ -146,35 +146,44 @@ fn what_is_compiled_is_what_was_recorded() {
     for folder in folders() {
         let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
         let given = given::given(&read("cluster.json"), &read("config-ipvs.json"));
-        let options = given::ipvs_options(&given);
-        let lowered = PerFamily::from_fn(|family| {
-            ipvs::lower(&resolve::resolve(&given.cluster, &given.context, family), &options)
-        });
-        let both = || [&lowered.v4, &lowered.v6].into_iter();
+        let lowering = Lowering::Ipvs(Box::new(given::ipvs_options(&given)));
+        let families = IpFamily::ALL.into();
+        let wanted = pipeline::wanted(&given.cluster, &given.context, &families, &lowering);
+        assert_eq!(pipeline::check(&wanted.program), Ok(()));
+        let Program { xtables, nft, ipvs, ipset, dummies, nfacct, sysctls, ipvs_timeouts } = wanted.program;
+        assert_eq!(ipvs_timeouts, None);
         let at = folder.display();
 
-        let servers: VirtualServers = both().flat_map(|one| one.servers.clone()).collect();
+        let servers: VirtualServers = [ipvs.v4, ipvs.v6].into_iter().flat_map(Option::unwrap).collect();
         let recorded = recorded_servers(&read("ipvs-save.txt"));
         for key in servers.keys().chain(recorded.keys()) {
             assert_eq!(servers.get(key), recorded.get(key), "{at} {key}");
+            let tag = servers[key].tag.unwrap();
+            let port = wanted.views.get(key.family()).as_ref().unwrap().ports.get(tag.0 as usize);
+            assert!(port.is_some(), "{at} {key} was made for somebody");
         }
 
-        let sets: Sets = both().flat_map(|one| one.sets.clone()).collect();
-        let recorded = recorded_sets(&read("ipset-save.txt"));
+        let (sets, recorded) = (ipset.unwrap(), recorded_sets(&read("ipset-save.txt")));
         assert_eq!(recorded.len(), 34, "{at}");
         for name in sets.keys().chain(recorded.keys()) {
             assert_eq!(sets.get(name), recorded.get(name), "{at} {name}");
         }
 
-        let addresses: BTreeSet<String> =
-            both().flat_map(|one| &one.addresses).map(|addr| IpCidr::host(*addr).to_string()).collect();
+        let dummies = dummies.unwrap();
+        assert_eq!(dummies.keys().map(AsRef::as_ref).collect::<Vec<_>>(), ["kube-ipvs0"], "{at}");
+        let PerFamily { v4, v6 } = &dummies["kube-ipvs0"].addresses;
+        let bound = [v4, v6].into_iter().flat_map(|addresses| addresses.as_ref().unwrap());
+        let bound: BTreeSet<String> = bound.map(|addr| IpCidr::host(*addr).to_string()).collect();
         let text = read("ipvs-addr.txt");
-        assert_eq!(addresses, text.lines().map(str::to_owned).collect::<BTreeSet<_>>(), "{at}");
+        assert_eq!(bound, text.lines().map(str::to_owned).collect::<BTreeSet<_>>(), "{at}");
 
-        let files = [(&lowered.v4, "ipvs-iptables-save.txt"), (&lowered.v6, "ipvs-ip6tables-save.txt")];
-        for (Lowered { rules, .. }, file) in files {
+        for (rules, file) in [(xtables.v4, "ipvs-iptables-save.txt"), (xtables.v6, "ipvs-ip6tables-save.txt")]
+        {
+            let rules = rules.unwrap();
             let recorded = parse::parse(&read(file), rules.family).unwrap();
-            assert_eq!(lines(rules), lines(&recorded), "{at} {file}");
+            assert_eq!(lines(&rules), lines(&recorded), "{at} {file}");
         }
+        assert_eq!((nft.v4, nft.v6, nfacct.len()), (NftTable::Unspoken, NftTable::Unspoken, 0), "{at}");
+        assert_eq!(sysctls["net/ipv4/vs/conntrack"], "1", "{at}");
     }
 }

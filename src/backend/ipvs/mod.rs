@@ -15,7 +15,7 @@
 mod base;
 mod endpoint;
 mod lift;
-pub mod names;
+mod names;
 mod owned;
 mod service;
 mod sets;
@@ -27,7 +27,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::model::Ipvs;
+use crate::model::{Config, Ipvs};
 use crate::program::Tag;
 use crate::program::ipset::Sets;
 use crate::program::ipvs::{SchedulerName, SchedulerNameError, Timeouts, VirtualServers};
@@ -51,7 +51,33 @@ pub struct LowerOptions {
     /// Addresses on other interfaces than the dummy device, of both families. External IPs and load balancer addresses
     /// among them are the node's anyway.
     pub bound_elsewhere: BTreeSet<IpAddr>,
+    /// Answer ARP for addresses of the interface alone that is asked, so that the dummy device's are not told around.
+    pub strict_arp: bool,
+    /// Major and minor version of the kernel, if it is known.
+    pub kernel: Option<(u32, u32)>,
+    /// For how long the kernel is to remember connections; `None` leaves that to the kernel.
+    pub timeouts: Option<Timeouts>,
 }
+
+impl LowerOptions {
+    /// What a configuration says, for a machine that can do everything and of which nothing else is known. An error if no
+    /// scheduler can have the name that it gives; without a name it is `rr`.
+    pub fn of(config: &Config) -> Result<LowerOptions, SchedulerNameError> {
+        let named = Some(config.ipvs.scheduler.as_str()).filter(|name| !name.is_empty());
+        Ok(LowerOptions {
+            masquerade_mark: 1 << config.masquerade_bit,
+            masquerade_all: config.masquerade_all,
+            random_fully: true,
+            scheduler: SchedulerName::new(named.unwrap_or(DEFAULT_SCHEDULER))?,
+            bound_elsewhere: BTreeSet::new(),
+            strict_arp: config.ipvs.strict_arp,
+            kernel: None,
+            timeouts: timeouts(&config.ipvs),
+        })
+    }
+}
+
+const DEFAULT_SCHEDULER: &str = "rr";
 
 /// What is wanted of one family.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,13 +130,6 @@ pub fn device() -> &'static str {
     names::DUMMY
 }
 
-/// The scheduler of a configuration; `rr` if it names none. An error if no scheduler can have the name.
-pub fn scheduler(config: &Ipvs) -> Result<SchedulerName, SchedulerNameError> {
-    SchedulerName::new(if config.scheduler.is_empty() { DEFAULT_SCHEDULER } else { &config.scheduler })
-}
-
-const DEFAULT_SCHEDULER: &str = "rr";
-
 /// Kernel settings that this mode may depend on.
 pub const SYSCTLS: [&str; 7] = [
     CONNTRACK,
@@ -134,16 +153,15 @@ const ARP_ANNOUNCE: &str = "net/ipv4/conf/all/arp_announce";
 /// can be told not to: the first that can, and the first that need not.
 const REUSES_CONNECTIONS: [(u32, u32); 2] = [(4, 1), (5, 9)];
 
-/// Kernel settings that virtual servers depend on (reference section 3.1). `kernel` is the major and minor version, if it
-/// is known. The settings of `vs` are those of both families.
-pub fn sysctls(config: &Ipvs, kernel: Option<(u32, u32)>) -> Vec<(String, String)> {
+/// Kernel settings that virtual servers depend on (reference section 3.1). Those of `vs` are for both families.
+pub fn sysctls(options: &LowerOptions) -> Vec<(String, String)> {
     let [first, fixed] = REUSES_CONNECTIONS;
     let mut settings = vec![(CONNTRACK, "1")];
-    if kernel.is_some_and(|kernel| first <= kernel && kernel < fixed) {
+    if options.kernel.is_some_and(|kernel| first <= kernel && kernel < fixed) {
         settings.push((CONN_REUSE_MODE, "0"));
     }
     settings.extend([(EXPIRE_NODEST_CONN, "1"), (EXPIRE_QUIESCENT_TEMPLATE, "1"), (IP_FORWARD, "1")]);
-    if config.strict_arp {
+    if options.strict_arp {
         settings.extend([(ARP_IGNORE, "1"), (ARP_ANNOUNCE, "2")]);
     }
     settings.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
@@ -151,7 +169,7 @@ pub fn sysctls(config: &Ipvs, kernel: Option<(u32, u32)>) -> Vec<(String, String
 
 /// For how long the kernel is to remember connections; `None` if the configuration leaves that to the kernel (reference
 /// section 3.1).
-pub fn timeouts(config: &Ipvs) -> Option<Timeouts> {
+fn timeouts(config: &Ipvs) -> Option<Timeouts> {
     let seconds = |timeout: Duration| u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX);
     let timeouts = Timeouts {
         tcp: seconds(config.tcp_timeout),

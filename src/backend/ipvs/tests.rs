@@ -34,6 +34,9 @@ fn options() -> LowerOptions {
         random_fully: true,
         scheduler: SchedulerName::new("rr").unwrap(),
         bound_elsewhere: BTreeSet::from([addr("192.168.77.10")]),
+        strict_arp: false,
+        kernel: None,
+        timeouts: None,
     }
 }
 
@@ -238,28 +241,36 @@ fn source_ranges_stop_the_node_only_where_it_is_not_allowed() {
 
 #[test]
 fn settings_go_by_configuration_and_kernel() {
-    let config = |strict_arp| Ipvs { strict_arp, ..Config::default().ipvs };
-    let keys = |config: &Ipvs, kernel| -> Vec<String> {
-        let settings = sysctls(config, kernel);
+    let keys = |strict_arp, kernel| -> Vec<String> {
+        let settings = sysctls(&LowerOptions { strict_arp, kernel, ..options() });
         assert!(settings.iter().all(|(key, _)| SYSCTLS.contains(&key.as_str())));
-        settings
-            .into_iter()
-            .map(|(key, value)| format!("{}={value}", key.rsplit('/').next().unwrap()))
-            .collect()
+        let short = |key: &str| key.rsplit('/').next().unwrap().to_owned();
+        settings.into_iter().map(|(key, value)| format!("{}={value}", short(&key))).collect()
     };
     let plain = ["conntrack=1", "expire_nodest_conn=1", "expire_quiescent_template=1", "ip_forward=1"];
-    assert_eq!(keys(&config(false), None), plain);
-    assert_eq!(keys(&config(false), Some((5, 9))), plain);
-    assert_eq!(keys(&config(false), Some((4, 0))), plain);
+    assert_eq!(keys(false, None), plain);
+    assert_eq!(keys(false, Some((5, 9))), plain);
+    assert_eq!(keys(false, Some((4, 0))), plain);
     for kernel in [(4, 1), (4, 19), (5, 8)] {
-        assert_eq!(keys(&config(false), Some(kernel))[1], "conn_reuse_mode=0", "{kernel:?}");
+        assert_eq!(keys(false, Some(kernel))[1], "conn_reuse_mode=0", "{kernel:?}");
     }
-    assert_eq!(keys(&config(true), None)[4..], ["arp_ignore=1", "arp_announce=2"]);
-    assert_eq!(timeouts(&config(false)), None);
-    let udp = Ipvs { udp_timeout: Duration::from_secs(30), ..config(false) };
+    assert_eq!(keys(true, None)[4..], ["arp_ignore=1", "arp_announce=2"]);
+}
+
+#[test]
+fn options_go_by_configuration() {
+    let config = |ipvs| Config { masquerade_bit: 5, masquerade_all: true, ipvs, ..Config::default() };
+    let section = Config::default().ipvs;
+    let plain = LowerOptions::of(&config(section.clone())).unwrap();
+    assert_eq!((plain.masquerade_mark, plain.masquerade_all, plain.scheduler.as_str()), (0x20, true, "rr"));
+    let named = Ipvs { scheduler: "mh".to_owned(), strict_arp: true, ..section.clone() };
+    let named = LowerOptions::of(&config(named)).unwrap();
+    assert_eq!((named.scheduler.as_str(), named.strict_arp), ("mh", true));
+    let odd = Ipvs { scheduler: "no such".to_owned(), ..section.clone() };
+    assert!(LowerOptions::of(&config(odd)).is_err());
+    assert_eq!(timeouts(&section), None);
+    let udp = Ipvs { udp_timeout: Duration::from_secs(30), ..section };
     assert_eq!(timeouts(&udp), Some(Timeouts { tcp: 0, tcp_fin: 0, udp: 30 }));
-    assert_eq!(scheduler(&config(false)).unwrap().as_str(), "rr");
-    assert!(scheduler(&Ipvs { scheduler: "no such".to_owned(), ..config(false) }).is_err());
 }
 
 /// What a machine has that was given this view.
