@@ -77,7 +77,7 @@ _svcproxy() {
             return 0
             ;;
         svcproxy__subcmd__apply)
-            opts="-f -n -v -h --filename --snapshot --namespace --node --config --mode --family --strict --keep-other-modes --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --iptables-localhost-nodeports --dry-run --iptables --lock-timeout --color --verbose --help"
+            opts="-f -n -v -h --filename --snapshot --namespace --node --config --mode --family --strict --keep-other-modes --exclusive --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --ipvs-scheduler --ipvs-exclude-cidrs --ipvs-strict-arp --iptables-localhost-nodeports --dry-run --iptables --lock-timeout --color --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -112,7 +112,7 @@ _svcproxy() {
                     return 0
                     ;;
                 --mode)
-                    COMPREPLY=($(compgen -W "iptables nftables" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "iptables nftables ipvs" -- "${cur}"))
                     return 0
                     ;;
                 --family)
@@ -165,6 +165,18 @@ _svcproxy() {
                     ;;
                 --iptables-masquerade-bit)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ipvs-scheduler)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ipvs-exclude-cidrs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ipvs-strict-arp)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --iptables-localhost-nodeports)
@@ -221,7 +233,7 @@ _svcproxy() {
             return 0
             ;;
         svcproxy__subcmd__compile)
-            opts="-f -n -v -h --filename --snapshot --namespace --node --config --mode --family --strict --keep-other-modes --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --iptables-localhost-nodeports --output-dir --no-nfacct --no-random-fully --no-object-comments --color --verbose --help"
+            opts="-f -n -o -v -h --filename --snapshot --namespace --node --config --mode --family --strict --keep-other-modes --exclusive --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --ipvs-scheduler --ipvs-exclude-cidrs --ipvs-strict-arp --iptables-localhost-nodeports --output-dir --output --no-nfacct --no-random-fully --no-object-comments --color --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -256,7 +268,7 @@ _svcproxy() {
                     return 0
                     ;;
                 --mode)
-                    COMPREPLY=($(compgen -W "iptables nftables" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "iptables nftables ipvs" -- "${cur}"))
                     return 0
                     ;;
                 --family)
@@ -311,12 +323,32 @@ _svcproxy() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --ipvs-scheduler)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ipvs-exclude-cidrs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ipvs-strict-arp)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
                 --iptables-localhost-nodeports)
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --output-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
                     return 0
                     ;;
                 --color)
@@ -349,7 +381,7 @@ _svcproxy() {
             return 0
             ;;
         svcproxy__subcmd__diff)
-            opts="-f -n -o -v -h --filename --snapshot --namespace --node --config --mode --family --strict --keep-other-modes --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --iptables-localhost-nodeports --against --base --rules --output --iptables --no-nfacct --no-random-fully --no-object-comments --color --verbose --help"
+            opts="-f -n -o -v -h --filename --snapshot --namespace --node --config --mode --family --strict --keep-other-modes --exclusive --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --ipvs-scheduler --ipvs-exclude-cidrs --ipvs-strict-arp --iptables-localhost-nodeports --against --base --rules --output --iptables --no-nfacct --no-random-fully --no-object-comments --color --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -384,7 +416,7 @@ _svcproxy() {
                     return 0
                     ;;
                 --mode)
-                    COMPREPLY=($(compgen -W "iptables nftables" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "iptables nftables ipvs" -- "${cur}"))
                     return 0
                     ;;
                 --family)
@@ -437,6 +469,18 @@ _svcproxy() {
                     ;;
                 --iptables-masquerade-bit)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ipvs-scheduler)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ipvs-exclude-cidrs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ipvs-strict-arp)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --iptables-localhost-nodeports)

@@ -42,7 +42,8 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -s n -l names
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l node -d 'The node whose rules are wanted [default: hostnameOverride of --config, else this host\'s name]' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l config -d 'KubeProxyConfiguration (YAML or JSON); options given here win over it' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l mode -d 'How the rules are made [default: `mode` of --config, else iptables]' -r -f -a "iptables\t'iptables and ip6tables'
-nftables\t'nft'"
+nftables\t'nft'
+ipvs\t'Virtual servers in the kernel, with ipset and iptables'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'
 ipv6\t'IPv6 alone'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l node-ip -d 'The node\'s address, instead of the Node object\'s; once for each family' -r
@@ -61,14 +62,21 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l nodeport-a
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l masquerade-all -d 'Rewrite the source of all traffic to cluster IPs (iptables.masqueradeAll)' -r -f -a "true\t''
 false\t''"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l iptables-masquerade-bit -d 'Which bit of the mark asks for source NAT (iptables.masqueradeBit)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l ipvs-scheduler -d 'Who chooses among endpoints in IPVS mode: rr, wrr, lc, wlc, sh, mh, … (ipvs.scheduler)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l ipvs-exclude-cidrs -d 'Networks whose virtual servers are left alone, comma-separated (ipvs.excludeCIDRs)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l ipvs-strict-arp -d 'Do not answer ARP for addresses of Services (ipvs.strictARP)' -r -f -a "true\t''
+false\t''"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l iptables-localhost-nodeports -d 'Whether node ports answer on 127.0.0.1 (iptables.localhostNodePorts)' -r -f -a "true\t''
 false\t''"
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l output-dir -d 'Write iptables.rules and ip6tables.rules (ip.nft and ip6.nft) into this folder instead' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l output-dir -d 'Write files for the tools into this folder instead' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -s o -l output -d 'How to print it; `json` is of IPVS mode: the operations as netlink carries them' -r -f -a "text\t'For people'
+json\t'For programs'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l color -d 'When to use colours' -r -f -a "auto\t'On terminals, unless NO_COLOR is set'
 always\t'Always'
 never\t'Never'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l strict -d 'Treat warnings as errors'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l keep-other-modes -d 'Leave the rules of other modes on this machine'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l exclusive -d 'In IPVS mode, delete every virtual server that is not wanted, also those that somebody else made, as kube-proxy does'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l keep-going -d 'Do not let broken objects count: go on, and end as if they were not there'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l no-nfacct -d 'Leave out nfacct matches, for machines without nfacct objects'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l no-random-fully -d 'Leave out `--random-fully`, for iptables before 1.6.2'
@@ -81,7 +89,8 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -s n -l namespac
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l node -d 'The node whose rules are wanted [default: hostnameOverride of --config, else this host\'s name]' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l config -d 'KubeProxyConfiguration (YAML or JSON); options given here win over it' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l mode -d 'How the rules are made [default: `mode` of --config, else iptables]' -r -f -a "iptables\t'iptables and ip6tables'
-nftables\t'nft'"
+nftables\t'nft'
+ipvs\t'Virtual servers in the kernel, with ipset and iptables'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'
 ipv6\t'IPv6 alone'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l node-ip -d 'The node\'s address, instead of the Node object\'s; once for each family' -r
@@ -100,6 +109,10 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l nodeport-addr
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l masquerade-all -d 'Rewrite the source of all traffic to cluster IPs (iptables.masqueradeAll)' -r -f -a "true\t''
 false\t''"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l iptables-masquerade-bit -d 'Which bit of the mark asks for source NAT (iptables.masqueradeBit)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l ipvs-scheduler -d 'Who chooses among endpoints in IPVS mode: rr, wrr, lc, wlc, sh, mh, … (ipvs.scheduler)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l ipvs-exclude-cidrs -d 'Networks whose virtual servers are left alone, comma-separated (ipvs.excludeCIDRs)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l ipvs-strict-arp -d 'Do not answer ARP for addresses of Services (ipvs.strictARP)' -r -f -a "true\t''
+false\t''"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l iptables-localhost-nodeports -d 'Whether node ports answer on 127.0.0.1 (iptables.localhostNodePorts)' -r -f -a "true\t''
 false\t''"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l against -d 'Compare with recorded rules instead of this machine\'s: needs no root' -r
@@ -114,6 +127,7 @@ always\t'Always'
 never\t'Never'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l strict -d 'Treat warnings as errors'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l keep-other-modes -d 'Leave the rules of other modes on this machine'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l exclusive -d 'In IPVS mode, delete every virtual server that is not wanted, also those that somebody else made, as kube-proxy does'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l keep-going -d 'Do not let broken objects count: go on, and end as if they were not there'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l rules -d 'Show the rules that differ as well'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l no-nfacct -d 'Leave out nfacct matches, for machines without nfacct objects'
@@ -127,7 +141,8 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -s n -l namespa
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l node -d 'The node whose rules are wanted [default: hostnameOverride of --config, else this host\'s name]' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l config -d 'KubeProxyConfiguration (YAML or JSON); options given here win over it' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l mode -d 'How the rules are made [default: `mode` of --config, else iptables]' -r -f -a "iptables\t'iptables and ip6tables'
-nftables\t'nft'"
+nftables\t'nft'
+ipvs\t'Virtual servers in the kernel, with ipset and iptables'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'
 ipv6\t'IPv6 alone'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l node-ip -d 'The node\'s address, instead of the Node object\'s; once for each family' -r
@@ -146,6 +161,10 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l nodeport-add
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l masquerade-all -d 'Rewrite the source of all traffic to cluster IPs (iptables.masqueradeAll)' -r -f -a "true\t''
 false\t''"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l iptables-masquerade-bit -d 'Which bit of the mark asks for source NAT (iptables.masqueradeBit)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l ipvs-scheduler -d 'Who chooses among endpoints in IPVS mode: rr, wrr, lc, wlc, sh, mh, … (ipvs.scheduler)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l ipvs-exclude-cidrs -d 'Networks whose virtual servers are left alone, comma-separated (ipvs.excludeCIDRs)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l ipvs-strict-arp -d 'Do not answer ARP for addresses of Services (ipvs.strictARP)' -r -f -a "true\t''
+false\t''"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l iptables-localhost-nodeports -d 'Whether node ports answer on 127.0.0.1 (iptables.localhostNodePorts)' -r -f -a "true\t''
 false\t''"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l iptables -d 'Which iptables to use' -r -f -a "auto\t'The one that holds rules of ours, else the one that holds the kubelet\'s or the most, else plain `iptables`'
@@ -157,6 +176,7 @@ always\t'Always'
 never\t'Never'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l strict -d 'Treat warnings as errors'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l keep-other-modes -d 'Leave the rules of other modes on this machine'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l exclusive -d 'In IPVS mode, delete every virtual server that is not wanted, also those that somebody else made, as kube-proxy does'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l keep-going -d 'Do not let broken objects count: go on, and end as if they were not there'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l dry-run -d 'Show the steps and have the real tools check them, but take none'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -s v -l verbose -d 'Say more on standard error: -v what is done, -vv how'

@@ -130,11 +130,10 @@ fn a_configuration_is_read_and_options_win() {
     assert!(ran.err.contains("--> config.yaml:3:7\n"), "{}", ran.err);
     assert!(ran.err.ends_with("error: the configuration cannot be used\n"), "{}", ran.err);
     put(&mut host, "config.yaml", &format!("{head}mode: ipvs\n"));
-    let ran = run(&mut host, "compile -f shop --config config.yaml --node node-1");
-    assert_eq!(
-        ran.err,
-        "error: mode `ipvs` is not supported yet\nhint: `--mode iptables` overrules the configuration\n"
-    );
+    let ran = run(&mut host, "compile -f shop --config config.yaml --node node-1").ok(0);
+    assert!(ran.out.contains("# For ipvsadm -R (ipvs.rules): node node-1\n-A -t "), "{}", ran.out);
+    let ran = run(&mut host, "compile -f shop --config config.yaml --node node-1 --mode iptables").ok(0);
+    assert!(!ran.out.contains("ipvsadm"));
     run(&mut host, "compile -f shop --config config.yaml --node node-1 --mode iptables").ok(0);
 }
 
