@@ -152,9 +152,16 @@ impl Comparison {
         let uses_ipvs = input.config.mode == Mode::Ipvs;
         if uses_ipvs {
             virtual_servers::require(host)?;
+            for family in
+                IpFamily::ALL.into_iter().filter(|family| live.program.xtables.get(*family).is_none())
+            {
+                virtual_servers::leave_out(&mut wanted.program, family);
+            }
         }
         if uses_ipvs || virtual_servers::has_leftovers(host, &live.program) {
-            virtual_servers::read(host, &mut live.program, &input.families)?;
+            let is_read = |family: &IpFamily| live.program.xtables.get(*family).is_some();
+            let families: BTreeSet<IpFamily> = IpFamily::ALL.into_iter().filter(is_read).collect();
+            virtual_servers::read(host, &mut live.program, &families)?;
             live.scopes = live::scopes(
                 &live.program,
                 &Owned {

@@ -374,5 +374,9 @@ pub(super) fn scopes(program: &Program, owned: &Owned) -> PerFamily<Scope> {
         exclude_cidrs: &owned.exclude_cidrs,
         exclusive: owned.exclusive,
     };
-    PerFamily::from_fn(|family| backend::scope(program, family, &ownership))
+    PerFamily::from_fn(|family| {
+        // Of a family of which nothing was read nothing goes.
+        let is_read = program.xtables.get(family).is_some() || program.ipvs.get(family).is_some();
+        if is_read { backend::scope(program, family, &ownership) } else { Scope::default() }
+    })
 }

@@ -159,6 +159,17 @@ pub(super) fn parsed_sets(text: &str, name: &str) -> Result<Sets, Error> {
     ipset::parse::parse(text).map_err(|error| Error::host(format!("{name}: {error}")))
 }
 
+/// Leaves out a family that the machine does not have, as its rules are left out.
+pub(super) fn leave_out(wanted: &mut Program, family: IpFamily) {
+    *wanted.ipvs.get_mut(family) = None;
+    if let Some(sets) = &mut wanted.ipset {
+        sets.retain(|name, _| ipvs::set_family(name) != Some(family));
+    }
+    for dummy in wanted.dummies.iter_mut().flat_map(BTreeMap::values_mut) {
+        *dummy.addresses.get_mut(family) = None;
+    }
+}
+
 /// Nothing of IPVS mode, where it is to go. What was not read is not spoken of.
 pub(super) fn want_nothing(wanted: &mut Program, families: &BTreeSet<IpFamily>) {
     wanted.ipvs = PerFamily::from_fn(|family| families.contains(&family).then(VirtualServers::new));
