@@ -38,6 +38,7 @@ impl Ipvs {
     pub(super) fn read(&mut self) -> Result<VirtualServers, HostError> {
         let action = "read virtual servers";
         let mut genl = self.need(action)?;
+        // One list after the other: the kernel has one of a socket under way, and works on it only while it is asked.
         let mut list = |asked: &wire::Message| {
             genl.dump(asked.command, &asked.body).map_err(|error| failed(action, &error))
         };

@@ -12,6 +12,8 @@ const RUNNER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/uml-run");
 const TESTS: &str = "uml::inside::";
 /// Set in the kernel's first process.
 const MARK: &str = "SVCPROXY_IN_UML";
+/// What the runner ends with when the kernel did not come up.
+const NO_KERNEL: i32 = 125;
 /// How long all may take, in seconds.
 const LIMIT: &str = "900";
 
@@ -44,7 +46,11 @@ fn in_a_kernel_of_its_own() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&done.stdout);
-    assert!(done.status.success(), "{}\n{said}{}", done.status, String::from_utf8_lossy(&done.stderr));
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    if done.status.code() == Some(NO_KERNEL) && said.is_empty() {
+        return skip(&format!("User-Mode Linux does not start here: {stderr}"));
+    }
+    assert!(done.status.success(), "{}\n{said}{stderr}", done.status);
     for name in names {
         assert!(said.contains(&format!("test {name} ... ok\n")), "{name} did not run:\n{said}");
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use svcproxy::host::{Host, HostErrorKind, LinuxHost};
 use svcproxy::net::{AddrPort, IpFamily, Protocol};
@@ -12,8 +12,8 @@ use svcproxy::program::ipvs::{
     parse,
 };
 
-use super::{alone, as_anybody};
-use crate::rig::Namespace;
+use super::{alone, as_anybody, is_inside};
+use crate::rig::{Answer, At, Namespace, Rig, RigSpec, pod_addresses};
 
 /// As `ipvsadm -R` reads them.
 const SERVERS: &str = "\
@@ -269,6 +269,26 @@ fn ten_thousand_with_ten_each() {
     });
 }
 
+/// Takes the module away, its schedulers first. Namespaces that are gone let go of it some time later.
+fn unload() {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let loaded = std::fs::read_to_string("/proc/modules").unwrap();
+        let mut names: Vec<&str> = loaded.lines().filter_map(|line| line.split(' ').next()).collect();
+        names.retain(|name| name.starts_with("ip_vs"));
+        names.sort_by_key(|name| *name == "ip_vs");
+        let refused = names.into_iter().find_map(|name| {
+            let done = Command::new("rmmod").arg(name).output().unwrap();
+            (!done.status.success()).then(|| String::from_utf8_lossy(&done.stderr).into_owned())
+        });
+        match refused {
+            None => return,
+            Some(words) => assert!(Instant::now() < deadline, "{words}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// A kernel without the module, as most kernels of nodes in other modes.
 #[test]
 fn says_when_the_kernel_has_none() {
@@ -279,14 +299,7 @@ fn says_when_the_kernel_has_none() {
         }
     }
     alone(|_, host| {
-        // Unused by now: it goes, with its schedulers first.
-        let loaded = std::fs::read_to_string("/proc/modules").unwrap();
-        let mut names: Vec<&str> = loaded.lines().filter_map(|line| line.split(' ').next()).collect();
-        names.retain(|name| name.starts_with("ip_vs"));
-        names.sort_by_key(|name| *name == "ip_vs");
-        for name in names {
-            assert!(Command::new("rmmod").arg(name).status().unwrap().success(), "{name}");
-        }
+        unload();
         assert!(
             Command::new("mount").args(["-t", "tmpfs", "none", "/lib/modules"]).status().unwrap().success()
         );
@@ -315,4 +328,67 @@ fn knows_marks_of_both_families() {
         bring(host, &wanted);
         assert_eq!(shown(namespace), lines("-A -f 9 -s rr\n-A -f 9 -6 -s rr\n"));
     });
+}
+
+/// The calls together: who asks an address that only the dummy device bears is answered by each of the pods.
+#[test]
+fn virtual_servers_carry_packets() {
+    if !is_inside() {
+        return;
+    }
+    let rig = Rig::new(&RigSpec { pods: 3, ..RigSpec::default() }).unwrap();
+    let vips: [IpAddr; 2] = [[10, 96, 0, 10].into(), "fd00:96::10".parse().unwrap()];
+    let mut wanted = VirtualServers::new();
+    for vip in vips {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let mut made = server("rr");
+            made.netmask = IpFamily::of(vip).bits();
+            for (n, weight) in [(1, 1), (2, 0), (3, 1)] {
+                let (v4, v6) = pod_addresses(n);
+                let at = AddrPort::new(if vip.is_ipv4() { v4 } else { v6 }, 8080);
+                made.real_servers.insert(at, RealServer::masqueraded(weight));
+            }
+            wanted.insert(ServiceKey::Address { protocol, at: AddrPort::new(vip, 80) }, made);
+        }
+    }
+    rig.node_ns().inside(|| {
+        let mut host = LinuxHost::new();
+        host.dummy_add("d0").unwrap();
+        host.addresses_add("d0", &vips).unwrap();
+        bring(&mut host, &wanted);
+    });
+    for vip in vips {
+        let target = std::net::SocketAddr::new(vip, 80);
+        for (from, protocol) in
+            [(At::Client, Protocol::Tcp), (At::Client, Protocol::Udp), (At::Node, Protocol::Tcp)]
+        {
+            let mut answered: Vec<Answer> =
+                (0..4).map(|_| rig.ask(from, protocol, target, Duration::from_secs(3))).collect();
+            let endpoints: BTreeSet<Option<String>> =
+                answered.iter().map(|answer| answer.endpoint().map(str::to_owned)).collect();
+            answered.dedup();
+            let expected = ["pod1", "pod3"].map(|name| Some(name.to_owned()));
+            assert_eq!(endpoints, expected.into(), "{from:?} {protocol} {target}: {answered:?}");
+        }
+    }
+    // Real servers of TCP that still have connections get no new ones, those of UDP go. Then whoever asks is refused.
+    let left = rig.node_ns().inside(|| {
+        let mut host = LinuxHost::new();
+        let live = host.ipvs_read().unwrap();
+        wanted.values_mut().for_each(|made| made.real_servers.clear());
+        let changes = diff::diff(&wanted, &live, &|_| true);
+        host.ipvs_change(&changes.remove).unwrap();
+        host.ipvs_read().unwrap()
+    });
+    for (key, made) in &left {
+        let expected = if matches!(key, ServiceKey::Address { protocol: Protocol::Tcp, .. }) { 2 } else { 0 };
+        assert_eq!(made.real_servers.len(), expected, "{key}");
+        let drains = |to: &RealServer| to.weight == 0 && !to.connections.is_none();
+        assert!(made.real_servers.values().all(drains), "{key}: {made:?}");
+    }
+    for vip in vips {
+        let target = std::net::SocketAddr::new(vip, 80);
+        let answer = rig.ask(At::Client, Protocol::Udp, target, Duration::from_secs(3));
+        assert_eq!(answer, Answer::Refused, "{target}");
+    }
 }

@@ -7,11 +7,12 @@ mod link;
 use rustix::thread::{CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities};
 use svcproxy::host::LinuxHost;
 
+use super::is_inside;
 use crate::rig::Namespace;
 
 /// Runs a check in a fresh network namespace.
 fn alone(check: impl FnOnce(&Namespace, &mut LinuxHost) + Send) {
-    if super::is_inside() {
+    if is_inside() {
         let namespace = Namespace::new("inside").unwrap();
         namespace.inside(|| check(&namespace, &mut LinuxHost::new()));
     }
