@@ -1,5 +1,6 @@
 //! What runs in the kernel with IPVS, each test in a network namespace of its own.
 
+mod apply;
 mod ipset;
 mod ipvs;
 mod link;
