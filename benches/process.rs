@@ -34,7 +34,8 @@ fn main() {
     };
     let given: Vec<usize> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
     let sizes = if given.is_empty() { vec![1_000, 10_000, 30_000] } else { given };
-    let given_modes = arguments.iter().any(|argument| argument == "iptables" || argument == "nftables");
+    let modes = ["iptables", "nftables", "ipvs"];
+    let given_modes = arguments.iter().any(|argument| modes.contains(&argument.as_str()));
     fs::create_dir_all(&folder).unwrap();
     for services in sizes {
         let write = |moved: bool, name: &str| {
@@ -47,6 +48,11 @@ fn main() {
             let wanted = |mode: &str| !given_modes || arguments.iter().any(|argument| argument == mode);
             if wanted("iptables") {
                 measure(services, &before, &after);
+            }
+            // Needs a kernel with IPVS: `tests/uml-run -m 3G -t 3000 -- PROGRAM ipvs 5000`, PROGRAM being what
+            // `cargo bench --no-run --bench process` names.
+            if arguments.iter().any(|argument| argument == "ipvs") {
+                measure_ipvs(services, &before, &after, &folder);
             }
             if wanted("nftables") {
                 measure_nftables(services, &before, &after, &folder);
@@ -127,6 +133,50 @@ fn measure_nftables(services: usize, before: &Path, after: &Path, folder: &Path)
     }
     ratios.sort_by(f64::total_cmp);
     println!("{services:>7}  apply is {:.2} times faster than nft -f ({ratios:.2?})", ratios[TURNS / 2]);
+}
+
+/// `ipset restore`, `iptables-restore`, `ipvsadm -R` and `ip -batch` with compiled files beside a first `svcproxy apply`.
+fn measure_ipvs(services: usize, before: &Path, after: &Path, folder: &Path) {
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let common = ["--node", "node-1", "--family", "ipv4", "--mode", "ipvs"].map(str::to_owned);
+    let svcproxy = |verb: &str, manifests: &Path, more: &[&str]| {
+        let mut words = [BINARY, verb, "-f", &path(manifests)].map(str::to_owned).to_vec();
+        words.extend(common.iter().cloned().chain(more.iter().map(|word| (*word).to_owned())));
+        words
+    };
+    let rules = path(&folder.join(format!("ipvs-{services}")));
+    once(services, "compile (ipvs)", &svcproxy("compile", before, &["--output-dir", &rules]));
+    let namespace = format!("svcproxy-bench-{}", std::process::id());
+    let ip = |verb: &str| Command::new("ip").args(["netns", verb, &namespace]).status();
+    let within = |words: Vec<String>| -> Vec<String> {
+        let enter = ["ip", "netns", "exec", &namespace].map(str::to_owned);
+        enter.into_iter().chain(words).collect()
+    };
+    let shell = |command: String| within(["sh", "-c", &command].map(str::to_owned).to_vec());
+    assert!(ip("add").is_ok_and(|status| status.success()), "needs root and iproute2");
+    let mut tools = Duration::ZERO;
+    for (name, command) in [
+        ("ipset restore", format!("ipset -exist restore < {rules}/ipset.rules")),
+        ("iptables-restore", format!("iptables-legacy-restore -n < {rules}/iptables.rules")),
+        ("ipvsadm -R", format!("ipvsadm -R < {rules}/ipvs.rules")),
+        ("ip -batch", format!("ip -force -batch {rules}/addresses.batch")),
+    ] {
+        tools += once(services, name, &shell(command));
+    }
+    ip("del").unwrap();
+    ip("add").unwrap();
+    let legacy = ["--iptables", "legacy"];
+    let apply = once(services, "apply (first, ipvs)", &within(svcproxy("apply", before, &legacy)));
+    println!(
+        "{services:>7}  apply is {:.1} times faster than the tools",
+        tools.as_secs_f64() / apply.as_secs_f64()
+    );
+    once(services, "diff (same, ipvs)", &within(svcproxy("diff", before, &legacy)));
+    let dry = within(svcproxy("apply", after, &[&legacy[..], &["--dry-run"]].concat()));
+    let steps = Command::new(&dry[0]).args(&dry[1..]).output().unwrap();
+    print!("{}", String::from_utf8_lossy(&steps.stdout));
+    once(services, "apply (one endpoint)", &within(svcproxy("apply", after, &legacy)));
+    ip("del").unwrap();
 }
 
 fn once(services: usize, name: &str, words: &[String]) -> Duration {
