@@ -173,7 +173,7 @@ pub fn changes(
             let is_fixed = found.is_empty() && !iptables::is_hashed(chain);
             names.extend(found);
             let free = wanted.chain(*table, chain).map_or(0, |chain| match chain.order {
-                RuleOrder::Exact => 0,
+                RuleOrder::Exact | RuleOrder::LastBehindOthers(_) => 0,
                 RuleOrder::FirstCommute(n) => n,
             });
             let fixed_tail = wanted_rules.len() - free;
@@ -191,7 +191,8 @@ pub fn changes(
                 is_fixed,
             });
         }
-        for chain in jump_chains(&changed.jumps_missing, &changed.jumps_stale) {
+        let missing = [&changed.jumps_missing[..], &changed.jumps_behind[..]].concat();
+        for chain in jump_chains(&missing, &changed.jumps_stale) {
             let side = |jumps: &[(ChainName, Rule)]| -> Vec<String> {
                 let of_chain = jumps.iter().filter(|(of, _)| *of == chain).map(|(_, rule)| rule.clone());
                 lines(wanted.family, &chain, &of_chain.collect::<Vec<_>>(), 0)
@@ -201,7 +202,7 @@ pub fn changes(
                 chain: chain.to_string(),
                 change: ObjectChange::Jumps,
                 live: side(&changed.jumps_stale),
-                wanted: side(&changed.jumps_missing),
+                wanted: side(&missing),
                 is_fixed: true,
             });
         }

@@ -34,6 +34,7 @@ fn document_of(step: &Step) -> Option<(IpFamily, &Emitted)> {
             Some((*family, document))
         }
         Step::InsertJump { .. }
+        | Step::AppendJump { .. }
         | Step::DeleteJump { .. }
         | Step::AddNfacct { .. }
         | Step::SetSysctl { .. } => None,

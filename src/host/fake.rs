@@ -203,6 +203,18 @@ impl Host for FakeHost {
         self.jump((variant, family), table, &format!("-I {chain} 1 {}", as_saved(args)))
     }
 
+    fn xtables_append_jump(
+        &mut self,
+        variant: XtablesVariant,
+        family: IpFamily,
+        table: &str,
+        chain: &str,
+        args: &[String],
+    ) -> Result<(), HostError> {
+        self.fails("xtables_append_jump")?;
+        self.jump((variant, family), table, &format!("-A {chain} {}", as_saved(args)))
+    }
+
     fn xtables_delete_jump(
         &mut self,
         variant: XtablesVariant,

@@ -71,6 +71,17 @@ impl Host for LinuxHost {
         self.xtables.jump(variant, family, (Jump::Insert, table, chain, args))
     }
 
+    fn xtables_append_jump(
+        &mut self,
+        variant: XtablesVariant,
+        family: IpFamily,
+        table: &str,
+        chain: &str,
+        args: &[String],
+    ) -> Result<(), HostError> {
+        self.xtables.jump(variant, family, (Jump::Append, table, chain, args))
+    }
+
     fn xtables_delete_jump(
         &mut self,
         variant: XtablesVariant,

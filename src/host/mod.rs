@@ -122,6 +122,16 @@ pub trait Host {
         args: &[String],
     ) -> Result<(), HostError>;
 
+    /// Appends one rule to a chain, `args` as in [`Host::xtables_insert_jump`].
+    fn xtables_append_jump(
+        &mut self,
+        variant: XtablesVariant,
+        family: IpFamily,
+        table: &str,
+        chain: &str,
+        args: &[String],
+    ) -> Result<(), HostError>;
+
     /// Deletes the first rule of a chain that equals `args`. `NotFound` if there is none.
     fn xtables_delete_jump(
         &mut self,

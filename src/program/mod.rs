@@ -4,6 +4,7 @@
 mod emitted;
 pub mod ipset;
 pub mod ipvs;
+pub mod listener;
 pub mod nft;
 mod scope;
 mod tag;
@@ -57,6 +58,8 @@ pub struct Program {
     pub nft: PerFamily<NftTable>,
     /// The virtual servers of IPVS in each family; `None` for a family that is left alone.
     pub ipvs: PerFamily<Option<ipvs::VirtualServers>>,
+    /// Listeners of a process of this host; `None` if nothing is said about them.
+    pub listeners: Option<listener::Listeners>,
     /// Sets that rules ask, of both families; `None` if nothing is said about sets.
     pub ipset: Option<ipset::Sets>,
     /// Dummy devices by name; `None` if nothing is said about devices.

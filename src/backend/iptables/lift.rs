@@ -108,6 +108,7 @@ fn destination_port(rule: &Rule) -> Option<Port> {
         | Match::Conntrack(_)
         | Match::AddrType(_)
         | Match::Recent(_)
+        | Match::PhysdevIsIn(_)
         | Match::Nfacct(_)
         | Match::Unmodelled(_) => None,
     })

@@ -26,8 +26,7 @@ pub enum HashType {
 
 impl HashType {
     /// All of them.
-    pub const ALL: [HashType; 4] =
-        [HashType::Ip, HashType::IpPort, HashType::IpPortIp, HashType::IpPortNet];
+    pub const ALL: [HashType; 4] = [HashType::Ip, HashType::IpPort, HashType::IpPortIp, HashType::IpPortNet];
 
     /// Its word.
     pub fn as_str(self) -> &'static str {

@@ -230,7 +230,7 @@ impl Checker {
                     );
                 }
             }
-            Match::Mark(_) | Match::Unmodelled(_) => {}
+            Match::Mark(_) | Match::PhysdevIsIn(_) | Match::Unmodelled(_) => {}
         }
     }
 
@@ -244,6 +244,15 @@ impl Checker {
                 }
                 if protocol.and_then(Protocol::from_number).is_none() {
                     self.report(place, "DNAT to a port needs -p tcp, udp or sctp");
+                }
+            }
+            Target::Redirect(port) => {
+                self.only_in(place, TableName::Nat, "REDIRECT");
+                if *port == 0 {
+                    self.report(place, "REDIRECT to port 0");
+                }
+                if protocol.and_then(Protocol::from_number).is_none() {
+                    self.report(place, "REDIRECT to a port needs -p tcp, udp or sctp");
                 }
             }
             Target::Masquerade { .. } => self.only_in(place, TableName::Nat, "MASQUERADE"),

@@ -237,6 +237,11 @@ fn write_match(out: &mut Vec<u8>, family: IpFamily, one: &Match) {
             }
         }
         Match::Recent(recent) => write_recent(out, family, recent),
+        Match::PhysdevIsIn(negated) => {
+            out.extend_from_slice(b" -m physdev");
+            write_negation(out, *negated);
+            out.extend_from_slice(b" --physdev-is-in");
+        }
         Match::Nfacct(name) => {
             out.extend_from_slice(b" -m nfacct --nfacct-name");
             write_string(out, name);
@@ -297,6 +302,10 @@ fn write_target(out: &mut Vec<u8>, family: IpFamily, target: &Target) {
         Target::Dnat(to) => {
             out.extend_from_slice(b" -j DNAT --to-destination ");
             write_addr_port(out, to);
+        }
+        Target::Redirect(port) => {
+            out.extend_from_slice(b" -j REDIRECT --to-ports ");
+            write_decimal(out, u64::from(*port));
         }
         Target::Unmodelled(text) => write_raw(out, text),
     }

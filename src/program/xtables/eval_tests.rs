@@ -508,3 +508,29 @@ fn a_large_pool_is_quick_and_even() {
         assert_eq!(evaluation.remembered.len(), if sticky { 5000 } else { 0 });
     }
 }
+
+#[test]
+fn a_redirected_packet_reaches_the_node_itself() {
+    let mut rules = Ruleset::empty(IpFamily::V4);
+    for chain in ["PREROUTING", "OUTPUT"] {
+        add(&mut rules, Nat, chain, [tcp_to(Rule::to(Target::Redirect(41000)), "10.96.0.1:80")]);
+    }
+    add(&mut rules, Filter, "FORWARD", [Rule::to(Target::Drop)]);
+    assert_eq!(
+        run(&rules, "outside 192.168.77.100 -> 10.96.0.1:80/tcp").fate.to_string(),
+        "192.168.77.10:41000"
+    );
+    assert_eq!(run(&rules, "node -> 10.96.0.1:80/tcp").fate.to_string(), "127.0.0.1:41000");
+    let passed_by = run(&rules, "outside 192.168.77.100 -> 10.96.0.1:81/tcp");
+    assert_eq!(passed_by.fate, Fate::Dropped);
+}
+
+#[test]
+fn who_came_in_by_a_bridge_is_told_for_strangers_alone() {
+    let mut rules = Ruleset::empty(IpFamily::V4);
+    let redirect = Rule::to(Target::Redirect(41000)).matching(Match::PhysdevIsIn(true));
+    add(&mut rules, Nat, "PREROUTING", [tcp_to(redirect, "10.50.0.1:80")]);
+    let fate = |text| run(&rules, text).fate.to_string();
+    assert_eq!(fate("outside 192.168.77.100 -> 10.50.0.1:80/tcp"), "192.168.77.10:41000");
+    assert!(fate("pod 10.128.0.5 -> 10.50.0.1:80/tcp").starts_with("unknown"));
+}

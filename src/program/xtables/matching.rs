@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::net::{AddrPort, Port};
-use crate::packet::{NodeFacts, Packet};
+use crate::packet::{NodeFacts, Origin, Packet};
 
 use super::{
     AddrMatch, AddrType, ConntrackStates, InterfaceMatch, Match, PortRange, PortsMatch, ProtocolMatch,
@@ -146,6 +146,14 @@ impl Scene<'_> {
                 Match::Conntrack(states) => self.conntrack(states, &current.state).into(),
                 Match::AddrType(kind) => self.addr_type(kind, &current.state).into(),
                 Match::Recent(recent) => self.recent(recent, &mut current.state).into(),
+                Match::PhysdevIsIn(negated) => match self.packet.origin {
+                    Origin::Node | Origin::Outside => (*negated).into(),
+                    // Pods may hang on a bridge or not.
+                    Origin::Pod => {
+                        unsure.get_or_insert_with(|| "whether it came in by a bridge".to_owned());
+                        Answer::Unknown
+                    }
+                },
                 Match::Probability(value) => split(*value, &mut current, &mut passing),
                 Match::Unmodelled(text) => {
                     unsure.get_or_insert_with(|| text.to_string());

@@ -173,6 +173,8 @@ pub enum Match {
     AddrType(AddrType),
     /// `-m recent`.
     Recent(Box<Recent>),
+    /// `-m physdev --physdev-is-in`: it came in by a port of a bridge. The value is whether it is negated.
+    PhysdevIsIn(bool),
     /// `-m nfacct --nfacct-name`: counts the packet, always matches.
     Nfacct(Arc<str>),
     /// Any other, as iptables-save printed it, from its `-m` on.
@@ -240,6 +242,8 @@ pub enum Target {
     },
     /// DNAT --to-destination to one address and port.
     Dnat(AddrPort),
+    /// REDIRECT --to-ports to one port: to an address of the node itself, that of the interface which the packet came in by.
+    Redirect(Port),
     /// Any other, as iptables-save printed it, from its `-j` on.
     Unmodelled(Box<str>),
 }
@@ -334,6 +338,7 @@ impl Rule {
                 | Target::Mark { .. }
                 | Target::Masquerade { .. }
                 | Target::Dnat(_)
+                | Target::Redirect(_)
                 | Target::Unmodelled(_),
             )
             | None => None,

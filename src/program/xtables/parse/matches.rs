@@ -20,7 +20,10 @@ pub(super) fn read(
         "sctp" => ports(words, Protocol::Sctp),
         "statistic" => statistic(words),
         "mark" => mark(words),
-        "conntrack" => conntrack(words),
+        "conntrack" => conntrack(words, "--ctstate"),
+        // The older name of the same match in the kernel.
+        "state" => conntrack(words, "--state"),
+        "physdev" => physdev(words),
         "addrtype" => addrtype(words),
         "recent" => recent(words, reader.family()),
         "nfacct" => Ok(plain(words, "--nfacct-name")?.map(|word| Match::Nfacct(reader.counter(&word.text)))),
@@ -98,9 +101,18 @@ fn mark(words: &mut Words<'_>) -> Result<Option<Match>, WordError> {
         .map(|(value, mask)| Match::Mark(MarkMatch { value, mask: mask.unwrap_or(u32::MAX), negated })))
 }
 
-fn conntrack(words: &mut Words<'_>) -> Result<Option<Match>, WordError> {
-    let Some((negated, word)) = option(words, "--ctstate")? else { return Ok(None) };
+fn conntrack(words: &mut Words<'_>, name: &str) -> Result<Option<Match>, WordError> {
+    let Some((negated, word)) = option(words, name)? else { return Ok(None) };
     Ok(value::states(&word.text).map(|bits| Match::Conntrack(ConntrackStates { bits, negated })))
+}
+
+fn physdev(words: &mut Words<'_>) -> Result<Option<Match>, WordError> {
+    let Some(word) = words.current().filter(|word| !word.quoted && word.text == "--physdev-is-in") else {
+        return Ok(None);
+    };
+    let negated = word.negated;
+    words.advance()?;
+    Ok(Some(Match::PhysdevIsIn(negated)))
 }
 
 fn addrtype(words: &mut Words<'_>) -> Result<Option<Match>, WordError> {
