@@ -7,6 +7,7 @@ pub mod iptables;
 mod lifted;
 pub mod nftables;
 mod table_change;
+pub mod userspace;
 
 pub use change::{ChainDelta, Changes, ObjectChange, PortChange, changes, leftovers};
 pub use lifted::{LiftedName, LiftedPort, LiftedVip};

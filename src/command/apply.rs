@@ -58,6 +58,7 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
     input.say_left_out(console)?;
     let _lock = if args.dry_run { None } else { Some(lock::take(args.lock, host, console)?) };
     let compared = Comparison::of_input(&args.input, &input, args.iptables, host, console)?;
+    input.refuse_small_port_range(&compared.wanted)?;
     for warning in &compared.live.warnings {
         console.warn(warning)?;
     }
@@ -95,7 +96,7 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
     };
     let with = match input.config.mode {
         Mode::Nftables => "nft".to_owned(),
-        Mode::Iptables | Mode::Ipvs => format!("iptables-{variant}"),
+        Mode::Iptables | Mode::Ipvs | Mode::Userspace => format!("iptables-{variant}"),
     };
     writeln!(console.out, "{summary} with {with} in {took:.2} s")?;
     console.out.flush()?;

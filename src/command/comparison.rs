@@ -51,7 +51,8 @@ impl Machine {
         families: &BTreeSet<IpFamily>,
     ) -> Result<Wanted, Error> {
         let context = NodeContext::new(config, node, &self.local_addresses);
-        let lowering = self.abilities.lowering(args, cluster, config, self.target)?;
+        let own = input::known_addresses(&context, Some(&self.local_addresses));
+        let lowering = self.abilities.lowering(args, cluster, config, self.target, own)?;
         Ok(pipeline::wanted(cluster, &context, families, &lowering))
     }
 }
@@ -141,7 +142,9 @@ impl Comparison {
             }
             None => {}
         }
-        if !args.keep_other_modes {
+        if args.keep_other_modes {
+            live.scopes = live::scopes(&live.program.xtables, Some(input.config.mode));
+        } else {
             for family in &input.families {
                 if uses_iptables {
                     *wanted.program.nft.get_mut(*family) = NftTable::Absent;
@@ -162,6 +165,7 @@ impl Comparison {
                 nftables::adopt_service_cidrs(wanted, live);
             }
         }
+        wanted.keep_proxy_ports(&live.program);
         let plan = plan::plan(&wanted.program, &live.program, &live.scopes);
         Comparison { wanted, live, plan }
     }
@@ -183,7 +187,9 @@ impl Comparison {
                     let port = self.wanted.made_for(family, tag)?;
                     Some((port.name.to_string(), port.name.protocol))
                 };
-                backend::changes(wanted, live, difference, &made_for)
+                let wanted = (wanted, self.wanted.program.listeners.as_ref());
+                let live = (live, self.live.program.listeners.as_ref());
+                backend::changes(wanted, live, difference, &self.plan.listeners, &made_for)
             };
             changes.ports.extend(of_rules.ports);
             changes.chains.extend(of_rules.chains);

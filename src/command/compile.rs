@@ -3,13 +3,14 @@
 use clap::Args;
 
 use crate::host::Host;
-use crate::model::Service;
+use crate::model::{Mode, Service};
 use crate::net::IpFamily;
 use crate::pipeline::{self, Wanted};
-use crate::program::nft;
+use crate::program::{listener, nft};
 use crate::program::xtables::emit;
 use crate::report::one_line;
 
+use super::dump::LISTENERS_FILE;
 use super::input::{self, Input, Notes};
 use super::options::{InputArgs, TargetArgs};
 use super::{Console, Error, Outcome};
@@ -22,7 +23,8 @@ pub struct CompileArgs {
     #[command(flatten)]
     pub input: InputArgs,
 
-    /// Write iptables.rules and ip6tables.rules (ip.nft and ip6.nft) into this folder instead
+    /// Write iptables.rules and ip6tables.rules (ip.nft and ip6.nft; in userspace mode `listeners` as well) into this folder
+    /// instead
     #[arg(long, value_name = "DIR")]
     pub output_dir: Option<String>,
 
@@ -57,6 +59,7 @@ pub fn run(args: &CompileArgs, host: &mut dyn Host, console: &mut Console<'_>) -
     let context = input.node_context(None);
     let lowering = input.offline_lowering(&args.input, args.target);
     let wanted = pipeline::wanted(&input.loaded.cluster, &context, &input.families, &lowering);
+    input.refuse_small_port_range(&wanted)?;
     // Well-formedness is a promise that tests keep; asking once more costs nothing beside the writing.
     let (checked, written) = std::thread::scope(|scope| {
         let checked = scope.spawn(|| pipeline::check(&wanted.program));
@@ -106,6 +109,11 @@ fn write_documents(
             }
         }
     }
+    if let (Some(dir), Some(listeners)) = (&args.output_dir, &wanted.program.listeners) {
+        let header = format!("What `svcproxy run` does on node {}", input.node.name);
+        let text = listener::emit::document(listeners, &header);
+        write_file(host, dir, LISTENERS_FILE, |out| out.extend_from_slice(text.as_bytes()))?;
+    }
     console.out.flush()?;
     Ok(())
 }
@@ -131,10 +139,12 @@ fn header(family: IpFamily, tool: &str, input: &Input, wanted: &Wanted) -> Strin
         from.push(format!("{} more", input.sources.len() - SHOWN));
     }
     let n_ports = wanted.views.get(family).as_ref().map_or(0, |view| view.ports.len());
+    // The last that had the mode.
+    let model = if input.config.mode == Mode::Userspace { "1.25" } else { "1.36" };
     let mut lines = vec![
         format!("For {tool}: the {family} rules of node {}", input.node.name),
         format!(
-            "Made by svcproxy {} in {} mode, as kube-proxy 1.36 would",
+            "Made by svcproxy {} in {} mode, as kube-proxy {model} would",
             env!("CARGO_PKG_VERSION"),
             input.config.mode.name()
         ),
@@ -146,6 +156,12 @@ fn header(family: IpFamily, tool: &str, input: &Input, wanted: &Wanted) -> Strin
             "Needs the nfacct objects {} (or compile with --no-nfacct)",
             objects.join(" and ")
         ));
+    }
+    let listeners = wanted.program.listeners.iter().flatten().filter(|(key, _)| key.family() == family);
+    for (key, listener) in listeners {
+        let mut line = "Leads to ".to_owned();
+        listener::emit::write_listener(&mut line, key, listener);
+        lines.push(line);
     }
     if family == IpFamily::V4 {
         for (key, value) in &wanted.program.sysctls {

@@ -7,12 +7,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::backend::iptables::LowerOptions;
+use crate::backend::userspace;
 use crate::diagnostic::{Diagnostic, Severity, Source, SourceId};
 use crate::host::Host;
 use crate::manifest::{self, LoadOptions, Loaded};
 use crate::model::{Cluster, Config, DetectLocal, Mode, Node};
-use crate::net::{IpFamily, PerFamily};
-use crate::pipeline::Lowering;
+use crate::net::{IpFamily, PerFamily, Protocol};
+use crate::pipeline::{Lowering, Wanted};
 use crate::report;
 use crate::resolve::{self, NodeContext};
 
@@ -61,6 +62,10 @@ impl Input {
     /// How decisions become rules for a machine that nobody can ask.
     pub(super) fn offline_lowering(&self, args: &InputArgs, target: TargetArgs) -> Lowering {
         match self.config.mode {
+            Mode::Userspace => {
+                let host = known_addresses(&self.node_context(None), None);
+                Lowering::Userspace(args.userspace_options(&self.config, host))
+            }
             Mode::Nftables => Lowering::Nftables(args.nftables_options(&self.config, &self.loaded.cluster)),
             Mode::Iptables | Mode::Ipvs => Lowering::Iptables(PerFamily::from_fn(|_| LowerOptions {
                 masquerade_mark: 1 << self.config.masquerade_bit,
@@ -69,6 +74,22 @@ impl Input {
                 tcp_be_liberal: self.config.conntrack.tcp_be_liberal,
             })),
         }
+    }
+
+    /// Userspace mode needs a proxy port for each Service port, and more for some.
+    pub(super) fn refuse_small_port_range(&self, wanted: &Wanted) -> Result<(), Error> {
+        let Some(first) = wanted.without_proxy_port.first() else { return Ok(()) };
+        let more = match wanted.without_proxy_port.len() {
+            1 => String::new(),
+            n => format!(" and {} more", n - 1),
+        };
+        let range = self.config.userspace.port_range.clone().unwrap_or(userspace::DEFAULT_RANGE);
+        let message = format!(
+            "the proxy ports {}-{} are too few: none is left for {first}{more}",
+            range.start(),
+            range.end()
+        );
+        Err(Error::usage(message).hint("give a larger --proxy-port-range"))
     }
 
     /// What decisions depend on. `local_addresses`: those of the interfaces, if this is the node; else the Node's are taken.
@@ -160,6 +181,12 @@ pub(super) fn understand(args: &InputArgs, texts: Texts) -> Understood {
     let config = understand_config(args, config, &mut sources, &mut diagnostics);
     let config_and_node = config.and_then(|config| {
         let node = node(args, &config, &loaded, &host_name, &mut diagnostics)?;
+        Ok((config, node))
+    });
+    let config_and_node = config_and_node.and_then(|(config, node)| {
+        if config.mode == Mode::Userspace {
+            diagnostics.extend(unfit_for_userspace(&config, &loaded)?);
+        }
         Ok((config, node))
     });
     if loaded.cluster.services.is_empty() && diagnostics.iter().all(|one| one.severity != Severity::Error) {
@@ -276,6 +303,33 @@ fn understand_config(
             .hint("`--mode iptables` overrules the configuration"));
     }
     Ok(config)
+}
+
+/// The addresses of a node that it has, loopback being none; with those of a machine, no others.
+pub(super) fn known_addresses(
+    context: &NodeContext,
+    machine: Option<&[IpAddr]>,
+) -> PerFamily<Option<IpAddr>> {
+    let is_there = |addr: &IpAddr| machine.is_none_or(|its| its.contains(addr));
+    PerFamily::from_fn(|family| {
+        Some(*context.node_ips.get(family)).filter(|addr| !addr.is_loopback() && is_there(addr))
+    })
+}
+
+/// What userspace mode cannot do.
+fn unfit_for_userspace(config: &Config, loaded: &Loaded) -> Result<Option<Diagnostic>, Error> {
+    if let Some(addr) = config.bind_address.filter(IpAddr::is_loopback) {
+        return Err(Error::usage(format!("userspace mode cannot listen on loopback address {addr} (bindAddress)"))
+            .hint("no packet from elsewhere gets there; leave bindAddress out"));
+    }
+    let services = loaded.cluster.services.values();
+    let sctp = services.flat_map(|service| service.ports.iter().map(|port| service.port_name(port)));
+    let sctp: Vec<String> =
+        sctp.filter(|name| name.protocol == Protocol::Sctp).map(|name| name.to_string()).collect();
+    let Some(first) = sctp.first() else { return Ok(None) };
+    let more = if sctp.len() > 1 { format!(" and {} more", sctp.len() - 1) } else { String::new() };
+    let message = format!("userspace mode cannot carry SCTP: {first}{more} gets no rules");
+    Ok(Some(Diagnostic::warning("no-sctp", message)))
 }
 
 /// The Node that rules are made for.

@@ -1,9 +1,10 @@
 //! Reading what a machine has: which of the two iptables it uses, its rules, its table of nft, its settings.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use crate::backend::iptables::{self, LowerOptions};
-use crate::backend::nftables;
+use crate::backend::{nftables, userspace};
 use crate::host::{Host, HostErrorKind, XtablesTools, XtablesVariant, unreadable_tables};
 use crate::model::{Cluster, Config, Mode};
 use crate::net::{IpFamily, PerFamily};
@@ -28,7 +29,7 @@ impl Reading {
     }
 
     fn holds_ours(&self) -> bool {
-        self.rulesets().any(iptables::holds_ours)
+        self.rulesets().any(|rules| iptables::holds_ours(rules) || userspace::holds_ours(rules))
     }
 
     fn n_rules(&self) -> usize {
@@ -65,7 +66,7 @@ impl Live {
         {
             table.chains.values_mut().flat_map(|chain| &mut chain.rules).for_each(|rule| rule.tag = None);
         }
-        Live { tools: None, hidden: None, scopes: scopes(&program.xtables), program, warnings: Vec::new() }
+        Live { tools: None, hidden: None, scopes: scopes(&program.xtables, None), program, warnings: Vec::new() }
     }
 }
 
@@ -107,15 +108,18 @@ impl Abilities {
         self.nft.is_some()
     }
 
-    /// How decisions become rules that this machine takes. An error if it has not the tools of the mode.
+    /// How decisions become rules that this machine takes, `own_addresses` being those of the node that it has. An error if it has not the tools of the mode.
     pub(super) fn lowering(
         &self,
         input: &InputArgs,
         cluster: &Cluster,
         config: &Config,
         target: TargetArgs,
+        own_addresses: PerFamily<Option<IpAddr>>,
     ) -> Result<Lowering, Error> {
         match config.mode {
+            Mode::Userspace if self.tools.is_empty() => Err(no_iptables()),
+            Mode::Userspace => Ok(Lowering::Userspace(input.userspace_options(config, own_addresses))),
             Mode::Iptables | Mode::Ipvs if self.tools.is_empty() => Err(no_iptables()),
             Mode::Iptables | Mode::Ipvs => {
                 let random_fully =
@@ -191,7 +195,7 @@ pub(super) fn read(
     }
     let warnings = warnings(&readings, chosen);
     let reading = readings.swap_remove(chosen);
-    let scopes = scopes(&reading.rules);
+    let scopes = scopes(&reading.rules, None);
     program.xtables = reading.rules;
     Ok(Live { tools: Some(reading.tools), hidden: reading.hidden, program, scopes, warnings })
 }
@@ -293,9 +297,15 @@ fn warnings(readings: &[Reading], chosen: usize) -> Vec<String> {
         .collect()
 }
 
-pub(super) fn scopes(rules: &PerFamily<Option<Ruleset>>) -> PerFamily<Scope> {
+/// What of the rules is ours: of every mode, or of one `only`.
+pub(super) fn scopes(rules: &PerFamily<Option<Ruleset>>, only: Option<Mode>) -> PerFamily<Scope> {
     PerFamily::from_fn(|family| {
         let none = Ruleset::empty(family);
-        iptables::scope(rules.get(family).as_ref().unwrap_or(&none))
+        let rules = rules.get(family).as_ref().unwrap_or(&none);
+        match only {
+            Some(Mode::Userspace) => userspace::scope(),
+            Some(Mode::Iptables | Mode::Ipvs | Mode::Nftables) => iptables::scope(rules),
+            None => iptables::scope(rules).and(userspace::scope()),
+        }
     })
 }

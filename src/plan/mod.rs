@@ -7,6 +7,7 @@ pub use order::DELETE_TABLE;
 pub use step::Step;
 
 use crate::net::{IpFamily, PerFamily};
+use crate::program::listener::{self, ListenerKey, diff::ListenerChange};
 use crate::program::nft::{self, diff::TableDiff};
 use crate::program::xtables::diff::{self, RulesetDiff};
 use crate::program::xtables::{ChainName, TableName};
@@ -19,6 +20,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What differs in the rules, by family; `None` for a family that is left alone.
     pub rules: PerFamily<Option<RulesetDiff>>,
+    /// Listeners that differ, if both sides speak of any. No step changes them: their process does.
+    pub listeners: Vec<(ListenerKey, ListenerChange)>,
     /// What differs in the table of nft, by family; `None` for a family that is left alone or has none wanted.
     pub tables: PerFamily<Option<TableDiff>>,
 }
@@ -26,7 +29,7 @@ pub struct Plan {
 impl Plan {
     /// Whether live is already as wanted.
     pub fn is_empty(&self) -> bool {
-        self.steps.is_empty()
+        self.steps.is_empty() && self.listeners.is_empty()
     }
 
     /// Chains of ours that cannot go, since rules of others refer to them.
@@ -77,7 +80,11 @@ pub fn plan(wanted: &Program, live: &Program, scopes: &PerFamily<Scope>) -> Plan
             steps.push(Step::SetSysctl { key: key.clone(), value: value.clone() });
         }
     }
-    Plan { steps, rules, tables }
+    let listeners = match (&wanted.listeners, &live.listeners) {
+        (Some(wanted), Some(live)) => listener::diff::diff(wanted, live),
+        (Some(_) | None, _) => Vec::new(),
+    };
+    Plan { steps, rules, listeners, tables }
 }
 
 #[cfg(test)]

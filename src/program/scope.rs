@@ -33,6 +33,14 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// This and another one together.
+    pub fn and(mut self, other: Scope) -> Scope {
+        self.chains.extend(other.chains);
+        self.ignored.extend(other.ignored);
+        self.jumps.extend(other.jumps);
+        self
+    }
+
     /// Whether a chain is ours.
     pub fn owns(&self, table: TableName, chain: &ChainName) -> bool {
         self.chains.iter().any(|(owned, pattern)| *owned == table && pattern.matches(chain))

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::net::{AddrPort, Port};
+use crate::net::{AddrPort, Port, Protocol};
 use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
 
 use super::{
@@ -31,11 +31,42 @@ fn decide(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: Option<
         return Fate::Untouched;
     }
     let fate = service_fate(view, packet, facts, previous);
+    if view.habits.carries_connections {
+        return carried(fate, packet);
+    }
     // Node ports on loopback addresses have the kernel route these; nothing else may come in that way.
     let is_let_in = packet.source.addr.is_loopback() || !packet.destination.addr.is_loopback();
     match fate {
         Fate::Untouched | Fate::Rejected if view.localhost_node_ports && !is_let_in => Fate::Dropped,
         Fate::Untouched | Fate::Rejected | Fate::Forwarded(_) | Fate::Dropped | Fate::Unknown(_) => fate,
+    }
+}
+
+/// The fate of a packet that a process of the node takes: its connection comes to an end or goes on as another one.
+fn carried(fate: Fate, packet: &Packet) -> Fate {
+    match fate {
+        Fate::Forwarded(mut choices) => {
+            choices.iter_mut().for_each(|choice| choice.source_nat = true);
+            Fate::Forwarded(choices)
+        }
+        // A connection is hung up on; of a datagram nobody hears again.
+        Fate::Rejected | Fate::Dropped if packet.protocol == Protocol::Tcp => Fate::Rejected,
+        Fate::Rejected | Fate::Dropped => Fate::Dropped,
+        Fate::Untouched | Fate::Unknown(_) => fate,
+    }
+}
+
+/// Whether a process gets packets to an external IP (reference section 5.4): it does if the address is the node's.
+/// Otherwise the node's own leave as they are, and so do those of pods on a bridge. `None` if it gets them.
+fn uncarried(view: &NodeView, frontend: &Frontend, packet: &Packet, facts: &NodeFacts) -> Option<Fate> {
+    let is_asked = view.habits.carries_connections && frontend.kind == FrontendKind::ExternalIp;
+    if !is_asked || facts.is_local(packet.destination.addr) {
+        return None;
+    }
+    match packet.origin {
+        Origin::Outside => None,
+        Origin::Node => Some(Fate::Untouched),
+        Origin::Pod => Some(Fate::Unknown("whether the pod is on a bridge".to_owned())),
     }
 }
 
@@ -48,6 +79,9 @@ fn service_fate(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: O
         Route::Drop => Fate::Dropped,
     };
     if let Some((port, frontend)) = address_frontend(view, packet) {
+        if let Some(fate) = uncarried(view, frontend, packet, facts) {
+            return fate;
+        }
         let routes = port.routes(frontend.kind);
         // Without any endpoint the answer is the refusal, whoever asks, unless ranges are asked first.
         let refused = routes.outside == Route::Reject && !view.habits.asks_ranges_first;
@@ -115,13 +149,9 @@ fn node_port_frontend<'a>(view: &'a NodeView, packet: &Packet) -> Option<&'a Por
 
 /// Whether a node port answers on a local address.
 fn in_scope(scope: &NodePortScope, addr: IpAddr) -> bool {
-    match (scope, addr) {
-        (NodePortScope::AllLocal { loopback }, IpAddr::V4(addr)) => *loopback || !addr.is_loopback(),
-        (NodePortScope::AllLocal { .. }, IpAddr::V6(addr)) => !addr.is_loopback(),
-        (NodePortScope::Addresses(addresses), IpAddr::V4(_)) => addresses.contains(&addr),
-        (NodePortScope::Addresses(addresses), IpAddr::V6(v6)) => {
-            !v6.is_loopback() && addresses.contains(&addr)
-        }
+    match scope {
+        NodePortScope::AllLocal { loopback } => *loopback || !addr.is_loopback(),
+        NodePortScope::Addresses(addresses) => addresses.contains(&addr),
     }
 }
 

@@ -52,15 +52,16 @@ impl NodeContext {
         });
         let localhost_node_ports =
             config.localhost_node_ports && config.mode == Mode::Iptables && contains_loopback;
+        let habits = Habits::of(config.mode);
         NodeContext {
             name: node.name.clone(),
             zone: node.zone.clone(),
             node_ports: PerFamily::from_fn(|family| {
-                let loopback = localhost_node_ports && family == IpFamily::V4;
+                let loopback = habits.carries_connections || (localhost_node_ports && family == IpFamily::V4);
                 scope(cidrs.get(family), local_addresses, family, loopback)
             }),
             localhost_node_ports,
-            habits: Habits::of(config.mode),
+            habits,
             local_traffic: PerFamily::from_fn(|family| local_traffic(config, node, family)),
             masquerade_all: config.masquerade_all,
             external_ips_allowed: config

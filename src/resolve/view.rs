@@ -11,7 +11,7 @@ use crate::net::{AddrPort, IpCidr, IpFamily, Port};
 pub enum NodePortScope {
     /// Every address of the node; loopback only if `loopback` says so.
     AllLocal {
-        /// Whether 127.0.0.0/8 answers too. Never true in IPv6.
+        /// Whether loopback addresses answer too. In IPv6 only where a process carries the connections.
         loopback: bool,
     },
     /// These addresses only, sorted; loopback ones are in it only if they answer.
@@ -181,6 +181,9 @@ pub struct Habits {
     pub asks_ranges_first: bool,
     /// An endpoint of another node that comes back to itself has its source rewritten too.
     pub masquerades_remote_hairpins: bool,
+    /// A process of the node accepts each connection and makes one of its own (reference section 5): endpoints see the
+    /// node's address, who has nowhere to go is hung up on, node ports answer on loopback too, and there is no SCTP.
+    pub carries_connections: bool,
 }
 
 impl Habits {
@@ -193,6 +196,7 @@ impl Habits {
                 refuses_node_ports_anywhere: true,
                 asks_ranges_first: false,
                 masquerades_remote_hairpins: true,
+                carries_connections: false,
             },
             Mode::Nftables => Habits {
                 refuses_own_traffic: true,
@@ -200,6 +204,15 @@ impl Habits {
                 refuses_node_ports_anywhere: false,
                 asks_ranges_first: true,
                 masquerades_remote_hairpins: false,
+                carries_connections: false,
+            },
+            Mode::Userspace => Habits {
+                refuses_own_traffic: true,
+                refuses_unused_ports: false,
+                refuses_node_ports_anywhere: false,
+                asks_ranges_first: true,
+                masquerades_remote_hairpins: true,
+                carries_connections: true,
             },
         }
     }
