@@ -35,7 +35,8 @@ impl Wanted {
         for family in IpFamily::ALL {
             let Some(view) = self.views.get(family) else { continue };
             let of_family = options.get_mut(family);
-            of_family.previous = live.xtables.get(family).as_ref().map(userspace::proxy_ports).unwrap_or_default();
+            of_family.previous =
+                live.xtables.get(family).as_ref().map(userspace::proxy_ports).unwrap_or_default();
             let lowered = userspace::lower(view, of_family);
             self.take_lowered(family, lowered);
         }
@@ -45,7 +46,8 @@ impl Wanted {
     fn take_lowered(&mut self, family: IpFamily, lowered: userspace::Lowered) {
         *self.program.xtables.get_mut(family) = Some(lowered.ruleset);
         self.program.listeners.get_or_insert_default().extend(lowered.listeners);
-        let names = lowered.without_port.into_iter().map(|((name, protocol), _)| format!("{name} {protocol}"));
+        let names =
+            lowered.without_port.into_iter().map(|((name, protocol), _)| format!("{name} {protocol}"));
         self.without_proxy_port.extend(names);
     }
 }
@@ -123,7 +125,9 @@ pub fn check(program: &Program) -> Result<(), String> {
             return Err(format!("the compiled {} rules are not well formed: {problem}", ruleset.family));
         }
     }
-    if let Some(problem) = program.listeners.as_ref().and_then(|all| listener::check::check(all).into_iter().next()) {
+    if let Some(problem) =
+        program.listeners.as_ref().and_then(|all| listener::check::check(all).into_iter().next())
+    {
         return Err(format!("the compiled listeners are not well formed: {problem}"));
     }
     for table in [&program.nft.v4, &program.nft.v6].into_iter().filter_map(NftTable::table) {

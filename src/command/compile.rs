@@ -6,8 +6,8 @@ use crate::host::Host;
 use crate::model::{Mode, Service};
 use crate::net::IpFamily;
 use crate::pipeline::{self, Wanted};
-use crate::program::{listener, nft};
 use crate::program::xtables::emit;
+use crate::program::{listener, nft};
 use crate::report::one_line;
 
 use super::dump::LISTENERS_FILE;

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use crate::backend::iptables;
 use crate::host::{Host, HostErrorKind};
 use crate::net::{IpFamily, PerFamily};
-use crate::program::{Program, listener};
 use crate::program::xtables::Ruleset;
+use crate::program::{Program, listener};
 
 use super::Error;
 use super::live::{Live, parsed, parsed_table};

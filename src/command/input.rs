@@ -319,8 +319,10 @@ pub(super) fn known_addresses(
 /// What userspace mode cannot do.
 fn unfit_for_userspace(config: &Config, loaded: &Loaded) -> Result<Option<Diagnostic>, Error> {
     if let Some(addr) = config.bind_address.filter(IpAddr::is_loopback) {
-        return Err(Error::usage(format!("userspace mode cannot listen on loopback address {addr} (bindAddress)"))
-            .hint("no packet from elsewhere gets there; leave bindAddress out"));
+        return Err(Error::usage(format!(
+            "userspace mode cannot listen on loopback address {addr} (bindAddress)"
+        ))
+        .hint("no packet from elsewhere gets there; leave bindAddress out"));
     }
     let services = loaded.cluster.services.values();
     let sctp = services.flat_map(|service| service.ports.iter().map(|port| service.port_name(port)));

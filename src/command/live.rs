@@ -66,7 +66,13 @@ impl Live {
         {
             table.chains.values_mut().flat_map(|chain| &mut chain.rules).for_each(|rule| rule.tag = None);
         }
-        Live { tools: None, hidden: None, scopes: scopes(&program.xtables, None), program, warnings: Vec::new() }
+        Live {
+            tools: None,
+            hidden: None,
+            scopes: scopes(&program.xtables, None),
+            program,
+            warnings: Vec::new(),
+        }
     }
 }
 

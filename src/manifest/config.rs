@@ -349,11 +349,7 @@ fn read_ipvs(object: &KubeProxyConfiguration<'_>, mode: Mode, findings: &mut Fin
 }
 
 /// Fields that other modes do not look at, as kube-proxy does not any more.
-fn read_userspace(
-    object: &KubeProxyConfiguration<'_>,
-    mode: Mode,
-    findings: &mut Findings<'_>,
-) -> Userspace {
+fn read_userspace(object: &KubeProxyConfiguration<'_>, mode: Mode, findings: &mut Findings<'_>) -> Userspace {
     let default = Config::default().userspace;
     if mode != Mode::Userspace {
         return default;

@@ -1,10 +1,13 @@
 //! From texts to what tests begin with: cluster, configuration, node, context.
 
+use std::collections::BTreeSet;
+
 use svcproxy::backend::iptables::LowerOptions;
-use svcproxy::backend::nftables;
+use svcproxy::backend::{nftables, userspace};
 use svcproxy::diagnostic::{Severity, Source, SourceId};
 use svcproxy::manifest::{self, LoadOptions};
 use svcproxy::model::{Cluster, Config, Mode, Node};
+use svcproxy::net::IpFamily;
 use svcproxy::program::xtables::{RuleOrder, Ruleset};
 use svcproxy::resolve::{self, NodeContext};
 
@@ -33,6 +36,17 @@ pub(crate) fn nftables_options(config: &Config) -> nftables::LowerOptions {
         masquerade_mark: 1 << config.masquerade_bit,
         masquerade_all: config.masquerade_all,
         service_cidrs: Vec::new(),
+    }
+}
+
+/// How userspace mode makes rules of it.
+pub(crate) fn userspace_options(given: &Given, family: IpFamily) -> userspace::LowerOptions {
+    userspace::LowerOptions {
+        listen: given.config.bind_address.filter(|addr| IpFamily::of(*addr) == family),
+        host: Some(*given.context.node_ips.get(family)).filter(|addr| !addr.is_loopback()),
+        ports: userspace::DEFAULT_RANGE,
+        taken: BTreeSet::new(),
+        previous: userspace::ProxyPorts::new(),
     }
 }
 

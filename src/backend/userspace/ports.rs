@@ -77,7 +77,8 @@ pub fn assign(
         let hash = hash16(format!("{}/{protocol}", role.label(name)).as_bytes());
         let start = hash.iter().fold(0_u64, |all, byte| all.wrapping_mul(31).wrapping_add(u64::from(*byte)));
         let candidates = (0..size).map(|step| (start % size + step) % size);
-        let mut in_turn = candidates.filter_map(|place| range.start().checked_add(Port::try_from(place).ok()?));
+        let mut in_turn =
+            candidates.filter_map(|place| range.start().checked_add(Port::try_from(place).ok()?));
         if let Some(port) = in_turn.find(|port| !used.contains(&(*protocol, *port))) {
             used.insert((*protocol, port));
             ports.insert(owner.clone(), port);
@@ -113,8 +114,7 @@ mod tests {
         assert_eq!(first.values().copied().collect::<BTreeSet<_>>(), [7000, 7001, 7002].into());
         assert_eq!(assign(&owners(3), &first, &(7000..=7099), &none), first);
         // Two cannot keep one port, none can keep what is not in the range.
-        let odd: ProxyPorts =
-            owners(3).into_iter().zip([7005, 7005, 9]).collect();
+        let odd: ProxyPorts = owners(3).into_iter().zip([7005, 7005, 9]).collect();
         let second = assign(&owners(3), &odd, &(7000..=7099), &none);
         assert_eq!(second.values().copied().collect::<BTreeSet<_>>().len(), 3);
         assert_eq!(second.values().next(), Some(&7005));

@@ -123,7 +123,8 @@ impl Lowering<'_> {
     ) -> Vec<Rule> {
         let mut rules = Vec::with_capacity(ways.len());
         let mut add = |from: &From, range: Option<IpCidr>, role: Role| {
-            let (Some(proxy_port), Some(narrowed)) = (self.proxy_port(role), narrowed(base(role), from, range))
+            let (Some(proxy_port), Some(narrowed)) =
+                (self.proxy_port(role), narrowed(base(role), from, range))
             else {
                 return;
             };
@@ -151,7 +152,10 @@ impl Lowering<'_> {
         let container = |port| self.container_target(port);
         out.add(names::PORTALS_CONTAINER, self.rules(&incoming, ranges, Some(vip), base, container));
         let own = self.own(routes);
-        out.add(names::PORTALS_HOST, self.rules(&own, ranges, Some(vip), base, |port| self.host_target(port)));
+        out.add(
+            names::PORTALS_HOST,
+            self.rules(&own, ranges, Some(vip), base, |port| self.host_target(port)),
+        );
     }
 
     /// An external IP: what did not come by a bridge, since an external machine may be behind one, and in any case what is

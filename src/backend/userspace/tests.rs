@@ -27,12 +27,8 @@ const LOCAL: Route = Route::Forward { pool: PoolKind::Local, masquerade: false }
 
 /// default/web:http at 10.96.0.20:80, with one endpoint on this node and one elsewhere.
 fn web() -> PortView {
-    let endpoint = |addr, in_local| PoolEndpoint {
-        addr: at(addr),
-        in_cluster: true,
-        in_local,
-        on_this_node: in_local,
-    };
+    let endpoint =
+        |addr, in_local| PoolEndpoint { addr: at(addr), in_cluster: true, in_local, on_this_node: in_local };
     PortView {
         name: ServicePortName {
             service: ServiceName::new("default", "web"),
@@ -97,7 +93,8 @@ fn jumps_stand_where_the_reference_says() {
     let mut text = Vec::new();
     emit::write_document(&mut text, &ruleset, "");
     let text = String::from_utf8(text).unwrap();
-    let jumps: String = text.lines().filter(|line| line.starts_with("-A")).map(|line| format!("{line}\n")).collect();
+    let jumps: String =
+        text.lines().filter(|line| line.starts_with("-A")).map(|line| format!("{line}\n")).collect();
     expect![[r#"
         -A INPUT -m comment --comment "Ensure that non-local NodePort traffic can flow" -j KUBE-NODEPORT-NON-LOCAL
         -A PREROUTING -m comment --comment "handle ClusterIPs; NOTE: this must be before the NodePort rules" -j KUBE-PORTALS-CONTAINER
