@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::backend::{iptables, nftables, userspace};
 use crate::model::Cluster;
 use crate::net::{IpFamily, PerFamily};
+use crate::program::listener::ListenerKey;
 use crate::program::{NftTable, Program, Tag, listener, nft, xtables};
 use crate::resolve::{self, NodeContext, NodeView, PortView};
 
@@ -41,6 +42,15 @@ impl Wanted {
             self.take_lowered(family, lowered);
         }
         self.userspace = Some(options);
+    }
+
+    /// In userspace mode, has the rules made anew without these ports, which are somebody else's, the next time that
+    /// [`Wanted::keep_proxy_ports`] makes them.
+    pub fn avoid_ports(&mut self, taken: &BTreeSet<ListenerKey>) {
+        let Some(options) = &mut self.userspace else { return };
+        for key in taken {
+            options.get_mut(key.family()).taken.insert((key.protocol, key.at.port));
+        }
     }
 
     fn take_lowered(&mut self, family: IpFamily, lowered: userspace::Lowered) {

@@ -220,7 +220,6 @@ pub fn changes(
             });
         }
     }
-    let live_listeners = live_listeners.or(wanted_listeners);
     Changes { ports: port_changes((wanted, wanted_listeners), (live, live_listeners), &names), chains }
 }
 
@@ -266,7 +265,15 @@ fn port_changes(
         ports.extend(iptables::lift(ruleset, Some(names)));
         ports
     };
+    let are_unknown = live.1.is_none() && wanted.1.is_some();
     let (mut live, mut wanted) = (lift(live), lift(wanted));
+    if are_unknown {
+        for (name, port) in &mut live {
+            let Some(wanted) = wanted.get(name) else { continue };
+            port.endpoints.clone_from(&wanted.endpoints);
+            port.closed = wanted.closed.intersection(&port.vips).copied().collect();
+        }
+    }
     let change = |name: &LiftedName| {
         Some(match (wanted.remove(name), live.remove(name)) {
             (Some(wanted), None) => PortChange::Added(wanted),

@@ -10,6 +10,7 @@ use crate::net::{IpFamily, PerFamily};
 use crate::pipeline::{self, Wanted};
 use crate::plan::{self, Plan, Step};
 use crate::program::NftTable;
+use crate::program::listener::ListenerKey;
 use crate::program::xtables::Ruleset;
 use crate::report;
 use crate::resolve::NodeContext;
@@ -168,6 +169,12 @@ impl Comparison {
         wanted.keep_proxy_ports(&live.program);
         let plan = plan::plan(&wanted.program, &live.program, &live.scopes);
         Comparison { wanted, live, plan }
+    }
+
+    /// The same without these proxy ports, which are somebody else's.
+    pub(super) fn avoiding(mut self, taken: &BTreeSet<ListenerKey>) -> Comparison {
+        self.wanted.avoid_ports(taken);
+        Comparison::of(self.wanted, self.live)
     }
 
     fn changes(&self, family: IpFamily) -> Changes {

@@ -118,6 +118,7 @@ pub(super) fn read_stdin_once<'a>(paths: impl Iterator<Item = &'a String>) -> Re
 }
 
 /// The texts that the options name.
+#[derive(Clone, PartialEq)]
 pub(super) struct Texts {
     manifests: Vec<Source>,
     snapshot: Vec<Source>,

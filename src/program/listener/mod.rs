@@ -10,8 +10,11 @@ pub mod diff;
 pub mod emit;
 pub mod eval;
 pub mod parse;
+mod status;
 #[cfg(test)]
 mod tests;
+
+pub use status::{EndpointStatus, ListenerStatus, Status};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
