@@ -4,6 +4,7 @@
 
 mod conflict;
 mod kill;
+mod userspace;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use svcproxy::host::{Host, LinuxHost, XtablesVariant};
 use svcproxy::net::{IpFamily, PerFamily, Protocol};
 use svcproxy::packet::{self, Choice, Fate, Flow, NodeFacts, Origin, Packet, PacketContext};
+use svcproxy::program::listener::Status;
 use svcproxy::program::nft;
 use svcproxy::program::xtables::eval::{Memory, eval};
 use svcproxy::program::xtables::{Ruleset, parse};
