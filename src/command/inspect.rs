@@ -35,11 +35,11 @@ Exit status:
 
 /// Runs it.
 pub fn run(args: &InspectArgs, host: &mut dyn Host, console: &mut Console<'_>) -> Result<Outcome, Error> {
-    let status = host.forward_status(args.socket.as_deref()).map_err(|error| match error.kind {
-        HostErrorKind::NotFound => {
-            Error::from(error).hint("it is `svcproxy run --mode userspace` that tells; --socket says where")
-        }
-        _ => Error::from(error),
+    let status = host.forward_status(args.socket.as_deref()).map_err(|error| {
+        let is_nobody = error.kind == HostErrorKind::NotFound;
+        let error = Error::from(error);
+        let hint = "it is `svcproxy run --mode userspace` that tells; --socket says where";
+        if is_nobody { error.hint(hint) } else { error }
     })?;
     match args.output {
         OutputArg::Text => report::listeners::write(console.out, &status)?,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use svcproxy::backend::{iptables, nftables, userspace};
 use svcproxy::model::{Config, Mode};
-use svcproxy::net::{IpFamily, PerFamily, Protocol};
+use svcproxy::net::{IpFamily, PerFamily};
 use svcproxy::packet::{self, Fate, Flow, NodeFacts, Origin, Packet, PacketContext};
 use svcproxy::program::xtables::eval::{Memory, eval};
 use svcproxy::program::xtables::{check, emit, parse};
@@ -97,26 +97,6 @@ fn userspace_rules(name: &str, given: &Given, view: &NodeView, problems: &mut Ve
     })
 }
 
-/// What is written of a flow as it is where a process carries the connections: endpoints see the node's address, who has
-/// nowhere to go is hung up on or not heard, and there is no SCTP. What the mode does otherwise than that is written.
-fn carried(flow: &Flow) -> Fate {
-    let mode = Mode::Userspace.name();
-    let written = flow.fate_in(mode).clone();
-    if flow.exceptions.contains_key(mode) {
-        return written;
-    }
-    match written {
-        _ if flow.packet.protocol == Protocol::Sctp => Fate::Untouched,
-        Fate::Forwarded(mut choices) => {
-            choices.iter_mut().for_each(|choice| choice.source_nat = true);
-            Fate::Forwarded(choices)
-        }
-        Fate::Rejected | Fate::Dropped if flow.packet.protocol == Protocol::Udp => Fate::Dropped,
-        Fate::Rejected | Fate::Dropped => Fate::Rejected,
-        Fate::Untouched | Fate::Unknown(_) => written,
-    }
-}
-
 fn check_case(folder: &Path, mode: Mode, problems: &mut Vec<String>) {
     let given = given(folder, mode);
     let name = folder.file_name().unwrap().to_string_lossy();
@@ -132,7 +112,7 @@ fn check_case(folder: &Path, mode: Mode, problems: &mut Vec<String>) {
     for flow in flows {
         let family = flow.packet.family();
         let written =
-            if mode == Mode::Userspace { carried(&flow) } else { flow.fate_in(mode.name()).clone() };
+            if mode == Mode::Userspace { given::carried(&flow) } else { flow.fate_in(mode.name()).clone() };
         let oracle = resolve::fate(views.get(family), &flow.packet, &facts);
         let done = (rules.get(family))(&flow.packet, &facts);
         // Whether a pod is on a bridge is not written in a case: then neither can tell.

@@ -7,7 +7,8 @@ use svcproxy::backend::{nftables, userspace};
 use svcproxy::diagnostic::{Severity, Source, SourceId};
 use svcproxy::manifest::{self, LoadOptions};
 use svcproxy::model::{Cluster, Config, Mode, Node};
-use svcproxy::net::IpFamily;
+use svcproxy::net::{IpFamily, Protocol};
+use svcproxy::packet::{Fate, Flow};
 use svcproxy::program::xtables::{RuleOrder, Ruleset};
 use svcproxy::resolve::{self, NodeContext};
 
@@ -47,6 +48,26 @@ pub(crate) fn userspace_options(given: &Given, family: IpFamily) -> userspace::L
         ports: userspace::DEFAULT_RANGE,
         taken: BTreeSet::new(),
         previous: userspace::ProxyPorts::new(),
+    }
+}
+
+/// What is written of a flow as it is where a process carries the connections: endpoints see the node's address, who has
+/// nowhere to go is hung up on or not heard, and there is no SCTP. What the mode does otherwise than that is written.
+pub(crate) fn carried(flow: &Flow) -> Fate {
+    let mode = Mode::Userspace.name();
+    let written = flow.fate_in(mode).clone();
+    if flow.exceptions.contains_key(mode) {
+        return written;
+    }
+    match written {
+        _ if flow.packet.protocol == Protocol::Sctp => Fate::Untouched,
+        Fate::Forwarded(mut choices) => {
+            choices.iter_mut().for_each(|choice| choice.source_nat = true);
+            Fate::Forwarded(choices)
+        }
+        Fate::Rejected | Fate::Dropped if flow.packet.protocol == Protocol::Udp => Fate::Dropped,
+        Fate::Rejected | Fate::Dropped => Fate::Rejected,
+        Fate::Untouched | Fate::Unknown(_) => written,
     }
 }
 

@@ -86,9 +86,9 @@ fn answer(mut stream: UnixStream, told: &Told) -> io::Result<()> {
 /// Asks the process at a path. `NotFound` if none answers there.
 pub(in crate::host) fn ask(path: &Path) -> Result<Status, HostError> {
     let action = || format!("ask at `{}`", path.display());
-    let mut stream = UnixStream::connect(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => nobody(path),
-        _ => HostError::io(action(), &error),
+    let mut stream = UnixStream::connect(path).map_err(|error| {
+        let is_nobody = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
+        if is_nobody { nobody(path) } else { HostError::io(action(), &error) }
     })?;
     let mut text = Vec::new();
     stream

@@ -9,13 +9,29 @@ use nix::cmsg_space;
 use nix::libc;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg};
 
+/// An address of the node, as a datagram came to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Local {
+    addr: IpAddr,
+    /// The interface that it is an address of, if it is link-local; 0 otherwise.
+    interface: u32,
+}
+
+impl Local {
+    fn v6(addr: Ipv6Addr, interface: u32) -> Local {
+        // REDIRECT takes the first address of an interface, which may mean nothing without it.
+        let interface = if addr.is_unicast_link_local() { interface } else { 0 };
+        Local { addr: IpAddr::V6(addr), interface }
+    }
+}
+
 /// What is known of a datagram that has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Received {
     pub(super) length: usize,
     pub(super) from: SocketAddr,
     /// The address of the node that it came to.
-    pub(super) to: Option<IpAddr>,
+    pub(super) to: Option<Local>,
 }
 
 /// Receives one. `WouldBlock` if there is none.
@@ -28,15 +44,12 @@ pub(super) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Receiv
     let from = from.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a datagram from nowhere"))?;
     let mut to = None;
     for one in message.cmsgs()? {
-        match one {
-            // ipi_spec_dst is the local address even where the packet was for another (broadcast).
-            ControlMessageOwned::Ipv4PacketInfo(it) => {
-                to = Some(IpAddr::V4(Ipv4Addr::from(it.ipi_spec_dst.s_addr.to_ne_bytes())));
-            }
-            ControlMessageOwned::Ipv6PacketInfo(it) => {
-                to = Some(IpAddr::V6(Ipv6Addr::from(it.ipi6_addr.s6_addr)));
-            }
-            _ => {}
+        // The local address even where the packet was for another (broadcast).
+        if let ControlMessageOwned::Ipv4PacketInfo(it) = one {
+            let addr = Ipv4Addr::from(it.ipi_spec_dst.s_addr.to_ne_bytes());
+            to = Some(Local { addr: IpAddr::V4(addr), interface: 0 });
+        } else if let ControlMessageOwned::Ipv6PacketInfo(it) = one {
+            to = Some(Local::v6(Ipv6Addr::from(it.ipi6_addr.s6_addr), it.ipi6_ifindex));
         }
     }
     Ok(Received { length: message.bytes, from, to })
@@ -47,7 +60,7 @@ pub(super) fn send(
     socket: impl AsFd,
     bytes: &[u8],
     to: SocketAddr,
-    from: Option<IpAddr>,
+    from: Option<Local>,
 ) -> io::Result<usize> {
     let fd = socket.as_fd().as_raw_fd();
     let parts = [IoSlice::new(bytes)];
@@ -55,15 +68,15 @@ pub(super) fn send(
     let flags = MsgFlags::MSG_DONTWAIT;
     let sent = match from {
         None => sendmsg(fd, &parts, &[], flags, Some(&to))?,
-        Some(IpAddr::V4(from)) => {
+        Some(Local { addr: IpAddr::V4(from), .. }) => {
             let from = libc::in_addr { s_addr: u32::from_ne_bytes(from.octets()) };
             let any = libc::in_addr { s_addr: 0 };
             let source = libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: from, ipi_addr: any };
             sendmsg(fd, &parts, &[ControlMessage::Ipv4PacketInfo(&source)], flags, Some(&to))?
         }
-        Some(IpAddr::V6(from)) => {
+        Some(Local { addr: IpAddr::V6(from), interface }) => {
             let from = libc::in6_addr { s6_addr: from.octets() };
-            let source = libc::in6_pktinfo { ipi6_addr: from, ipi6_ifindex: 0 };
+            let source = libc::in6_pktinfo { ipi6_addr: from, ipi6_ifindex: interface };
             sendmsg(fd, &parts, &[ControlMessage::Ipv6PacketInfo(&source)], flags, Some(&to))?
         }
     };

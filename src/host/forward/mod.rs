@@ -4,6 +4,7 @@
 //! divides connections and flows: no connection ever changes its thread, and nothing waits in a queue but in the kernel's.
 //! `tcp` and `udp` carry, `relay` and `pipe` move bytes, `state` has what the threads share, `limit` how much there may be,
 //! `control` tells about it.
+#![allow(clippy::disallowed_methods, reason = "host is the folder with IO")]
 
 mod control;
 mod counters;

@@ -18,7 +18,7 @@ use tokio::net::UdpSocket;
 use tokio::task::AbortHandle;
 
 use super::counters::{Counters, Counting, Way};
-use super::datagram::{self, Received};
+use super::datagram::{self, Local, Received};
 use super::limit::Place;
 use super::state::{ListenerState, Shared};
 use crate::net::AddrPort;
@@ -49,7 +49,7 @@ struct Flow {
     socket: UdpSocket,
     client: SocketAddr,
     /// The address of the node that the client sends to.
-    local: Option<IpAddr>,
+    local: Option<Local>,
     target: AddrPort,
     of_target: Arc<Counters>,
     /// Targets that said that nobody is there.
@@ -135,7 +135,7 @@ impl Exchange {
     fn open(
         self: &Arc<Exchange>,
         client: SocketAddr,
-        local: Option<IpAddr>,
+        local: Option<Local>,
         bytes: &[u8],
         mut refused_by: BTreeSet<AddrPort>,
     ) {

@@ -593,3 +593,48 @@ fn churn_leaves_memory_and_descriptors_where_they_were() {
     assert!(descriptors_after <= descriptors + 8, "{descriptors} descriptors became {descriptors_after}");
     assert!(memory_after <= memory + 8192, "{memory} kB became {memory_after} kB");
 }
+
+#[test]
+fn real_packets_reach_what_is_written() {
+    if !has_tools(XtablesVariant::Nft) {
+        return;
+    }
+    let Some(rig) = Rig::new(&RigSpec { pods: 3, remote_pods: 2, ports: vec![8080] }) else { return };
+    for n in 1..=2 {
+        let (v4, _) = pod_addresses(n);
+        rig.serve(At::Pod(n), &format!("pod{n}:9090"), Protocol::Tcp, SocketAddr::new(v4, 9090));
+    }
+    rig.node_ns().set(&[("ipv4/icmp_ratelimit", "0"), ("ipv6/icmp/ratelimit", "0")]);
+    let node = rig.node_ns();
+    Way::Userspace.put_others(node);
+    let before = Way::Userspace.others(node);
+    let (folder, manifests) = (Folder::new(), Folder::new());
+    let first = testdata("cluster.yaml");
+    let config = manifests.write("config.yaml", &format!("{}mode: userspace\n", testdata("config.yaml")));
+    let cluster = manifests.write("cluster.yaml", &first);
+    let input = ["-f", cluster.as_str(), "--config", config.as_str(), "--iptables", "nft"];
+    let mut running = Running::start(node, &folder, &input);
+    let settled = |running: &mut Running| {
+        let began = Instant::now();
+        while svcproxy(node, &[&["diff"], &input[..]].concat()).status != Some(0) {
+            assert!(began.elapsed() < LIMIT, "the rules do not become as wanted");
+            assert!(running.child.try_wait().unwrap().is_none());
+        }
+    };
+    settled(&mut running);
+    Table::new(&rig, Way::Userspace, &first, "flows.txt").check();
+
+    let second = changed(&first);
+    manifests.write("draft", &second);
+    fs::rename(manifests.0.join("draft"), &cluster).unwrap();
+    running.wait_until(node, &folder, |status| {
+        status.listeners.iter().all(|one| !one.label.starts_with("shop/gone"))
+    });
+    settled(&mut running);
+    Table::new(&rig, Way::Userspace, &second, "flows-after.txt").check();
+
+    running.signal("TERM");
+    assert_eq!(running.ended(), Some(0));
+    assert!(must(node, &["cleanup"]).contains("taken"));
+    assert_eq!(Way::Userspace.others(node), before);
+}
