@@ -144,10 +144,10 @@ fn measure(folder: &Path, rounds: usize) {
         let (transfer, connect) = (median(&transfers[nth]), median(&connections[nth]));
         println!("{:<22} {transfer:>9.2} Gbit/s {connect:>14.0} /s", contender.name);
     }
-    for nth in 1..=HAPROXY.len() {
+    for (nth, contender) in contenders.iter().enumerate().skip(1).take(HAPROXY.len()) {
         println!(
             "ratio to {:<22} {:>6.2} {:>21.2}",
-            contenders[nth].name,
+            contender.name,
             ratio(&transfers, nth),
             ratio(&connections, nth),
         );

@@ -17,5 +17,6 @@ mod readme;
 mod recordings;
 mod recordings_nft;
 mod rig;
+mod run;
 mod tidy;
 mod tools;
