@@ -33,6 +33,8 @@ complete -c svcproxy -n "__fish_svcproxy_needs_command" -s V -l version -d 'Prin
 complete -c svcproxy -n "__fish_svcproxy_needs_command" -f -a "compile" -d 'Print the rules that a node would get; changes nothing, needs no root'
 complete -c svcproxy -n "__fish_svcproxy_needs_command" -f -a "diff" -d 'Compare what is wanted of a node with what it has'
 complete -c svcproxy -n "__fish_svcproxy_needs_command" -f -a "apply" -d 'Make this node\'s rules as they are wanted; a second time it does nothing'
+complete -c svcproxy -n "__fish_svcproxy_needs_command" -f -a "run" -d 'Keep this node as it is wanted while manifests change, and carry its connections'
+complete -c svcproxy -n "__fish_svcproxy_needs_command" -f -a "inspect" -d 'Show the listeners of `svcproxy run`, their endpoints and connections'
 complete -c svcproxy -n "__fish_svcproxy_needs_command" -f -a "cleanup" -d 'Remove all Service rules from this node; rules of others stay'
 complete -c svcproxy -n "__fish_svcproxy_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
 complete -c svcproxy -n "__fish_svcproxy_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -43,7 +45,8 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l node -d 'T
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l config -d 'KubeProxyConfiguration (YAML or JSON); options given here win over it' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l mode -d 'How the rules are made [default: `mode` of --config, else iptables]' -r -f -a "iptables\t'iptables and ip6tables'
 nftables\t'nft'
-ipvs\t'Virtual servers in the kernel, with ipset and iptables'"
+ipvs\t'Virtual servers in the kernel, with ipset and iptables'
+userspace\t'A process (`svcproxy run`) that iptables and ip6tables lead to'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'
 ipv6\t'IPv6 alone'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l node-ip -d 'The node\'s address, instead of the Node object\'s; once for each family' -r
@@ -51,6 +54,7 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l zone -d 'T
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l pod-cidr -d 'The node\'s pod network, instead of the Node object\'s; once for each family' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l service-cidr -d 'Where cluster IPs come from (ServiceCIDRs of the cluster)' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l node-port-range -d 'Where placeholder node ports of new Services come from' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l proxy-port-range -d 'Where the proxy ports of userspace mode come from (portRange) [default: 20000-29999]' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l cluster-cidr -d 'Pod networks of the cluster, comma-separated (clusterCIDR)' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l detect-local-mode -d 'How traffic of pods is told from other traffic (detectLocalMode)' -r -f -a "ClusterCIDR\t'Source address in --cluster-cidr'
 NodeCIDR\t'Source address in the Node\'s spec.podCIDRs'
@@ -90,7 +94,8 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l node -d 'The 
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l config -d 'KubeProxyConfiguration (YAML or JSON); options given here win over it' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l mode -d 'How the rules are made [default: `mode` of --config, else iptables]' -r -f -a "iptables\t'iptables and ip6tables'
 nftables\t'nft'
-ipvs\t'Virtual servers in the kernel, with ipset and iptables'"
+ipvs\t'Virtual servers in the kernel, with ipset and iptables'
+userspace\t'A process (`svcproxy run`) that iptables and ip6tables lead to'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'
 ipv6\t'IPv6 alone'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l node-ip -d 'The node\'s address, instead of the Node object\'s; once for each family' -r
@@ -98,6 +103,7 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l zone -d 'The 
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l pod-cidr -d 'The node\'s pod network, instead of the Node object\'s; once for each family' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l service-cidr -d 'Where cluster IPs come from (ServiceCIDRs of the cluster)' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l node-port-range -d 'Where placeholder node ports of new Services come from' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l proxy-port-range -d 'Where the proxy ports of userspace mode come from (portRange) [default: 20000-29999]' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l cluster-cidr -d 'Pod networks of the cluster, comma-separated (clusterCIDR)' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l detect-local-mode -d 'How traffic of pods is told from other traffic (detectLocalMode)' -r -f -a "ClusterCIDR\t'Source address in --cluster-cidr'
 NodeCIDR\t'Source address in the Node\'s spec.podCIDRs'
@@ -142,7 +148,8 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l node -d 'The
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l config -d 'KubeProxyConfiguration (YAML or JSON); options given here win over it' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l mode -d 'How the rules are made [default: `mode` of --config, else iptables]' -r -f -a "iptables\t'iptables and ip6tables'
 nftables\t'nft'
-ipvs\t'Virtual servers in the kernel, with ipset and iptables'"
+ipvs\t'Virtual servers in the kernel, with ipset and iptables'
+userspace\t'A process (`svcproxy run`) that iptables and ip6tables lead to'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'
 ipv6\t'IPv6 alone'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l node-ip -d 'The node\'s address, instead of the Node object\'s; once for each family' -r
@@ -150,6 +157,7 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l zone -d 'The
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l pod-cidr -d 'The node\'s pod network, instead of the Node object\'s; once for each family' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l service-cidr -d 'Where cluster IPs come from (ServiceCIDRs of the cluster)' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l node-port-range -d 'Where placeholder node ports of new Services come from' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l proxy-port-range -d 'Where the proxy ports of userspace mode come from (portRange) [default: 20000-29999]' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l cluster-cidr -d 'Pod networks of the cluster, comma-separated (clusterCIDR)' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l detect-local-mode -d 'How traffic of pods is told from other traffic (detectLocalMode)' -r -f -a "ClusterCIDR\t'Source address in --cluster-cidr'
 NodeCIDR\t'Source address in the Node\'s spec.podCIDRs'
@@ -181,6 +189,66 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l keep-going -
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l dry-run -d 'Show the steps and have the real tools check them, but take none'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -s v -l verbose -d 'Say more on standard error: -v what is done, -vv how'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -s f -l filename -d 'Manifests: a file, a folder (.yaml, .yml and .json below it), or `-` for standard input' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l snapshot -d 'What kubectl printed from the cluster, to lay the manifests over' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -s n -l namespace -d 'Namespace of manifests that name none' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l node -d 'The node whose rules are wanted [default: hostnameOverride of --config, else this host\'s name]' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l config -d 'KubeProxyConfiguration (YAML or JSON); options given here win over it' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l mode -d 'How the rules are made [default: `mode` of --config, else iptables]' -r -f -a "iptables\t'iptables and ip6tables'
+nftables\t'nft'
+ipvs\t'Virtual servers in the kernel, with ipset and iptables'
+userspace\t'A process (`svcproxy run`) that iptables and ip6tables lead to'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'
+ipv6\t'IPv6 alone'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l node-ip -d 'The node\'s address, instead of the Node object\'s; once for each family' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l zone -d 'The node\'s zone, instead of the Node object\'s' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l pod-cidr -d 'The node\'s pod network, instead of the Node object\'s; once for each family' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l service-cidr -d 'Where cluster IPs come from (ServiceCIDRs of the cluster)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l node-port-range -d 'Where placeholder node ports of new Services come from' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l proxy-port-range -d 'Where the proxy ports of userspace mode come from (portRange) [default: 20000-29999]' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l cluster-cidr -d 'Pod networks of the cluster, comma-separated (clusterCIDR)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l detect-local-mode -d 'How traffic of pods is told from other traffic (detectLocalMode)' -r -f -a "ClusterCIDR\t'Source address in --cluster-cidr'
+NodeCIDR\t'Source address in the Node\'s spec.podCIDRs'
+BridgeInterface\t'Came in by --pod-bridge-interface'
+InterfaceNamePrefix\t'Came in by an interface that begins with --pod-interface-name-prefix'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l pod-bridge-interface -d 'The bridge of pods (detectLocal.bridgeInterface)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l pod-interface-name-prefix -d 'How interfaces of pods begin (detectLocal.interfaceNamePrefix)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l nodeport-addresses -d 'Networks whose local addresses answer node ports, comma-separated, or `primary` (nodePortAddresses)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l masquerade-all -d 'Rewrite the source of all traffic to cluster IPs (iptables.masqueradeAll)' -r -f -a "true\t''
+false\t''"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l iptables-masquerade-bit -d 'Which bit of the mark asks for source NAT (iptables.masqueradeBit)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l ipvs-scheduler -d 'Who chooses among endpoints in IPVS mode: rr, wrr, lc, wlc, sh, mh, … (ipvs.scheduler)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l ipvs-exclude-cidrs -d 'Networks whose virtual servers are left alone, comma-separated (ipvs.excludeCIDRs)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l ipvs-strict-arp -d 'Do not answer ARP for addresses of Services (ipvs.strictARP)' -r -f -a "true\t''
+false\t''"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l iptables-localhost-nodeports -d 'Whether node ports answer on 127.0.0.1 (iptables.localhostNodePorts)' -r -f -a "true\t''
+false\t''"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l iptables -d 'Which iptables to use' -r -f -a "auto\t'The one that holds rules of ours, else the one that holds the kubelet\'s or the most, else plain `iptables`'
+legacy\t'iptables-legacy'
+nft\t'iptables-nft'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l drain -d 'On SIGTERM: how long connections may go on that are open' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l max-connections -d 'How many connections and UDP flows there may be at once; more are refused [default: as many as file descriptors allow]' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l tcp-idle-timeout -d 'After how long without a byte a TCP connection is cut [default: conntrack.tcpEstablishedTimeout of --config, else a day]' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l udp-timeout -d 'After how long without a datagram a UDP flow is forgotten [default: udpIdleTimeout of --config, else 250]' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l socket -d 'Where `svcproxy inspect` asks [default: /run/svcproxy/, by network namespace]' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l lock-timeout -d 'How long to wait for another svcproxy to finish' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l color -d 'When to use colours' -r -f -a "auto\t'On terminals, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l strict -d 'Treat warnings as errors'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l keep-other-modes -d 'Leave the rules of other modes on this machine'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l exclusive -d 'In IPVS mode, delete every virtual server that is not wanted, also those that somebody else made, as kube-proxy does'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l keep-going -d 'Do not let broken objects count: go on, and end as if they were not there'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -s v -l verbose -d 'Say more on standard error: -v what is done, -vv how'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l socket -d 'Where to ask [default: /run/svcproxy/, by network namespace]' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -s o -l output -d 'How to print it' -r -f -a "text\t'For people'
+json\t'For programs'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l color -d 'When to use colours' -r -f -a "auto\t'On terminals, unless NO_COLOR is set'
+always\t'Always'
+never\t'Never'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -s v -l verbose -d 'Say more on standard error: -v what is done, -vv how'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand cleanup" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'
 ipv6\t'IPv6 alone'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand cleanup" -l iptables -d 'Which iptables to clean; `auto` is every one that is installed, and nft' -r -f -a "auto\t'The one that holds rules of ours, else the one that holds the kubelet\'s or the most, else plain `iptables`'
@@ -198,9 +266,11 @@ always\t'Always'
 never\t'Never'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand completions" -s v -l verbose -d 'Say more on standard error: -v what is done, -vv how'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply cleanup completions help" -f -a "compile" -d 'Print the rules that a node would get; changes nothing, needs no root'
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply cleanup completions help" -f -a "diff" -d 'Compare what is wanted of a node with what it has'
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply cleanup completions help" -f -a "apply" -d 'Make this node\'s rules as they are wanted; a second time it does nothing'
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply cleanup completions help" -f -a "cleanup" -d 'Remove all Service rules from this node; rules of others stay'
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply cleanup completions help" -f -a "completions" -d 'Print the completion script of a shell'
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply cleanup completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply run inspect cleanup completions help" -f -a "compile" -d 'Print the rules that a node would get; changes nothing, needs no root'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply run inspect cleanup completions help" -f -a "diff" -d 'Compare what is wanted of a node with what it has'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply run inspect cleanup completions help" -f -a "apply" -d 'Make this node\'s rules as they are wanted; a second time it does nothing'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply run inspect cleanup completions help" -f -a "run" -d 'Keep this node as it is wanted while manifests change, and carry its connections'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply run inspect cleanup completions help" -f -a "inspect" -d 'Show the listeners of `svcproxy run`, their endpoints and connections'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply run inspect cleanup completions help" -f -a "cleanup" -d 'Remove all Service rules from this node; rules of others stay'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply run inspect cleanup completions help" -f -a "completions" -d 'Print the completion script of a shell'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply run inspect cleanup completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -57,6 +57,8 @@ pub enum Command {
     Compile(command::compile::CompileArgs),
     Diff(command::diff::DiffArgs),
     Apply(command::apply::ApplyArgs),
+    Run(Box<command::run::RunArgs>),
+    Inspect(command::inspect::InspectArgs),
     Cleanup(command::cleanup::CleanupArgs),
     Completions(command::completions::CompletionsArgs),
 }
@@ -67,6 +69,8 @@ pub fn run(cli: &Cli, host: &mut dyn Host, console: &mut Console<'_>) -> Result<
         Command::Compile(args) => command::compile::run(args, host, console),
         Command::Diff(args) => command::diff::run(args, host, console),
         Command::Apply(args) => command::apply::run(args, host, console),
+        Command::Run(args) => command::run::run(args, host, console),
+        Command::Inspect(args) => command::inspect::run(args, host, console),
         Command::Cleanup(args) => command::cleanup::run(args, host, console),
         Command::Completions(args) => command::completions::run::<Cli>(args, console),
     }

@@ -29,7 +29,7 @@ pub struct Place {
 }
 
 /// A source text as it was read: what messages quote from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// The name the user knows it by: a path, or `<stdin>`.
     pub name: String,

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::backend::{iptables, ipvs, nftables};
+use crate::backend::{iptables, ipvs, nftables, userspace};
 use crate::model::Cluster;
 use crate::net::{IpFamily, PerFamily};
-use crate::program::{NftTable, Program, Tag, nft, xtables};
+use crate::program::listener::ListenerKey;
+use crate::program::{NftTable, Program, Tag, listener, nft, xtables};
 use crate::resolve::{self, NodeContext, NodeView, PortView};
 
 /// What is wanted of a node, with the decisions that it expresses.
@@ -15,12 +16,49 @@ pub struct Wanted {
     pub views: PerFamily<Option<NodeView>>,
     /// The rules and settings.
     pub program: Program,
+    /// How userspace mode made them, if it did.
+    userspace: Option<PerFamily<userspace::LowerOptions>>,
+    /// Service ports that userspace mode found no proxy port for.
+    pub without_proxy_port: Vec<String>,
 }
 
 impl Wanted {
     /// The Service port that a rule of one family was made for.
     pub fn made_for(&self, family: IpFamily, tag: Tag) -> Option<&PortView> {
         self.views.get(family).as_ref()?.ports.get(usize::try_from(tag.0).ok()?)
+    }
+
+    /// In userspace mode, makes the rules anew so that Service ports keep the proxy ports that live rules lead to.
+    pub fn keep_proxy_ports(&mut self, live: &Program) {
+        let Some(mut options) = self.userspace.take() else { return };
+        self.without_proxy_port.clear();
+        self.program.listeners = None;
+        for family in IpFamily::ALL {
+            let Some(view) = self.views.get(family) else { continue };
+            let of_family = options.get_mut(family);
+            of_family.previous =
+                live.xtables.get(family).as_ref().map(userspace::proxy_ports).unwrap_or_default();
+            let lowered = userspace::lower(view, of_family);
+            self.take_lowered(family, lowered);
+        }
+        self.userspace = Some(options);
+    }
+
+    /// In userspace mode, has the rules made anew without these ports, which are somebody else's, the next time that
+    /// [`Wanted::keep_proxy_ports`] makes them.
+    pub fn avoid_ports(&mut self, taken: &BTreeSet<ListenerKey>) {
+        let Some(options) = &mut self.userspace else { return };
+        for key in taken {
+            options.get_mut(key.family()).taken.insert((key.protocol, key.at.port));
+        }
+    }
+
+    fn take_lowered(&mut self, family: IpFamily, lowered: userspace::Lowered) {
+        *self.program.xtables.get_mut(family) = Some(lowered.ruleset);
+        self.program.listeners.get_or_insert_default().extend(lowered.listeners);
+        let names =
+            lowered.without_port.into_iter().map(|((name, protocol), _)| format!("{name} {protocol}"));
+        self.without_proxy_port.extend(names);
     }
 }
 
@@ -33,6 +71,8 @@ pub enum Lowering {
     Ipvs(Box<ipvs::LowerOptions>),
     /// nft.
     Nftables(nftables::LowerOptions),
+    /// iptables and ip6tables, and listeners.
+    Userspace(PerFamily<userspace::LowerOptions>),
 }
 
 /// Rules of one family.
@@ -40,6 +80,7 @@ enum Rules {
     Xtables(xtables::Ruleset),
     Ipvs(Box<ipvs::Lowered>),
     Nft(nft::Table),
+    Userspace(userspace::Lowered),
 }
 
 /// Computes what is wanted of a node. The families are independent, so each has its own thread.
@@ -56,6 +97,9 @@ pub fn wanted(
                 Lowering::Iptables(options) => Rules::Xtables(iptables::lower(&view, options.get(family))),
                 Lowering::Ipvs(options) => Rules::Ipvs(Box::new(ipvs::lower(&view, options))),
                 Lowering::Nftables(options) => Rules::Nft(nftables::lower(&view, options)),
+                Lowering::Userspace(options) => {
+                    Rules::Userspace(userspace::lower(&view, options.get(family)))
+                }
             };
             (view, rules)
         })
@@ -75,6 +119,7 @@ pub fn wanted(
             }
             Rules::Ipvs(lowered) => add_ipvs(&mut wanted.program, family, *lowered),
             Rules::Nft(table) => *wanted.program.nft.get_mut(family) = NftTable::Present(table),
+            Rules::Userspace(lowered) => wanted.take_lowered(family, lowered),
         }
         match lowering {
             Lowering::Iptables(options) => {
@@ -84,9 +129,12 @@ pub fn wanted(
                 wanted.program.sysctls.extend(ipvs::sysctls(options));
                 wanted.program.ipvs_timeouts = options.timeouts;
             }
-            Lowering::Nftables(_) => {}
+            Lowering::Nftables(_) | Lowering::Userspace(_) => {}
         }
         *wanted.views.get_mut(family) = Some(view);
+    }
+    if let Lowering::Userspace(options) = lowering {
+        wanted.userspace = Some(options.clone());
     }
     wanted
 }
@@ -109,6 +157,11 @@ pub fn check(program: &Program) -> Result<(), String> {
         if let Some(problem) = xtables::check::check(ruleset).first() {
             return Err(format!("the compiled {} rules are not well formed: {problem}", ruleset.family));
         }
+    }
+    if let Some(problem) =
+        program.listeners.as_ref().and_then(|all| listener::check::check(all).into_iter().next())
+    {
+        return Err(format!("the compiled listeners are not well formed: {problem}"));
     }
     for table in [&program.nft.v4, &program.nft.v6].into_iter().filter_map(NftTable::table) {
         if let Some(problem) = nft::check::check(table).first() {

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::net::{AddrPort, IpFamily};
 use crate::program::Tag;
+use crate::program::listener::diff::ListenerChange;
+use crate::program::listener::{ListenerKey, Listeners};
 use crate::program::xtables::diff::{ChainChange, RulesetDiff};
 use crate::program::xtables::{ChainName, Rule, RuleOrder, Ruleset, emit};
 
-use super::{LiftedName, LiftedPort, LiftedVip, iptables};
+use super::{LiftedName, LiftedPort, LiftedVip, iptables, userspace};
 
 /// How a Service port differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,7 +146,7 @@ pub fn leftovers(live: &Ruleset, difference: &RulesetDiff) -> Changes {
         };
         chains.push(ChainDelta {
             table: table.to_string(),
-            chain: format!("{} chains of iptables mode", changed.chains.len()),
+            chain: format!("{} chains of other modes", changed.chains.len()),
             change: ObjectChange::Delete,
             live: changed.chains.keys().flat_map(of_chain).collect(),
             wanted: Vec::new(),
@@ -155,13 +157,24 @@ pub fn leftovers(live: &Ruleset, difference: &RulesetDiff) -> Changes {
 }
 
 /// Explains a difference. `made_for` names the Service port that a wanted rule was made for.
+///
+/// The listeners that the rules of either side lead to tell its endpoints; if nothing is known of the live ones they are
+/// taken to be as wanted, and those in `listeners` differ.
 pub fn changes(
-    wanted: &Ruleset,
-    live: &Ruleset,
+    (wanted, wanted_listeners): (&Ruleset, Option<&Listeners>),
+    (live, live_listeners): (&Ruleset, Option<&Listeners>),
     difference: &RulesetDiff,
+    listeners: &[(ListenerKey, ListenerChange)],
     made_for: &dyn Fn(Tag) -> Option<LiftedName>,
 ) -> Changes {
-    let mut names = BTreeSet::new();
+    let of_family = listeners.iter().filter(|(key, _)| key.family() == wanted.family);
+    let sides = [wanted_listeners, live_listeners].into_iter().flatten();
+    let mut names: BTreeSet<LiftedName> = of_family
+        .filter_map(|(key, _)| {
+            let listener = sides.clone().find_map(|side| side.get(key))?;
+            Some(userspace::name_of_label(&listener.label, key.protocol))
+        })
+        .collect();
     let mut chains = Vec::new();
     for (table, changed) in &difference.tables {
         for (chain, change) in &changed.chains {
@@ -173,7 +186,7 @@ pub fn changes(
             let is_fixed = found.is_empty() && !iptables::is_hashed(chain);
             names.extend(found);
             let free = wanted.chain(*table, chain).map_or(0, |chain| match chain.order {
-                RuleOrder::Exact => 0,
+                RuleOrder::Exact | RuleOrder::LastBehindOthers(_) => 0,
                 RuleOrder::FirstCommute(n) => n,
             });
             let fixed_tail = wanted_rules.len() - free;
@@ -191,7 +204,8 @@ pub fn changes(
                 is_fixed,
             });
         }
-        for chain in jump_chains(&changed.jumps_missing, &changed.jumps_stale) {
+        let missing = [&changed.jumps_missing[..], &changed.jumps_behind[..]].concat();
+        for chain in jump_chains(&missing, &changed.jumps_stale) {
             let side = |jumps: &[(ChainName, Rule)]| -> Vec<String> {
                 let of_chain = jumps.iter().filter(|(of, _)| *of == chain).map(|(_, rule)| rule.clone());
                 lines(wanted.family, &chain, &of_chain.collect::<Vec<_>>(), 0)
@@ -201,12 +215,12 @@ pub fn changes(
                 chain: chain.to_string(),
                 change: ObjectChange::Jumps,
                 live: side(&changed.jumps_stale),
-                wanted: side(&changed.jumps_missing),
+                wanted: side(&missing),
                 is_fixed: true,
             });
         }
     }
-    Changes { ports: port_changes(wanted, live, &names), chains }
+    Changes { ports: port_changes((wanted, wanted_listeners), (live, live_listeners), &names), chains }
 }
 
 fn jump_chains(missing: &[(ChainName, Rule)], stale: &[(ChainName, Rule)]) -> BTreeSet<ChainName> {
@@ -241,12 +255,25 @@ fn names_in(
 }
 
 fn port_changes(
-    wanted: &Ruleset,
-    live: &Ruleset,
+    wanted: (&Ruleset, Option<&Listeners>),
+    live: (&Ruleset, Option<&Listeners>),
     names: &BTreeSet<LiftedName>,
 ) -> BTreeMap<LiftedName, PortChange> {
-    let mut live = iptables::lift(live, Some(names));
-    let mut wanted = iptables::lift(wanted, Some(names));
+    // Of a machine that changes its mode both say something.
+    let lift = |(ruleset, listeners): (&Ruleset, Option<&Listeners>)| {
+        let mut ports = userspace::lift(ruleset, listeners, Some(names));
+        ports.extend(iptables::lift(ruleset, Some(names)));
+        ports
+    };
+    let are_unknown = live.1.is_none() && wanted.1.is_some();
+    let (mut live, mut wanted) = (lift(live), lift(wanted));
+    if are_unknown {
+        for (name, port) in &mut live {
+            let Some(wanted) = wanted.get(name) else { continue };
+            port.endpoints.clone_from(&wanted.endpoints);
+            port.closed = wanted.closed.intersection(&port.vips).copied().collect();
+        }
+    }
     let change = |name: &LiftedName| {
         Some(match (wanted.remove(name), live.remove(name)) {
             (Some(wanted), None) => PortChange::Added(wanted),

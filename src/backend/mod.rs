@@ -11,6 +11,7 @@ mod owned;
 mod server_change;
 mod skeleton;
 mod table_change;
+pub mod userspace;
 
 pub use change::{ChainDelta, Changes, ObjectChange, PortChange, changes, leftovers};
 pub use lifted::{LiftedName, LiftedPort, LiftedVip};

@@ -2,16 +2,15 @@
 
 use clap::Args;
 
-use crate::host::{Host, XtablesVariant, execute};
+use crate::host::{Host, execute};
 use crate::model::Mode;
 use crate::pipeline;
-use crate::plan::Step;
 use crate::report;
 
 use super::comparison::Comparison;
 use super::input::{self, Input, Notes};
 use super::options::{InputArgs, LockArgs, OutputArg, VariantArg};
-use super::{Console, Error, Outcome, lock, progress, refusal, virtual_servers};
+use super::{Console, Error, Outcome, lock, refusal, steps, virtual_servers};
 
 /// Make this node's rules as they are wanted; a second time it does nothing
 #[derive(Debug, Clone, Args)]
@@ -58,46 +57,31 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
     input.say_left_out(console)?;
     let _lock = if args.dry_run { None } else { Some(lock::take(args.lock, host, console)?) };
     let compared = Comparison::of_input(&args.input, &input, args.iptables, host, console)?;
+    input.refuse_small_port_range(&compared.wanted)?;
     for warning in &compared.live.warnings {
         console.warn(warning)?;
     }
-    // Without iptables there is no step that needs it.
-    let variant = compared.live.tools.as_ref().map_or(XtablesVariant::Nft, |tools| tools.variant);
+    let variant = steps::variant_of(&compared);
     pipeline::check(&compared.wanted.program).map_err(Error::internal)?;
     // Whoever closed the pipe wants no report, but still the rules.
     compared.report(&input, OutputArg::Text, None, console).or_else(Error::unless_broken_pipe)?;
-    let steps = &compared.plan.steps;
+    let planned = &compared.plan.steps;
     if args.dry_run {
-        execute::rehearse(host, variant, steps).map_err(|(index, refused)| {
-            refusal::explain(&steps[index], &refused, Some((&input, &compared.wanted)))
+        execute::rehearse(host, variant, planned).map_err(|(index, refused)| {
+            refusal::explain(&planned[index], &refused, Some((&input, &compared.wanted)))
         })?;
         report::plan::write(console.out, &compared.plan)?;
     } else {
-        if input.config.mode == Mode::Ipvs && !steps.is_empty() {
+        if input.config.mode == Mode::Ipvs && !planned.is_empty() {
             virtual_servers::rehearse(host, &compared.wanted.program, &compared.live.program)?;
         }
-        let bar = progress::bar(console, steps.len());
-        for (done, step) in steps.iter().enumerate() {
-            bar.set_message(step.to_string());
-            tracing::info!("step {} of {}: {step}", done + 1, steps.len());
-            execute::execute(host, variant, step).map_err(|refused| {
-                let error = refusal::explain(step, &refused, Some((&input, &compared.wanted)));
-                error.detail(format!("{done} of {} steps were taken before it", steps.len()))
-            })?;
-            bar.inc(1);
-        }
-        bar.finish_and_clear();
+        steps::take(&compared, &input, host, console)?;
     }
-    let n_rules: usize = steps.iter().map(Step::n_rules).sum();
     let took = host.now().saturating_sub(began).as_secs_f64();
-    let verb = if args.dry_run { "would be taken" } else { "taken" };
-    let summary = match steps.len() {
-        0 => "nothing to do".to_owned(),
-        n => format!("{n} step{} {verb}, {n_rules} rules", if n == 1 { "" } else { "s" }),
-    };
+    let summary = steps::summary(planned, if args.dry_run { "would be taken" } else { "taken" });
     let with = match input.config.mode {
         Mode::Nftables => "nft".to_owned(),
-        Mode::Iptables => format!("iptables-{variant}"),
+        Mode::Iptables | Mode::Userspace => format!("iptables-{variant}"),
         Mode::Ipvs => format!("IPVS, ipset and iptables-{variant}"),
     };
     writeln!(console.out, "{summary} with {with} in {took:.2} s")?;
@@ -108,7 +92,7 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
 }
 
 /// What must not reach a kernel: anything of which a part is broken, or made up.
-fn refuse_unfit(input: &Input) -> Result<(), Error> {
+pub(super) fn refuse_unfit(input: &Input) -> Result<(), Error> {
     if input.has_errors() {
         return Err(Error::input("nothing was applied, since some of the input is broken")
             .hint("mend it, or give --keep-going to apply the rest"));

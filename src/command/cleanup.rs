@@ -82,7 +82,7 @@ pub fn run(args: &CleanupArgs, host: &mut dyn Host, console: &mut Console<'_>) -
         let mut live = Program::default();
         virtual_servers::read(host, &mut live, &families)?;
         let node_addresses = virtual_servers::node_addresses(host)?;
-        let scopes = live::scopes(&live, &Owned { node_addresses, ..Owned::default() });
+        let scopes = live::scopes(&live, &Owned { node_addresses, ..Owned::default() }, None);
         let mut nothing = Program::default();
         virtual_servers::want_nothing(&mut nothing, &families);
         let plan = plan::plan(&nothing, &live, &scopes);

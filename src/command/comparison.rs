@@ -10,6 +10,7 @@ use crate::net::{IpCidr, IpFamily, PerFamily};
 use crate::pipeline::{self, Wanted};
 use crate::plan::{self, Plan, Step};
 use crate::program::ipvs::ServiceKey;
+use crate::program::listener::ListenerKey;
 use crate::program::xtables::Ruleset;
 use crate::program::{NftTable, Program};
 use crate::report;
@@ -54,7 +55,9 @@ impl Machine {
         families: &BTreeSet<IpFamily>,
     ) -> Result<Wanted, Error> {
         let context = NodeContext::new(config, node, &self.local_addresses);
-        let lowering = self.abilities.lowering(args, cluster, config, self.target, &self.local_addresses)?;
+        let own = input::known_addresses(&context, Some(&self.local_addresses));
+        let lowering =
+            self.abilities.lowering(args, cluster, config, self.target, &self.local_addresses, own)?;
         Ok(pipeline::wanted(cluster, &context, families, &lowering))
     }
 }
@@ -150,6 +153,11 @@ impl Comparison {
             None => {}
         }
         let uses_ipvs = input.config.mode == Mode::Ipvs;
+        let owned = Owned {
+            node_addresses: machine.local_addresses.iter().copied().collect(),
+            exclude_cidrs: input.config.ipvs.exclude_cidrs.clone(),
+            exclusive: uses_ipvs && args.exclusive,
+        };
         if uses_ipvs {
             virtual_servers::require(host)?;
             for family in
@@ -162,14 +170,7 @@ impl Comparison {
             let is_read = |family: &IpFamily| live.program.xtables.get(*family).is_some();
             let families: BTreeSet<IpFamily> = IpFamily::ALL.into_iter().filter(is_read).collect();
             virtual_servers::read(host, &mut live.program, &families)?;
-            live.scopes = live::scopes(
-                &live.program,
-                &Owned {
-                    node_addresses: machine.local_addresses.iter().copied().collect(),
-                    exclude_cidrs: input.config.ipvs.exclude_cidrs.clone(),
-                    exclusive: uses_ipvs && args.exclusive,
-                },
-            );
+            live.scopes = live::scopes(&live.program, &owned, None);
             let is_left = |key: &ServiceKey| {
                 let is_excluded = |cidr: &IpCidr| match key {
                     ServiceKey::Address { at, .. } => cidr.contains(at.addr),
@@ -180,7 +181,9 @@ impl Comparison {
             };
             live.warnings.extend(virtual_servers::foreign(&wanted.program, &live.program, &is_left));
         }
-        if !args.keep_other_modes {
+        if args.keep_other_modes {
+            live.scopes = live::scopes(&live.program, &owned, Some(input.config.mode));
+        } else {
             if !uses_ipvs {
                 virtual_servers::want_nothing(&mut wanted.program, &input.families);
             }
@@ -204,8 +207,15 @@ impl Comparison {
                 nftables::adopt_service_cidrs(wanted, live);
             }
         }
+        wanted.keep_proxy_ports(&live.program);
         let plan = plan::plan(&wanted.program, &live.program, &live.scopes);
         Comparison { wanted, live, plan }
+    }
+
+    /// The same without these proxy ports, which are somebody else's.
+    pub(super) fn avoiding(mut self, taken: &BTreeSet<ListenerKey>) -> Comparison {
+        self.wanted.avoid_ports(taken);
+        Comparison::of(self.wanted, self.live)
     }
 
     fn changes(&self, family: IpFamily) -> Changes {
@@ -228,7 +238,9 @@ impl Comparison {
                     let port = self.wanted.made_for(family, tag).filter(|_| !is_ipvs)?;
                     Some((port.name.to_string(), port.name.protocol))
                 };
-                backend::changes(wanted, live, difference, &made_for)
+                let wanted = (wanted, self.wanted.program.listeners.as_ref());
+                let live = (live, self.live.program.listeners.as_ref());
+                backend::changes(wanted, live, difference, &self.plan.listeners, &made_for)
             };
             changes.ports.extend(of_rules.ports);
             changes.chains.extend(of_rules.chains);

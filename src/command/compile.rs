@@ -7,9 +7,10 @@ use crate::model::{Mode, Service};
 use crate::net::IpFamily;
 use crate::pipeline::{self, Wanted};
 use crate::program::xtables::emit;
-use crate::program::{ipset, ipvs, nft};
+use crate::program::{ipset, ipvs, listener, nft};
 use crate::report::{self, one_line};
 
+use super::dump::LISTENERS_FILE;
 use super::input::{self, Input, Notes};
 use super::options::{InputArgs, OutputArg, TargetArgs};
 use super::{Console, Error, Outcome};
@@ -26,7 +27,7 @@ pub struct CompileArgs {
     ///
     /// iptables.rules and ip6tables.rules for iptables-restore; in nftables mode ip.nft and ip6.nft for `nft -f`; in IPVS mode
     /// ipset.rules for `ipset restore`, ipvs.rules for `ipvsadm -R`, addresses.batch for `ip -batch` and sysctl.conf for
-    /// `sysctl -p` as well.
+    /// `sysctl -p` as well; in userspace mode `listeners`, which says what `svcproxy run` does.
     #[arg(long, value_name = "DIR")]
     pub output_dir: Option<String>,
 
@@ -65,6 +66,7 @@ pub fn run(args: &CompileArgs, host: &mut dyn Host, console: &mut Console<'_>) -
     let context = input.node_context(None);
     let lowering = input.offline_lowering(&args.input, args.target)?;
     let wanted = pipeline::wanted(&input.loaded.cluster, &context, &input.families, &lowering);
+    input.refuse_small_port_range(&wanted)?;
     // Well-formedness is a promise that tests keep; asking once more costs nothing beside the writing.
     let (checked, written) = std::thread::scope(|scope| {
         let checked = scope.spawn(|| pipeline::check(&wanted.program));
@@ -124,6 +126,11 @@ fn write_documents(
                 None => nft::emit::write_document_to(console.out, table, &header)?,
             }
         }
+    }
+    if let (Some(dir), Some(listeners)) = (&args.output_dir, &wanted.program.listeners) {
+        let header = format!("What `svcproxy run` does on node {}", input.node.name);
+        let text = listener::emit::document(listeners, &header);
+        write_file(host, dir, LISTENERS_FILE, |out| out.extend_from_slice(text.as_bytes()))?;
     }
     console.out.flush()?;
     Ok(())
@@ -186,10 +193,12 @@ fn header(family: IpFamily, tool: &str, args: &InputArgs, input: &Input, wanted:
         from.push(format!("{} more", input.sources.len() - SHOWN));
     }
     let n_ports = wanted.views.get(family).as_ref().map_or(0, |view| view.ports.len());
+    // The last that had the mode.
+    let model = if input.config.mode == Mode::Userspace { "1.25" } else { "1.36" };
     let mut lines = vec![
         format!("For {tool}: the {family} rules of node {}", input.node.name),
         format!(
-            "Made by svcproxy {} in {} mode, as kube-proxy 1.36 would",
+            "Made by svcproxy {} in {} mode, as kube-proxy {model} would",
             env!("CARGO_PKG_VERSION"),
             input.config.mode.name()
         ),
@@ -207,6 +216,12 @@ fn header(family: IpFamily, tool: &str, args: &InputArgs, input: &Input, wanted:
             "Needs the nfacct objects {} (or compile with --no-nfacct)",
             objects.join(" and ")
         ));
+    }
+    let listeners = wanted.program.listeners.iter().flatten().filter(|(key, _)| key.family() == family);
+    for (key, listener) in listeners {
+        let mut line = "Leads to ".to_owned();
+        listener::emit::write_listener(&mut line, key, listener);
+        lines.push(line);
     }
     if family == IpFamily::V4 {
         for (key, value) in &wanted.program.sysctls {

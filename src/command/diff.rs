@@ -87,6 +87,7 @@ pub fn run(args: &DiffArgs, host: &mut dyn Host, console: &mut Console<'_>) -> R
         (input, compared, "base", base.has_errors())
     };
     input.say_left_out(console)?;
+    input.refuse_small_port_range(&compared.wanted)?;
     for warning in &compared.live.warnings {
         console.warn(warning)?;
     }
@@ -125,6 +126,7 @@ fn against_dump(
             }
             live
         }
+        Lowering::Userspace(_) => dump::read_userspace_dump(host, path, &input.families)?,
     };
     let context = input.node_context(None);
     let mut wanted = pipeline::wanted(&input.loaded.cluster, &context, &input.families, &lowering);

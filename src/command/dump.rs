@@ -7,7 +7,7 @@ use crate::backend::{self, iptables};
 use crate::host::{Host, HostErrorKind};
 use crate::net::{IpFamily, PerFamily};
 use crate::program::xtables::Ruleset;
-use crate::program::{Program, ipvs};
+use crate::program::{Program, ipvs, listener};
 
 use super::live::{Live, parsed, parsed_table};
 use super::{Error, virtual_servers};
@@ -58,6 +58,30 @@ pub(super) fn read_dump(
     let traits = PerFamily::from_fn(|family| rules.get(family).as_ref().map(iptables::Traits::of));
     let program = Program { xtables: rules, ..Program::default() };
     Ok((Live { warnings, ..Live::of_program(program) }, traits))
+}
+
+/// What `compile --output-dir` calls the listeners of userspace mode.
+pub(super) const LISTENERS_FILE: &str = "listeners";
+
+/// Reads recorded rules of userspace mode, with the listeners that lie beside them, if any do.
+pub(super) fn read_userspace_dump(
+    host: &mut dyn Host,
+    path: &str,
+    families: &BTreeSet<IpFamily>,
+) -> Result<Live, Error> {
+    let (mut live, _) = read_dump(host, path, families)?;
+    let path = format!("{}/{LISTENERS_FILE}", path.trim_end_matches('/'));
+    live.program.listeners = match host.read_file(&path) {
+        Ok(bytes) => {
+            let read = listener::parse::parse(&text_of(bytes, &path)?);
+            let read = read.map_err(|error| Error::input(format!("{path}: {error}")))?;
+            Some(read.into_iter().filter(|(key, _)| families.contains(&key.family())).collect())
+        }
+        // Beside one file there is nothing.
+        Err(error) if matches!(error.kind, HostErrorKind::NotFound | HostErrorKind::Other) => None,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(live)
 }
 
 /// Names of recorded `nft -j list` output in a folder.

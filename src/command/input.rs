@@ -7,12 +7,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::backend::iptables::LowerOptions;
+use crate::backend::userspace;
 use crate::diagnostic::{Diagnostic, Severity, Source, SourceId};
 use crate::host::Host;
 use crate::manifest::{self, LoadOptions, Loaded};
 use crate::model::{Cluster, Config, DetectLocal, Mode, Node};
-use crate::net::{IpFamily, PerFamily};
-use crate::pipeline::Lowering;
+use crate::net::{IpFamily, PerFamily, Protocol};
+use crate::pipeline::{Lowering, Wanted};
 use crate::report;
 use crate::resolve::{self, NodeContext};
 
@@ -65,6 +66,10 @@ impl Input {
                 let addresses = self.node.addresses.iter().copied().collect();
                 return InputArgs::ipvs_lowering(&self.config, !target.no_random_fully, addresses, None);
             }
+            Mode::Userspace => {
+                let host = known_addresses(&self.node_context(None), None);
+                Lowering::Userspace(args.userspace_options(&self.config, host))
+            }
             Mode::Nftables => Lowering::Nftables(args.nftables_options(
                 &self.config,
                 &self.loaded.cluster,
@@ -83,6 +88,22 @@ impl Input {
     pub(super) fn knows_service_cidrs(&self, args: &InputArgs, family: IpFamily) -> bool {
         let given = args.node_options.service_cidr.iter().chain(&self.loaded.cluster.service_cidrs);
         given.into_iter().any(|cidr| cidr.family() == family)
+    }
+
+    /// Userspace mode needs a proxy port for each Service port, and more for some.
+    pub(super) fn refuse_small_port_range(&self, wanted: &Wanted) -> Result<(), Error> {
+        let Some(first) = wanted.without_proxy_port.first() else { return Ok(()) };
+        let more = match wanted.without_proxy_port.len() {
+            1 => String::new(),
+            n => format!(" and {} more", n - 1),
+        };
+        let range = self.config.userspace.port_range.clone().unwrap_or(userspace::DEFAULT_RANGE);
+        let message = format!(
+            "the proxy ports {}-{} are too few: none is left for {first}{more}",
+            range.start(),
+            range.end()
+        );
+        Err(Error::usage(message).hint("give a larger --proxy-port-range"))
     }
 
     /// What decisions depend on. `local_addresses`: those of the interfaces, if this is the node; else the Node's are taken.
@@ -111,6 +132,7 @@ pub(super) fn read_stdin_once<'a>(paths: impl Iterator<Item = &'a String>) -> Re
 }
 
 /// The texts that the options name.
+#[derive(Clone, PartialEq)]
 pub(super) struct Texts {
     manifests: Vec<Source>,
     snapshot: Vec<Source>,
@@ -174,6 +196,12 @@ pub(super) fn understand(args: &InputArgs, texts: Texts) -> Understood {
     let config = understand_config(args, config, &mut sources, &mut diagnostics);
     let config_and_node = config.and_then(|config| {
         let node = node(args, &config, &loaded, &host_name, &mut diagnostics)?;
+        Ok((config, node))
+    });
+    let config_and_node = config_and_node.and_then(|(config, node)| {
+        if config.mode == Mode::Userspace {
+            diagnostics.extend(unfit_for_userspace(&config, &loaded)?);
+        }
         Ok((config, node))
     });
     if loaded.cluster.services.is_empty() && diagnostics.iter().all(|one| one.severity != Severity::Error) {
@@ -286,6 +314,35 @@ fn understand_config(
     }
     lay_options_over(&args.node_options, &mut config)?;
     Ok(config)
+}
+
+/// The addresses of a node that it has, loopback being none; with those of a machine, no others.
+pub(super) fn known_addresses(
+    context: &NodeContext,
+    machine: Option<&[IpAddr]>,
+) -> PerFamily<Option<IpAddr>> {
+    let is_there = |addr: &IpAddr| machine.is_none_or(|its| its.contains(addr));
+    PerFamily::from_fn(|family| {
+        Some(*context.node_ips.get(family)).filter(|addr| !addr.is_loopback() && is_there(addr))
+    })
+}
+
+/// What userspace mode cannot do.
+fn unfit_for_userspace(config: &Config, loaded: &Loaded) -> Result<Option<Diagnostic>, Error> {
+    if let Some(addr) = config.bind_address.filter(IpAddr::is_loopback) {
+        return Err(Error::usage(format!(
+            "userspace mode cannot listen on loopback address {addr} (bindAddress)"
+        ))
+        .hint("no packet from elsewhere gets there; leave bindAddress out"));
+    }
+    let services = loaded.cluster.services.values();
+    let sctp = services.flat_map(|service| service.ports.iter().map(|port| service.port_name(port)));
+    let sctp: Vec<String> =
+        sctp.filter(|name| name.protocol == Protocol::Sctp).map(|name| name.to_string()).collect();
+    let Some(first) = sctp.first() else { return Ok(None) };
+    let more = if sctp.len() > 1 { format!(" and {} more", sctp.len() - 1) } else { String::new() };
+    let message = format!("userspace mode cannot carry SCTP: {first}{more} gets no rules");
+    Ok(Some(Diagnostic::warning("no-sctp", message)))
 }
 
 /// The Node that rules are made for.

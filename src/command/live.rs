@@ -66,7 +66,7 @@ impl Live {
         {
             table.chains.values_mut().flat_map(|chain| &mut chain.rules).for_each(|rule| rule.tag = None);
         }
-        let scopes = scopes(&program, &Owned::default());
+        let scopes = scopes(&program, &Owned::default(), None);
         Live { tools: None, hidden: None, scopes, program, warnings: Vec::new() }
     }
 }
@@ -156,7 +156,7 @@ impl Abilities {
         self.nft.is_some()
     }
 
-    /// How decisions become rules that this machine takes. An error if it has not the tools of the mode.
+    /// How decisions become rules that this machine takes, `own_addresses` being those of the node that it has. An error if it has not the tools of the mode.
     pub(super) fn lowering(
         &self,
         input: &InputArgs,
@@ -164,10 +164,13 @@ impl Abilities {
         config: &Config,
         target: TargetArgs,
         node_addresses: &[IpAddr],
+        own_addresses: PerFamily<Option<IpAddr>>,
     ) -> Result<Lowering, Error> {
         let random_fully =
             !target.no_random_fully && self.tools.iter().all(|tools| tools.version >= (1, 6, 2));
         match config.mode {
+            Mode::Userspace if self.tools.is_empty() => Err(no_iptables()),
+            Mode::Userspace => Ok(Lowering::Userspace(input.userspace_options(config, own_addresses))),
             Mode::Iptables | Mode::Ipvs if self.tools.is_empty() => Err(no_iptables()),
             Mode::Ipvs => {
                 let elsewhere = node_addresses.iter().copied().collect();
@@ -256,7 +259,7 @@ pub(super) fn read(
     let warnings = warnings(&readings, chosen);
     let reading = readings.swap_remove(chosen);
     program.xtables = reading.rules;
-    let scopes = scopes(&program, &Owned::default());
+    let scopes = scopes(&program, &Owned::default(), None);
     Ok(Live { tools: Some(reading.tools), hidden: reading.hidden, program, scopes, warnings })
 }
 
@@ -368,7 +371,8 @@ pub(super) struct Owned {
     pub(super) exclusive: bool,
 }
 
-pub(super) fn scopes(program: &Program, owned: &Owned) -> PerFamily<Scope> {
+/// What is ours: of every mode, or of those that are not left alone by one `only`.
+pub(super) fn scopes(program: &Program, owned: &Owned, only: Option<Mode>) -> PerFamily<Scope> {
     let ownership = ipvs::Ownership {
         node_addresses: &owned.node_addresses,
         exclude_cidrs: &owned.exclude_cidrs,
@@ -377,6 +381,6 @@ pub(super) fn scopes(program: &Program, owned: &Owned) -> PerFamily<Scope> {
     PerFamily::from_fn(|family| {
         // Of a family of which nothing was read nothing goes.
         let is_read = program.xtables.get(family).is_some() || program.ipvs.get(family).is_some();
-        if is_read { backend::scope(program, family, &ownership) } else { Scope::default() }
+        if is_read { backend::scope(program, family, &ownership, only) } else { Scope::default() }
     })
 }

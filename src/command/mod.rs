@@ -1,6 +1,7 @@
 //! One file a subcommand: its arguments and what it does with a [`crate::host::Host`]. No command knows another.
 //!
-//! What several of them share: `options`, `input` (reading manifests), `live` (reading the kernel), `comparison` of the two.
+//! What several of them share: `options`, `input` (reading manifests), `live` (reading the kernel), `comparison` of the two,
+//! `steps` from one to the other.
 
 pub mod apply;
 pub mod cleanup;
@@ -11,11 +12,14 @@ pub mod diff;
 mod dump;
 mod error;
 mod input;
+pub mod inspect;
 mod live;
 mod lock;
 pub mod options;
 mod progress;
 mod refusal;
+pub mod run;
+mod steps;
 mod virtual_servers;
 
 pub use error::{Error, ErrorKind};

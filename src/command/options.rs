@@ -5,10 +5,10 @@ use std::net::IpAddr;
 
 use clap::{Args, ValueEnum};
 
-use crate::backend::{ipvs, nftables};
+use crate::backend::{ipvs, nftables, userspace};
 use crate::manifest::PlaceholderRanges;
 use crate::model::{Cluster, Config, DetectLocal, Mode, NodePortAddresses};
-use crate::net::{IpCidr, IpFamily, PerFamily};
+use crate::net::{IpCidr, IpFamily, PerFamily, parse_port_range};
 use crate::pipeline::Lowering;
 
 use super::Error;
@@ -42,6 +42,8 @@ pub enum ModeArg {
     Nftables,
     /// Virtual servers in the kernel, with ipset and iptables
     Ipvs,
+    /// A process (`svcproxy run`) that iptables and ip6tables lead to
+    Userspace,
 }
 
 impl ModeArg {
@@ -51,6 +53,7 @@ impl ModeArg {
             ModeArg::Iptables => Mode::Iptables,
             ModeArg::Nftables => Mode::Nftables,
             ModeArg::Ipvs => Mode::Ipvs,
+            ModeArg::Userspace => Mode::Userspace,
         }
     }
 }
@@ -78,9 +81,10 @@ fn cidr(text: &str) -> Result<IpCidr, String> {
 
 fn port_range(text: &str) -> Result<std::ops::RangeInclusive<u16>, String> {
     let (first, last) = text.split_once('-').ok_or("not a range like 30000-32767")?;
-    let port = |text: &str| text.parse::<u16>().map_err(|_| format!("`{text}` is no port"));
-    let (first, last) = (port(first)?, port(last)?);
-    if first == 0 || first > last { Err("the range is empty".to_owned()) } else { Ok(first..=last) }
+    for end in [first, last] {
+        end.parse::<u16>().map_err(|_| format!("`{end}` is no port"))?;
+    }
+    parse_port_range(text).ok_or_else(|| "the range is empty".to_owned())
 }
 
 /// Manifests, node and configuration.
@@ -173,6 +177,10 @@ pub struct NodeArgs {
     #[arg(long, value_name = "FIRST-LAST", value_parser = port_range, default_value = "30000-32767")]
     pub node_port_range: std::ops::RangeInclusive<u16>,
 
+    /// Where the proxy ports of userspace mode come from (portRange) [default: 20000-29999]
+    #[arg(long, value_name = "FIRST-LAST", value_parser = port_range)]
+    pub proxy_port_range: Option<std::ops::RangeInclusive<u16>>,
+
     /// Pod networks of the cluster, comma-separated (clusterCIDR)
     #[arg(long, value_name = "CIDR", value_parser = cidr, value_delimiter = ',')]
     pub cluster_cidr: Vec<IpCidr>,
@@ -250,6 +258,21 @@ impl InputArgs {
     ) -> Result<Lowering, Error> {
         let all = ipvs::LowerOptions::of(config).map_err(|error| Error::usage(error.to_string()))?;
         Ok(Lowering::Ipvs(Box::new(ipvs::LowerOptions { random_fully, bound_elsewhere, kernel, ..all })))
+    }
+
+    /// How userspace mode makes rules, `host` being addresses that the node's own packets can be sent to.
+    pub(super) fn userspace_options(
+        &self,
+        config: &Config,
+        host: PerFamily<Option<IpAddr>>,
+    ) -> PerFamily<userspace::LowerOptions> {
+        PerFamily::from_fn(|family| userspace::LowerOptions {
+            listen: config.bind_address.filter(|addr| IpFamily::of(*addr) == family),
+            host: *host.get(family),
+            ports: config.userspace.port_range.clone().unwrap_or(userspace::DEFAULT_RANGE),
+            taken: BTreeSet::new(),
+            previous: userspace::ProxyPorts::new(),
+        })
     }
 
     /// Every path that is read.
@@ -347,6 +370,9 @@ pub(super) fn lay_options_over(args: &NodeArgs, config: &mut Config) -> Result<(
                 .collect();
             config.node_port_addresses = NodePortAddresses::Cidrs(cidrs?);
         }
+    }
+    if let Some(range) = &args.proxy_port_range {
+        config.userspace.port_range = Some(range.clone());
     }
     config.masquerade_all = args.masquerade_all.unwrap_or(config.masquerade_all);
     config.masquerade_bit = args.iptables_masquerade_bit.unwrap_or(config.masquerade_bit);

@@ -38,6 +38,7 @@ fn document_of(step: &Step) -> Option<(Option<IpFamily>, &Emitted)> {
         }
         Step::IpsetRestore { document, .. } => Some((None, document)),
         Step::InsertJump { .. }
+        | Step::AppendJump { .. }
         | Step::DeleteJump { .. }
         | Step::AddNfacct { .. }
         | Step::SetSysctl { .. }

@@ -21,6 +21,10 @@ pub fn execute(host: &mut dyn Host, variant: XtablesVariant, step: &Step) -> Res
             let args = emit::rule_args(rule, *family);
             host.xtables_insert_jump(variant, *family, table.as_str(), chain.as_str(), &args).map_err(failed)
         }
+        Step::AppendJump { family, table, chain, rule } => {
+            let args = emit::rule_args(rule, *family);
+            host.xtables_append_jump(variant, *family, table.as_str(), chain.as_str(), &args).map_err(failed)
+        }
         Step::DeleteJump { family, table, chain, rule } => {
             let args = emit::rule_args(rule, *family);
             host.xtables_delete_jump(variant, *family, table.as_str(), chain.as_str(), &args).map_err(failed)
@@ -71,6 +75,7 @@ pub fn rehearse(
                     Step::NftTransaction { .. }
                     | Step::XtablesRestore { .. }
                     | Step::InsertJump { .. }
+                    | Step::AppendJump { .. }
                     | Step::DeleteJump { .. }
                     | Step::AddNfacct { .. }
                     | Step::SetSysctl { .. }
@@ -86,6 +91,7 @@ pub fn rehearse(
                 host.nft_run(&stages.concat(), true).map_err(|refused| locate(index, &stages, refused))?;
             }
             Step::InsertJump { .. }
+            | Step::AppendJump { .. }
             | Step::DeleteJump { .. }
             | Step::AddNfacct { .. }
             | Step::SetSysctl { .. }

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use super::error::{HostError, HostErrorKind, RestoreError};
 use super::fake_tables::{FakeTables, Known, Refusal};
-use super::{Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
-use crate::net::IpFamily;
+use super::forward::{ForwardError, ForwardOptions};
+use super::{Event, Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
+use crate::net::{IpFamily, Port, Protocol};
+use crate::program::listener::{ListenerKey, Listeners, Status};
 use crate::program::{ipset, ipvs};
 
 /// Schedulers of Linux 6.1.
@@ -70,6 +72,15 @@ pub struct FakeHost {
     pub documents: Vec<(RestoreMode, String)>,
     /// Every request that was taken.
     pub requests: Vec<ipvs::Request>,
+    /// What is to happen to a process that waits, in turn, each with contents of files that then are other ones; after the
+    /// last it is told to end.
+    pub events: VecDeque<(Event, BTreeMap<String, Vec<u8>>)>,
+    /// Ports that somebody else listens on.
+    pub ports_in_use: BTreeSet<(Protocol, Port)>,
+    /// The listeners that it has been told to have; `None` before it was told to carry connections.
+    pub listeners: Option<Listeners>,
+    /// What a process that carries connections tells; `None` if there is none.
+    pub status: Option<Status>,
     failures: BTreeMap<String, VecDeque<(Option<usize>, HostError)>>,
 }
 
@@ -315,6 +326,18 @@ impl Host for FakeHost {
         self.jump((variant, family), table, &format!("-I {chain} 1 {}", as_saved(args)))
     }
 
+    fn xtables_append_jump(
+        &mut self,
+        variant: XtablesVariant,
+        family: IpFamily,
+        table: &str,
+        chain: &str,
+        args: &[String],
+    ) -> Result<(), HostError> {
+        self.fails("xtables_append_jump")?;
+        self.jump((variant, family), table, &format!("-A {chain} {}", as_saved(args)))
+    }
+
     fn xtables_delete_jump(
         &mut self,
         variant: XtablesVariant,
@@ -520,6 +543,47 @@ impl Host for FakeHost {
         let Some(holder) = &self.lock_holder else { return Ok(LockGuard::of_nothing()) };
         on_wait(holder);
         Err(HostError::new("lock this network namespace", HostErrorKind::Busy, format!("held by {holder}")))
+    }
+
+    fn forward_start(&mut self, options: &ForwardOptions, _socket: Option<&str>) -> Result<(), HostError> {
+        self.calls.push(format!("forward at most {:?} connections", options.max_connections));
+        self.fails("forward_start")?;
+        self.listeners = Some(Listeners::new());
+        Ok(())
+    }
+
+    fn forward_set(&mut self, wanted: &Listeners) -> Result<(), ForwardError> {
+        self.fails("forward_set").map_err(ForwardError::Host)?;
+        let is_taken = |key: &&ListenerKey| self.ports_in_use.contains(&(key.protocol, key.at.port));
+        let taken: Vec<ListenerKey> = wanted.keys().filter(is_taken).copied().collect();
+        let mut listeners = wanted.clone();
+        listeners.retain(|key, _| !taken.contains(key));
+        self.calls.push(format!("listen on {} ports", listeners.len()));
+        self.listeners = Some(listeners);
+        if taken.is_empty() { Ok(()) } else { Err(ForwardError::PortsInUse(taken)) }
+    }
+
+    fn forward_drain(&mut self, limit: Duration) -> Result<usize, HostError> {
+        self.calls.push(format!("drain for {} s", limit.as_secs()));
+        self.listeners = None;
+        Ok(0)
+    }
+
+    fn forward_status(&mut self, socket: Option<&str>) -> Result<Status, HostError> {
+        let action = || format!("ask at `{}`", socket.unwrap_or("/run/svcproxy/1.sock"));
+        let nobody = || HostError::new(action(), HostErrorKind::NotFound, "no `svcproxy run` answers there");
+        self.status.clone().ok_or_else(nobody)
+    }
+
+    fn watch(&mut self, paths: &[String]) -> Result<(), HostError> {
+        self.calls.push(format!("watch {}", paths.join(" ")));
+        self.fails("watch")
+    }
+
+    fn next_event(&mut self, _limit: Duration) -> Result<Event, HostError> {
+        let Some((event, files)) = self.events.pop_front() else { return Ok(Event::Stop) };
+        self.files.extend(files);
+        Ok(event)
     }
 
     fn read_file(&mut self, path: &str) -> Result<Vec<u8>, HostError> {

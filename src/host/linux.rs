@@ -3,15 +3,19 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::error::{HostError, HostErrorKind, RestoreError};
+use super::forward::{self, ForwardError, ForwardOptions, Forwarder};
 use super::ipvs::Ipvs;
+use super::watch::Watch;
 use super::xtables::{Jump, Xtables};
-use super::{Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
+use super::{Event, Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
 use super::{files, ipset, link, lock, nfacct, nft, sysctl};
 use crate::net::IpFamily;
 use crate::program::ipvs;
+use crate::program::listener::{Listeners, Status};
 
 /// The machine that this program runs on.
 #[derive(Debug)]
@@ -20,6 +24,8 @@ pub struct LinuxHost {
     ipvs: Ipvs,
     started: Instant,
     stdin_is_read: bool,
+    forwarder: Option<Forwarder>,
+    watch: Option<Watch>,
 }
 
 impl LinuxHost {
@@ -30,6 +36,8 @@ impl LinuxHost {
             ipvs: Ipvs::default(),
             started: Instant::now(),
             stdin_is_read: false,
+            forwarder: None,
+            watch: None,
         }
     }
 }
@@ -48,6 +56,15 @@ impl LinuxHost {
         }
         files::read_stream("<stdin>", std::io::stdin().lock(), files::SIZE_LIMIT)
     }
+}
+
+/// Where the process that carries connections is asked.
+fn socket_path(asked: Option<&str>) -> Result<PathBuf, HostError> {
+    asked.map_or_else(|| lock::namespace_path("sock"), |path| Ok(PathBuf::from(path)))
+}
+
+fn not_started(action: &str) -> HostError {
+    HostError::new(action, HostErrorKind::Other, "it has not been started")
 }
 
 impl Host for LinuxHost {
@@ -78,6 +95,17 @@ impl Host for LinuxHost {
         args: &[String],
     ) -> Result<(), HostError> {
         self.xtables.jump(variant, family, (Jump::Insert, table, chain, args))
+    }
+
+    fn xtables_append_jump(
+        &mut self,
+        variant: XtablesVariant,
+        family: IpFamily,
+        table: &str,
+        chain: &str,
+        args: &[String],
+    ) -> Result<(), HostError> {
+        self.xtables.jump(variant, family, (Jump::Append, table, chain, args))
     }
 
     fn xtables_delete_jump(
@@ -184,6 +212,38 @@ impl Host for LinuxHost {
 
     fn lock(&mut self, limit: Duration, on_wait: &mut dyn FnMut(&str)) -> Result<LockGuard, HostError> {
         lock::lock(limit, on_wait)
+    }
+
+    fn forward_start(&mut self, options: &ForwardOptions, socket: Option<&str>) -> Result<(), HostError> {
+        let path = socket_path(socket)?;
+        self.forwarder = Some(Forwarder::start(options, Some(&path))?);
+        Ok(())
+    }
+
+    fn forward_set(&mut self, wanted: &Listeners) -> Result<(), ForwardError> {
+        match &mut self.forwarder {
+            Some(forwarder) => forwarder.set(wanted),
+            None => Err(ForwardError::Host(not_started("listen"))),
+        }
+    }
+
+    fn forward_drain(&mut self, limit: Duration) -> Result<usize, HostError> {
+        let mut forwarder = self.forwarder.take().ok_or_else(|| not_started("drain"))?;
+        let watch = &mut self.watch;
+        Ok(forwarder.drain(limit, || watch.as_mut().is_some_and(Watch::is_stopped)))
+    }
+
+    fn forward_status(&mut self, socket: Option<&str>) -> Result<Status, HostError> {
+        forward::ask(&socket_path(socket)?)
+    }
+
+    fn watch(&mut self, paths: &[String]) -> Result<(), HostError> {
+        self.watch = Some(Watch::start(paths)?);
+        Ok(())
+    }
+
+    fn next_event(&mut self, limit: Duration) -> Result<Event, HostError> {
+        self.watch.as_mut().ok_or_else(|| not_started("wait for events"))?.next(limit)
     }
 
     fn read_path(&mut self, path: &str) -> Result<Vec<(String, Vec<u8>)>, HostError> {

@@ -47,10 +47,14 @@ impl Drop for Held {
 
 /// Takes the lock of the calling thread's network namespace.
 pub(super) fn lock(limit: Duration, on_wait: &mut dyn FnMut(&str)) -> Result<LockGuard, HostError> {
-    let failed = |error: io::Error| HostError::io(ACTION, &error);
+    lock_file(&namespace_path("lock")?, limit, on_wait)
+}
+
+/// The path of a file of this kind that belongs to the network namespace of the calling thread.
+pub(super) fn namespace_path(extension: &str) -> Result<PathBuf, HostError> {
+    let failed = |error: io::Error| HostError::io("find the files of this network namespace", &error);
     let namespace = fs::metadata("/proc/thread-self/ns/net").map_err(failed)?.ino();
-    let path = folder().map_err(failed)?.join(format!("{namespace}.lock"));
-    lock_file(&path, limit, on_wait)
+    Ok(folder().map_err(failed)?.join(format!("{namespace}.{extension}")))
 }
 
 fn lock_file(path: &Path, limit: Duration, on_wait: &mut dyn FnMut(&str)) -> Result<LockGuard, HostError> {

@@ -7,6 +7,7 @@ pub mod execute;
 mod fake;
 mod fake_tables;
 mod files;
+pub mod forward;
 mod genl;
 mod ipset;
 mod ipvs;
@@ -18,6 +19,7 @@ mod nfacct;
 mod nft;
 mod sysctl;
 mod tool;
+mod watch;
 mod xtables;
 mod xtables_words;
 
@@ -26,6 +28,7 @@ pub use fake::{FakeDevice, FakeHost};
 pub use fake_tables::{FakeChain, FakeTables};
 pub use linux::LinuxHost;
 pub use lock::LockGuard;
+pub use watch::Event;
 pub use xtables::unreadable_tables;
 
 use std::collections::BTreeSet;
@@ -35,6 +38,8 @@ use std::time::Duration;
 
 use crate::net::IpFamily;
 use crate::program::ipvs::{Request, Timeouts, VirtualServers};
+use crate::program::listener::{Listeners, Status};
+use forward::{ForwardError, ForwardOptions};
 
 /// Which of the two iptables implementations: they keep separate rules in the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,6 +141,16 @@ pub trait Host {
         args: &[String],
     ) -> Result<(), HostError>;
 
+    /// Appends one rule to a chain, `args` as in [`Host::xtables_insert_jump`].
+    fn xtables_append_jump(
+        &mut self,
+        variant: XtablesVariant,
+        family: IpFamily,
+        table: &str,
+        chain: &str,
+        args: &[String],
+    ) -> Result<(), HostError>;
+
     /// Deletes the first rule of a chain that equals `args`. `NotFound` if there is none.
     fn xtables_delete_jump(
         &mut self,
@@ -222,6 +237,26 @@ pub trait Host {
     /// Waits, up to a limit, until no other svcproxy works on this network namespace, then keeps others out until the guard is
     /// dropped or the process ends. `on_wait` is told once who holds it. `Busy` when the limit is over.
     fn lock(&mut self, limit: Duration, on_wait: &mut dyn FnMut(&str)) -> Result<LockGuard, HostError>;
+
+    /// Begins to carry connections in this network namespace, without listeners yet, and to tell about them at a Unix socket:
+    /// the usual one of the namespace, unless a path is given. `Busy` if another process does so there.
+    fn forward_start(&mut self, options: &ForwardOptions, socket: Option<&str>) -> Result<(), HostError>;
+
+    /// Opens, changes and closes listeners until they are as wanted. Connections stay.
+    fn forward_set(&mut self, wanted: &Listeners) -> Result<(), ForwardError>;
+
+    /// Closes all listeners, waits up to a limit until the connections have ended, or until the process is told to end once
+    /// more, and cuts those that are left: how many they were.
+    fn forward_drain(&mut self, limit: Duration) -> Result<usize, HostError>;
+
+    /// What the process that carries connections in this network namespace tells. `NotFound` if there is none.
+    fn forward_status(&mut self, socket: Option<&str>) -> Result<Status, HostError>;
+
+    /// Begins to watch files and folders. From now on signals to end are events.
+    fn watch(&mut self, paths: &[String]) -> Result<(), HostError>;
+
+    /// Waits up to a limit for an event.
+    fn next_event(&mut self, limit: Duration) -> Result<Event, HostError>;
 
     /// The texts at a path, each with its name: one file (or pipe), `-` for standard input (named `<stdin>`), or all `.yaml`,
     /// `.yml` and `.json` files below a folder, in order of their names.

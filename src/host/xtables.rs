@@ -32,6 +32,7 @@ type Version = (u32, u32, u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Jump {
     Insert,
+    Append,
     Delete,
 }
 
@@ -113,6 +114,7 @@ impl Xtables {
         let (program, _) = self.program(variant, family, "")?;
         let verb = match jump {
             Jump::Insert => "insert",
+            Jump::Append => "append",
             Jump::Delete => "delete",
         };
         let Some(rule) = rule_text(args) else {
@@ -124,6 +126,7 @@ impl Xtables {
         let tables = IPTables { cmd, has_check: true, has_wait: false, is_numeric: false };
         let result = match jump {
             Jump::Insert => tables.insert(table, chain, &rule, 1),
+            Jump::Append => tables.append(table, chain, &rule),
             Jump::Delete => tables.delete(table, chain, &rule),
         };
         result.map_err(|error| {
@@ -290,6 +293,7 @@ fn jump_by_argv(
     let mut argv = vec!["--wait", WAIT, "-t", table];
     match jump {
         Jump::Insert => argv.extend(["-I", chain, "1"]),
+        Jump::Append => argv.extend(["-A", chain]),
         Jump::Delete => argv.extend(["-D", chain]),
     }
     argv.extend(args.iter().map(String::as_str));

@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::diagnostic::{Diagnostic, Place, Severity, Source, SourceId};
-use crate::model::{Config, Conntrack, DetectLocal, Ipvs, Mode, NodePortAddresses, SyncPeriods};
-use crate::net::{IpCidr, IpFamily, PerFamily, parse_addr_sloppy};
+use crate::model::{Config, Conntrack, DetectLocal, Ipvs, Mode, NodePortAddresses, SyncPeriods, Userspace};
+use crate::net::{IpCidr, IpFamily, PerFamily, parse_addr_sloppy, parse_port_range};
 
 use super::config_object::{ConntrackSection, FIELDS, KubeProxyConfiguration, ModeSection};
 use super::duration;
@@ -23,8 +23,13 @@ use super::syntax;
 use super::word::{one_of, quoted};
 use super::yaml;
 
-const MODES: [(&str, Mode); 4] =
-    [("", Mode::Iptables), ("iptables", Mode::Iptables), ("ipvs", Mode::Ipvs), ("nftables", Mode::Nftables)];
+const MODES: [(&str, Mode); 5] = [
+    ("", Mode::Iptables),
+    ("iptables", Mode::Iptables),
+    ("ipvs", Mode::Ipvs),
+    ("nftables", Mode::Nftables),
+    ("userspace", Mode::Userspace),
+];
 /// Code of what is said about a document of another kind.
 const NOT_A_CONFIG: &str = "not-a-config";
 const SECOND: i64 = 1_000_000_000;
@@ -179,7 +184,7 @@ fn read(
     let mode_for_rest = mode.unwrap_or(Mode::Iptables);
     let (of_mode, section) = match mode_for_rest {
         Mode::Nftables => (&object.nftables, "nftables"),
-        Mode::Iptables | Mode::Ipvs => (&object.iptables, "iptables"),
+        Mode::Iptables | Mode::Ipvs | Mode::Userspace => (&object.iptables, "iptables"),
     };
     let config = Config {
         mode: mode_for_rest,
@@ -193,6 +198,7 @@ fn read(
         localhost_node_ports: object.iptables.localhost_node_ports.unwrap_or(true),
         sync_periods: read_sync_periods(object, mode_for_rest, findings),
         ipvs: read_ipvs(object, mode_for_rest, findings),
+        userspace: read_userspace(object, mode_for_rest, findings),
         conntrack: read_conntrack(&object.conntrack, findings),
         healthz_bind_address: read_listen(
             &object.healthz_bind_address,
@@ -295,7 +301,8 @@ fn read_sync_periods(
     findings: &mut Findings<'_>,
 ) -> SyncPeriods {
     let (name, sync, min_sync, default_min) = match mode {
-        Mode::Iptables => {
+        // Userspace mode has the periods of the iptables section, as it had the section's beginnings.
+        Mode::Iptables | Mode::Userspace => {
             ("iptables", &object.iptables.sync_period, &object.iptables.min_sync_period, SECOND)
         }
         Mode::Ipvs => ("ipvs", &object.ipvs.sync_period, &object.ipvs.min_sync_period, 0),
@@ -351,6 +358,27 @@ fn is_scheduler_name(name: &str) -> bool {
     let is_allowed =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
     name.len() <= 15 && name.bytes().all(is_allowed)
+}
+
+/// Fields that other modes do not look at, as kube-proxy does not any more.
+fn read_userspace(object: &KubeProxyConfiguration<'_>, mode: Mode, findings: &mut Findings<'_>) -> Userspace {
+    let default = Config::default().userspace;
+    if mode != Mode::Userspace {
+        return default;
+    }
+    let text: &str = &object.port_range;
+    let port_range = parse_port_range(text);
+    if port_range.is_none() && !matches!(text, "" | "0-0") {
+        let message = format!("portRange {} is not a range of ports", quoted(text));
+        let diagnostic = Diagnostic::error("bad-port-range", message);
+        findings.add("portRange", diagnostic.hint("write it as `20000-29999`"));
+    }
+    let udp = &object.udp_idle_timeout;
+    let nanoseconds = read_duration(udp, "udpIdleTimeout", 250_000_000, findings);
+    if nanoseconds <= 0 {
+        findings.add("udpIdleTimeout", out_of_range("udpIdleTimeout", &**udp, "more than 0"));
+    }
+    Userspace { port_range, udp_idle_timeout: duration::from_nanoseconds(nanoseconds) }
 }
 
 fn read_conntrack(section: &ConntrackSection<'_>, findings: &mut Findings<'_>) -> Conntrack {

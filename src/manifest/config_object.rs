@@ -44,6 +44,10 @@ pub(super) struct KubeProxyConfiguration<'a> {
     pub(super) conntrack: ConntrackSection<'a>,
     #[serde(borrow, default)]
     pub(super) config_sync_period: Text<'a>,
+    #[serde(borrow, default)]
+    pub(super) port_range: Text<'a>,
+    #[serde(borrow, default)]
+    pub(super) udp_idle_timeout: Text<'a>,
 }
 
 /// `clientConnection`.

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::net::{IpCidr, PerFamily};
+use crate::net::{IpCidr, PerFamily, Port};
 
 /// `mode`: which kernel language carries the Services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,6 +17,8 @@ pub enum Mode {
     Ipvs,
     /// nftables.
     Nftables,
+    /// A process of the node, which rules of iptables lead to.
+    Userspace,
 }
 
 impl Mode {
@@ -25,6 +28,7 @@ impl Mode {
             Mode::Iptables => "iptables",
             Mode::Ipvs => "ipvs",
             Mode::Nftables => "nftables",
+            Mode::Userspace => "userspace",
         }
     }
 }
@@ -79,6 +83,15 @@ pub struct Ipvs {
     pub udp_timeout: Duration,
 }
 
+/// What userspace mode alone goes by (reference section 5.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Userspace {
+    /// `portRange`: where proxy ports come from; `None` if nothing is said.
+    pub port_range: Option<RangeInclusive<Port>>,
+    /// `udpIdleTimeout`: for how long a UDP flow without a datagram is remembered.
+    pub udp_idle_timeout: Duration,
+}
+
 /// The `conntrack` section (reference section 6.2). `None` is the default of kube-proxy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Conntrack {
@@ -123,6 +136,8 @@ pub struct Config {
     pub sync_periods: SyncPeriods,
     /// `ipvs`.
     pub ipvs: Ipvs,
+    /// Fields of userspace mode.
+    pub userspace: Userspace,
     /// `conntrack`.
     pub conntrack: Conntrack,
     /// `healthzBindAddress`; empty is off.
@@ -154,6 +169,7 @@ impl Default for Config {
                 tcp_fin_timeout: Duration::ZERO,
                 udp_timeout: Duration::ZERO,
             },
+            userspace: Userspace { port_range: None, udp_idle_timeout: Duration::from_millis(250) },
             conntrack: Conntrack::default(),
             healthz_bind_address: "0.0.0.0:10256".to_owned(),
             metrics_bind_address: "127.0.0.1:10249".to_owned(),

@@ -7,7 +7,7 @@ mod name;
 mod node;
 mod service;
 
-pub use config::{Config, Conntrack, DetectLocal, Ipvs, Mode, NodePortAddresses, SyncPeriods};
+pub use config::{Config, Conntrack, DetectLocal, Ipvs, Mode, NodePortAddresses, SyncPeriods, Userspace};
 pub use endpoint::{Conditions, Endpoint, Hints};
 pub use name::{ServiceName, ServicePortName};
 pub use node::Node;

@@ -8,9 +8,18 @@ pub use endpoint::AddrPort;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 /// A transport port, 0 to 65535.
 pub type Port = u16;
+
+/// A range of ports as options and configurations write it, ends included: `20000-29999`, or one port. `None` if it is no
+/// such text, is empty or has port 0.
+pub fn parse_port_range(text: &str) -> Option<RangeInclusive<Port>> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (first.trim().parse::<Port>().ok()?, last.trim().parse::<Port>().ok()?);
+    (first != 0 && first <= last).then_some(first..=last)
+}
 
 /// An IP family. Every backend is a pair of independent single-family programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

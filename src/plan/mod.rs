@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use crate::net::{IpFamily, PerFamily};
 use crate::program::ipset::diff::SetsDiff;
 use crate::program::ipvs::diff::ServersDiff;
+use crate::program::listener::{self, ListenerKey, diff::ListenerChange};
 use crate::program::nft::{self, diff::TableDiff};
 use crate::program::xtables::diff::{self, RulesetDiff};
 use crate::program::xtables::{ChainName, TableName};
@@ -24,6 +25,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What differs in the rules, by family; `None` for a family that is left alone.
     pub rules: PerFamily<Option<RulesetDiff>>,
+    /// Listeners that differ, if both sides speak of any. No step changes them: their process does.
+    pub listeners: Vec<(ListenerKey, ListenerChange)>,
     /// What differs in the table of nft, by family; `None` for a family that is left alone or has none wanted.
     pub tables: PerFamily<Option<TableDiff>>,
     /// What differs in the virtual servers, by family; `None` for a family that is left alone.
@@ -35,7 +38,7 @@ pub struct Plan {
 impl Plan {
     /// Whether live is already as wanted.
     pub fn is_empty(&self) -> bool {
-        self.steps.is_empty()
+        self.steps.is_empty() && self.listeners.is_empty()
     }
 
     /// Chains of ours that cannot go, since rules of others refer to them.
@@ -96,7 +99,11 @@ pub fn plan(wanted: &Program, live: &Program, scopes: &PerFamily<Scope>) -> Plan
     steps.append(&mut go);
     steps.extend(ipvs.drain());
     steps.extend(last);
-    Plan { steps, rules, tables, servers: ipvs.servers, sets: ipvs.sets }
+    let listeners = match (&wanted.listeners, &live.listeners) {
+        (Some(wanted), Some(live)) => listener::diff::diff(wanted, live),
+        (Some(_) | None, _) => Vec::new(),
+    };
+    Plan { steps, rules, listeners, tables, servers: ipvs.servers, sets: ipvs.sets }
 }
 
 fn deletes_chains(rules: &RulesetDiff) -> bool {

@@ -33,6 +33,12 @@ pub(super) fn xtables_steps(family: IpFamily, wanted: &Ruleset, rules: &RulesetD
             chain: *chain,
             rule: rule.clone(),
         }));
+        steps.extend(by_hook(&changes.jumps_behind).map(|(chain, rule)| Step::AppendJump {
+            family,
+            table,
+            chain: *chain,
+            rule: rule.clone(),
+        }));
     }
     steps
 }
@@ -45,6 +51,12 @@ const HOOK_ORDER: [&str; 5] = ["POSTROUTING", "FORWARD", "INPUT", "OUTPUT", "PRE
 fn in_order_of_insertion(missing: &[(ChainName, Rule)]) -> impl Iterator<Item = &(ChainName, Rule)> {
     let of_hook =
         move |hook: &'static str| missing.iter().rev().filter(move |(chain, _)| chain.as_str() == hook);
+    HOOK_ORDER.into_iter().flat_map(of_hook)
+}
+
+/// Each goes to the end of its chain, so the first one comes first.
+fn by_hook(behind: &[(ChainName, Rule)]) -> impl Iterator<Item = &(ChainName, Rule)> {
+    let of_hook = move |hook: &'static str| behind.iter().filter(move |(chain, _)| chain.as_str() == hook);
     HOOK_ORDER.into_iter().flat_map(of_hook)
 }
 

@@ -43,6 +43,17 @@ pub enum Step {
         /// The jump.
         rule: Rule,
     },
+    /// Appends a jump to a chain that is not ours: it stands behind the rules of others.
+    AppendJump {
+        /// iptables or ip6tables.
+        family: IpFamily,
+        /// The table.
+        table: TableName,
+        /// The chain, a built-in one.
+        chain: ChainName,
+        /// The jump.
+        rule: Rule,
+    },
     /// Deletes a jump of ours from a chain that is not ours.
     DeleteJump {
         /// iptables or ip6tables.
@@ -113,6 +124,7 @@ impl Step {
             Step::XtablesRestore { family, .. }
             | Step::NftTransaction { family, .. }
             | Step::InsertJump { family, .. }
+            | Step::AppendJump { family, .. }
             | Step::DeleteJump { family, .. } => Some(*family),
             Step::AddNfacct { .. }
             | Step::SetSysctl { .. }
@@ -129,7 +141,7 @@ impl Step {
     pub fn n_rules(&self) -> usize {
         match self {
             Step::XtablesRestore { n_rules, .. } => *n_rules,
-            Step::InsertJump { .. } | Step::DeleteJump { .. } => 1,
+            Step::InsertJump { .. } | Step::AppendJump { .. } | Step::DeleteJump { .. } => 1,
             Step::NftTransaction { document, .. } => document
                 .text
                 .split(|byte| *byte == b'\n')
@@ -172,6 +184,9 @@ impl fmt::Display for Step {
             }
             Step::InsertJump { family, table, chain, rule } => {
                 write!(f, "{} -t {table}: insert into {chain} the jump to {}", tool(*family), jumped_to(rule))
+            }
+            Step::AppendJump { family, table, chain, rule } => {
+                write!(f, "{} -t {table}: append to {chain} the jump to {}", tool(*family), jumped_to(rule))
             }
             Step::DeleteJump { family, table, chain, rule } => {
                 write!(f, "{} -t {table}: delete from {chain} the jump to {}", tool(*family), jumped_to(rule))

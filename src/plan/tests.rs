@@ -72,6 +72,7 @@ fn words(plan: &Plan) -> Vec<String> {
                     .trim_end()
                     .to_owned()
             }
+            Step::AppendJump { table, chain, .. } => format!("append {table} {chain}"),
             Step::DeleteJump { table, chain, .. } => format!("delete {table} {chain}"),
             Step::AddNfacct { name } => format!("nfacct {name}"),
             Step::SetSysctl { key, .. } => format!("sysctl {key}"),

@@ -4,6 +4,7 @@
 mod emitted;
 pub mod ipset;
 pub mod ipvs;
+pub mod listener;
 pub mod nft;
 mod scope;
 mod sides;
@@ -61,6 +62,8 @@ pub struct Program {
     pub ipvs: PerFamily<Option<ipvs::VirtualServers>>,
     /// For how long IPVS remembers connections; `None` if nothing is said, 0 for what the kernel may keep.
     pub ipvs_timeouts: Option<ipvs::Timeouts>,
+    /// Listeners of a process of this host; `None` if nothing is said about them.
+    pub listeners: Option<listener::Listeners>,
     /// Sets that rules ask, of both families; `None` if nothing is said about sets.
     pub ipset: Option<ipset::Sets>,
     /// Dummy devices by name; `None` if nothing is said about devices.

@@ -4,6 +4,7 @@ pub mod diagnostic;
 pub mod diff;
 pub mod ipvs;
 pub mod json;
+pub mod listeners;
 pub mod plan;
 
 use std::fmt::Write as _;

@@ -1,7 +1,5 @@
 //! The oracle: the fate of a packet by the decisions of a [`NodeView`] alone. Rules are right if they agree with it.
 
-use std::net::IpAddr;
-
 use crate::net::{AddrPort, Port, Protocol};
 use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
 
@@ -45,11 +43,42 @@ impl<'a> Case<'a> {
             return Fate::Untouched;
         }
         let fate = self.service_fate();
+        if self.view.habits.carries_connections {
+            return self.carried(fate);
+        }
         // Node ports on loopback addresses have the kernel route these; nothing else may come in that way.
         let is_let_in = self.packet.source.addr.is_loopback() || !self.packet.destination.addr.is_loopback();
         match fate {
             Fate::Untouched | Fate::Rejected if self.view.localhost_node_ports && !is_let_in => Fate::Dropped,
             Fate::Untouched | Fate::Rejected | Fate::Forwarded(_) | Fate::Dropped | Fate::Unknown(_) => fate,
+        }
+    }
+
+    /// The fate where a process of the node takes the packet: its connection comes to an end or goes on as another one.
+    fn carried(self, fate: Fate) -> Fate {
+        match fate {
+            Fate::Forwarded(mut choices) => {
+                choices.iter_mut().for_each(|choice| choice.source_nat = true);
+                Fate::Forwarded(choices)
+            }
+            // A connection is hung up on; of a datagram nobody hears again.
+            Fate::Rejected | Fate::Dropped if self.packet.protocol == Protocol::Tcp => Fate::Rejected,
+            Fate::Rejected | Fate::Dropped => Fate::Dropped,
+            Fate::Untouched | Fate::Unknown(_) => fate,
+        }
+    }
+
+    /// Whether a process gets packets to an external IP (reference section 5.4): it does if the address is the node's.
+    /// Otherwise the node's own leave as they are, and so do those of pods on a bridge. `None` if it gets them.
+    fn uncarried(self, frontend: &Frontend) -> Option<Fate> {
+        let is_asked = self.view.habits.carries_connections && frontend.kind == FrontendKind::ExternalIp;
+        if !is_asked || self.is_here() {
+            return None;
+        }
+        match self.packet.origin {
+            Origin::Outside => None,
+            Origin::Node => Some(Fate::Untouched),
+            Origin::Pod => Some(Fate::Unknown("whether the pod is on a bridge".to_owned())),
         }
     }
 
@@ -78,6 +107,9 @@ impl<'a> Case<'a> {
     }
 
     fn vip_fate(self, port: &PortView, frontend: &Frontend) -> Fate {
+        if let Some(fate) = self.uncarried(frontend) {
+            return fate;
+        }
         let routes = port.routes(frontend.kind);
         // Without any endpoint the answer is the refusal, whoever asks, unless ranges are asked first.
         let ranges_first = self.view.habits.asks_ranges_first && !self.meets_servers_first();
@@ -160,15 +192,9 @@ impl<'a> Case<'a> {
     /// Whether node ports answer on the destination.
     fn is_in_scope(self) -> bool {
         let addr = self.packet.destination.addr;
-        match (&self.view.node_ports, addr) {
-            (NodePortScope::AllLocal { loopback }, IpAddr::V4(v4)) => {
-                self.is_here() && (*loopback || !v4.is_loopback())
-            }
-            (NodePortScope::AllLocal { .. }, IpAddr::V6(v6)) => self.is_here() && !v6.is_loopback(),
-            (NodePortScope::Addresses(addresses), IpAddr::V4(_)) => addresses.contains(&addr),
-            (NodePortScope::Addresses(addresses), IpAddr::V6(v6)) => {
-                !v6.is_loopback() && addresses.contains(&addr)
-            }
+        match &self.view.node_ports {
+            NodePortScope::AllLocal { loopback } => self.is_here() && (*loopback || !addr.is_loopback()),
+            NodePortScope::Addresses(addresses) => addresses.contains(&addr),
         }
     }
 

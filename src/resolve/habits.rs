@@ -44,6 +44,9 @@ pub struct Habits {
     /// With policy Local, pods and the node itself may use any endpoint all the same (the short circuit of reference
     /// section 2.9).
     pub short_circuits: bool,
+    /// A process of the node accepts each connection and makes one of its own (reference section 5): endpoints see the
+    /// node's address, who has nowhere to go is hung up on, node ports answer on loopback too, and there is no SCTP.
+    pub carries_connections: bool,
 }
 
 impl Habits {
@@ -61,6 +64,7 @@ impl Habits {
                 masquerades_by_sets: false,
                 local_falls_back: false,
                 short_circuits: true,
+                carries_connections: false,
             },
             Mode::Nftables => Habits {
                 refuses_own_traffic: true,
@@ -73,6 +77,7 @@ impl Habits {
                 masquerades_by_sets: false,
                 local_falls_back: false,
                 short_circuits: true,
+                carries_connections: false,
             },
             Mode::Ipvs => Habits {
                 refuses_own_traffic: true,
@@ -85,6 +90,20 @@ impl Habits {
                 masquerades_by_sets: true,
                 local_falls_back: true,
                 short_circuits: false,
+                carries_connections: false,
+            },
+            Mode::Userspace => Habits {
+                refuses_own_traffic: true,
+                unused_ports: UnusedPorts::LeftAlone,
+                refuses_node_ports_anywhere: false,
+                lists_node_port_addresses: false,
+                asks_ranges_first: true,
+                asks_ranges_on_the_way_in: false,
+                masquerades_remote_hairpins: true,
+                masquerades_by_sets: false,
+                local_falls_back: false,
+                short_circuits: true,
+                carries_connections: true,
             },
         }
     }

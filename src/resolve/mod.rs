@@ -21,7 +21,7 @@ pub use view::{
 };
 
 use crate::model::{Cluster, Endpoint, Service, ServicePort};
-use crate::net::IpFamily;
+use crate::net::{IpFamily, Protocol};
 
 /// What the node does for every Service of the cluster, in one family.
 pub fn resolve(cluster: &Cluster, node: &NodeContext, family: IpFamily) -> NodeView {
@@ -29,6 +29,9 @@ pub fn resolve(cluster: &Cluster, node: &NodeContext, family: IpFamily) -> NodeV
     let mut n_endpoints = 0;
     for service in cluster.services.values() {
         for port in &service.ports {
+            if node.habits.carries_connections && port.protocol == Protocol::Sctp {
+                continue;
+            }
             let endpoints = cluster.endpoints_of(family, &service.port_name(port));
             if let Some(view) = resolve_port(node, family, service, port, endpoints) {
                 n_endpoints += endpoints.len();

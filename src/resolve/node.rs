@@ -61,7 +61,7 @@ impl NodeContext {
             name: node.name.clone(),
             zone: node.zone.clone(),
             node_ports: PerFamily::from_fn(|family| {
-                let loopback = localhost_node_ports && family == IpFamily::V4;
+                let loopback = habits.carries_connections || (localhost_node_ports && family == IpFamily::V4);
                 scope(habits, cidrs.get(family), local_addresses, family, loopback)
             }),
             node_port_networks: PerFamily::from_fn(|family| {

@@ -13,7 +13,7 @@ use super::Habits;
 pub enum NodePortScope {
     /// Every address of the node; loopback only if `loopback` says so.
     AllLocal {
-        /// Whether 127.0.0.0/8 answers too. Never true in IPv6.
+        /// Whether loopback addresses answer too. In IPv6 only where a process carries the connections.
         loopback: bool,
     },
     /// These addresses only, sorted; loopback ones are in it only if they answer.

@@ -1,10 +1,14 @@
 //! From texts to what tests begin with: cluster, configuration, node, context.
 
+use std::collections::BTreeSet;
+
 use svcproxy::backend::iptables::LowerOptions;
-use svcproxy::backend::{ipvs, nftables};
+use svcproxy::backend::{ipvs, nftables, userspace};
 use svcproxy::diagnostic::{Severity, Source, SourceId};
 use svcproxy::manifest::{self, LoadOptions};
 use svcproxy::model::{Cluster, Config, Mode, Node};
+use svcproxy::net::{IpFamily, Protocol};
+use svcproxy::packet::{Fate, Flow};
 use svcproxy::program::xtables::{RuleOrder, Ruleset};
 use svcproxy::resolve::{self, NodeContext};
 
@@ -41,6 +45,37 @@ pub(crate) fn nftables_options(config: &Config) -> nftables::LowerOptions {
 pub(crate) fn ipvs_options(given: &Given) -> ipvs::LowerOptions {
     let bound_elsewhere = given.node.addresses.iter().copied().collect();
     ipvs::LowerOptions { bound_elsewhere, ..ipvs::LowerOptions::of(&given.config).unwrap() }
+}
+
+/// How userspace mode makes rules of it.
+pub(crate) fn userspace_options(given: &Given, family: IpFamily) -> userspace::LowerOptions {
+    userspace::LowerOptions {
+        listen: given.config.bind_address.filter(|addr| IpFamily::of(*addr) == family),
+        host: Some(*given.context.node_ips.get(family)).filter(|addr| !addr.is_loopback()),
+        ports: userspace::DEFAULT_RANGE,
+        taken: BTreeSet::new(),
+        previous: userspace::ProxyPorts::new(),
+    }
+}
+
+/// What is written of a flow as it is where a process carries the connections: endpoints see the node's address, who has
+/// nowhere to go is hung up on or not heard, and there is no SCTP. What the mode does otherwise than that is written.
+pub(crate) fn carried(flow: &Flow) -> Fate {
+    let mode = Mode::Userspace.name();
+    let written = flow.fate_in(mode).clone();
+    if flow.exceptions.contains_key(mode) {
+        return written;
+    }
+    match written {
+        _ if flow.packet.protocol == Protocol::Sctp => Fate::Untouched,
+        Fate::Forwarded(mut choices) => {
+            choices.iter_mut().for_each(|choice| choice.source_nat = true);
+            Fate::Forwarded(choices)
+        }
+        Fate::Rejected | Fate::Dropped if flow.packet.protocol == Protocol::Udp => Fate::Dropped,
+        Fate::Rejected | Fate::Dropped => Fate::Rejected,
+        Fate::Untouched | Fate::Unknown(_) => written,
+    }
 }
 
 /// Reads manifests and a configuration that have no errors, in the mode that the configuration says.

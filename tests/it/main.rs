@@ -20,6 +20,7 @@ mod recordings;
 mod recordings_ipvs;
 mod recordings_nft;
 mod rig;
+mod run;
 mod tidy;
 mod tools;
 mod uml;

@@ -1,20 +1,21 @@
 //! Random clusters, random nodes: for every kind of packet to every frontend the oracle and the rules say the same; what is
 //! written is read back; a difference applied gives what is wanted, and applied twice does nothing.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 use svcproxy::backend::iptables::{self, LowerOptions};
-use svcproxy::backend::{ipvs, nftables};
+use svcproxy::backend::{ipvs, nftables, userspace};
 use svcproxy::model::{
     Cluster, Conditions, Config, DetectLocal, Endpoint, Hints, Mode, Node, NodePortAddresses, Placeholders,
     Service, ServiceName, ServicePort, ServiceType, TrafficPolicy,
 };
 use svcproxy::net::{AddrPort, IpCidr, IpFamily, PerFamily, Protocol};
-use svcproxy::packet::{NodeFacts, Origin, Packet};
-use svcproxy::program::nft;
+use svcproxy::packet::{Fate, NodeFacts, Origin, Packet};
 use svcproxy::program::xtables::eval::{Memory, eval};
 use svcproxy::program::xtables::{check, diff, emit, parse};
+use svcproxy::program::{listener, nft};
 use svcproxy::resolve::{self, NodeContext, Vip};
 
 use crate::given;
@@ -382,6 +383,50 @@ proptest! {
             prop_assert!(nft::diff::diff(&wanted, Some(&reached)).is_empty());
             prop_assert_eq!(&reached.chains, &wanted.chains);
             prop_assert_eq!(reached.n_elements(), wanted.n_elements());
+        }
+    }
+
+    #[test]
+    fn listeners_do_what_the_oracle_says(
+        shapes in prop::collection::vec(service_shape(), 1..4),
+        config in config(),
+        bound in prop::bool::weighted(0.2),
+    ) {
+        let node = node();
+        let mut config = Config { mode: Mode::Userspace, ..config };
+        config.bind_address = bound.then(|| node.addresses[0]);
+        let cluster = cluster(&shapes);
+        let mut local = node.addresses.clone();
+        local.push(address(IpFamily::V4, NODES, 11));
+        let context = NodeContext::new(&config, &node, &local);
+        let facts = NodeFacts { local_addresses: local.into_iter().collect() };
+        for family in IpFamily::ALL {
+            let view = resolve::resolve(&cluster, &context, family);
+            let options = userspace::LowerOptions {
+                listen: config.bind_address.filter(|addr| IpFamily::of(*addr) == family),
+                host: Some(address(family, NODES, 10)),
+                ports: userspace::DEFAULT_RANGE,
+                taken: BTreeSet::new(),
+                previous: userspace::ProxyPorts::new(),
+            };
+            let lowered = userspace::lower(&view, &options);
+            prop_assert_eq!(check::check(&lowered.ruleset).len(), 0);
+            prop_assert_eq!(listener::check::check(&lowered.listeners).len(), 0);
+            let mut text = Vec::new();
+            emit::write_document(&mut text, &lowered.ruleset, "# random\n");
+            let read = parse::parse(std::str::from_utf8(&text).unwrap(), family).unwrap();
+            prop_assert!(given::same_rules(&read, &lowered.ruleset));
+            // What the live rules lead to is found again, and kept.
+            let previous = userspace::proxy_ports(&read);
+            let again = userspace::lower(&view, &userspace::LowerOptions { previous, ..options });
+            prop_assert_eq!(&again, &lowered);
+            for packet in packets(&view) {
+                let oracle = resolve::fate(&view, &packet, &facts);
+                let fate = eval(&lowered.ruleset, &packet, &facts, &Memory::default()).fate;
+                let done = listener::eval::follow(&lowered.listeners, packet.protocol, fate, &facts);
+                let untold = matches!((&oracle, &done), (Fate::Unknown(_), Fate::Unknown(_)));
+                prop_assert!(untold || oracle.is_same(&done), "{packet}: oracle {oracle}, listeners {done}");
+            }
         }
     }
 

@@ -150,8 +150,9 @@ fn what_is_compiled_is_what_was_recorded() {
         let families = IpFamily::ALL.into();
         let wanted = pipeline::wanted(&given.cluster, &given.context, &families, &lowering);
         assert_eq!(pipeline::check(&wanted.program), Ok(()));
-        let Program { xtables, nft, ipvs, ipset, dummies, nfacct, sysctls, ipvs_timeouts } = wanted.program;
-        assert_eq!(ipvs_timeouts, None);
+        let Program { xtables, nft, ipvs, ipset, dummies, nfacct, sysctls, ipvs_timeouts, listeners } =
+            wanted.program;
+        assert_eq!((ipvs_timeouts, listeners), (None, None));
         let at = folder.display();
 
         let servers: VirtualServers = [ipvs.v4, ipvs.v6].into_iter().flat_map(Option::unwrap).collect();

@@ -364,10 +364,18 @@ fn a_switch_of_mode_knows_what_the_other_mode_left() {
     let rules = lower(&view(vec![web()]), &options()).rules;
     let node_addresses = BTreeSet::new();
     let ownership = Ownership { node_addresses: &node_addresses, exclude_cidrs: &[], exclusive: false };
-    let both = backend::scope(&Program::default(), IpFamily::V4, &ownership);
+    let both = backend::scope(&Program::default(), IpFamily::V4, &ownership, None);
     assert!(both.owns(TableName::Nat, &names::LOAD_BALANCER));
     assert!(both.owns(TableName::Nat, &ChainName::literal("KUBE-SVC-0123456789ABCDEF")));
     assert!(!both.owns(TableName::Nat, &ChainName::literal("KUBE-FOO")));
+    // Userspace mode has names of its own, and either is left alone by the other if it is to be kept.
+    let portals = ChainName::literal("KUBE-PORTALS-HOST");
+    assert!(both.owns(TableName::Nat, &portals));
+    let only = |mode| backend::scope(&Program::default(), IpFamily::V4, &ownership, Some(mode));
+    assert!(!only(Mode::Ipvs).owns(TableName::Nat, &portals));
+    assert!(only(Mode::Ipvs).owns(TableName::Nat, &names::LOAD_BALANCER));
+    assert!(only(Mode::Userspace).owns(TableName::Nat, &portals));
+    assert!(!only(Mode::Userspace).owns(TableName::Nat, &names::LOAD_BALANCER));
     let jumps: BTreeSet<String> = both.jumps.iter().map(|jump| format!("{jump:?}")).collect();
     assert_eq!(jumps.len(), both.jumps.len(), "each once");
     assert!(holds_ours(&rules) && backend::holds_ours(&rules));

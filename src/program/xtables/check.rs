@@ -268,6 +268,15 @@ impl Checker {
                     self.report(place, "DNAT to a port needs -p tcp, udp or sctp");
                 }
             }
+            Target::Redirect(port) => {
+                self.only_in(place, TableName::Nat, "REDIRECT");
+                if *port == 0 {
+                    self.report(place, "REDIRECT to port 0");
+                }
+                if protocol.and_then(Protocol::from_number).is_none() {
+                    self.report(place, "REDIRECT to a port needs -p tcp, udp or sctp");
+                }
+            }
             Target::Masquerade { .. } => self.only_in(place, TableName::Nat, "MASQUERADE"),
             Target::Reject(with) => {
                 self.only_in(place, TableName::Filter, "REJECT");

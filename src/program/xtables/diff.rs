@@ -27,6 +27,8 @@ pub struct TableDiff {
     /// Rules of ours that are missing in built-in chains, in the order in which they are wanted. They go to the head of
     /// the chain: inserted at position 1 from the last to the first, they end up in that order.
     pub jumps_missing: Vec<(ChainName, Rule)>,
+    /// The same for rules that stand behind those of others: appended from the first to the last.
+    pub jumps_behind: Vec<(ChainName, Rule)>,
     /// Rules of ours in chains of others that are not wanted, one entry for each time they occur.
     pub jumps_stale: Vec<(ChainName, Rule)>,
     /// Chains that are ours and not wanted, but that rules of others jump to: they cannot be deleted. If they have rules,
@@ -37,7 +39,10 @@ pub struct TableDiff {
 impl TableDiff {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.chains.is_empty() && self.jumps_missing.is_empty() && self.jumps_stale.is_empty()
+        self.chains.is_empty()
+            && self.jumps_missing.is_empty()
+            && self.jumps_behind.is_empty()
+            && self.jumps_stale.is_empty()
     }
 }
 
@@ -92,8 +97,13 @@ fn diff_table(name: TableName, wanted: &Table, live: &Table, scope: &Scope) -> T
         let found = lives.next_if(|(other, _)| *other == chain);
         if content.policy.is_some() {
             let rules = found.map_or(&[][..], |(_, its)| &its.rules[..]);
-            let missing = content.rules.iter().filter(|rule| !rules.contains(rule));
-            diff.jumps_missing.extend(missing.map(|rule| (*chain, rule.clone())));
+            let missing = |of: &[Rule]| -> Vec<(ChainName, Rule)> {
+                let missing = of.iter().filter(|rule| !rules.contains(rule));
+                missing.map(|rule| (*chain, rule.clone())).collect()
+            };
+            let (ahead, behind) = content.rules.split_at(n_ahead_of_others(content));
+            diff.jumps_missing.extend(missing(ahead));
+            diff.jumps_behind.extend(missing(behind));
             shared.extend(found);
         } else {
             match found {
@@ -116,6 +126,15 @@ fn diff_table(name: TableName, wanted: &Table, live: &Table, scope: &Scope) -> T
     }
     remove(name, wanted, live, scope, &shared, unwanted, &mut diff);
     diff
+}
+
+/// How many rules of a wanted built-in chain stand before those of others.
+fn n_ahead_of_others(chain: &Chain) -> usize {
+    let n_rules = chain.rules.len();
+    match chain.order {
+        RuleOrder::Exact | RuleOrder::FirstCommute(_) => n_rules,
+        RuleOrder::LastBehindOthers(n) => n_rules.saturating_sub(n),
+    }
 }
 
 /// Looks through the chains of others for rules of ours that are not wanted, and for rules of theirs that need a chain of
@@ -161,7 +180,7 @@ fn same_rules(wanted: &Chain, live: &[Rule]) -> bool {
         return false;
     }
     let n_commuting = match wanted.order {
-        RuleOrder::Exact => 0,
+        RuleOrder::Exact | RuleOrder::LastBehindOthers(_) => 0,
         RuleOrder::FirstCommute(n) => n.min(live.len()),
     };
     wanted.rules[n_commuting..] == live[n_commuting..]
@@ -267,6 +286,10 @@ pub fn apply(live: &Ruleset, diff: &RulesetDiff, wanted: &Ruleset) -> Ruleset {
         for (chain, rule) in table_diff.jumps_missing.iter().rev() {
             let built_in = || Chain { policy: Some(Policy::Accept), ..Chain::default() };
             table.chains.entry(*chain).or_insert_with(built_in).rules.insert(0, rule.clone());
+        }
+        for (chain, rule) in &table_diff.jumps_behind {
+            let built_in = || Chain { policy: Some(Policy::Accept), ..Chain::default() };
+            table.chains.entry(*chain).or_insert_with(built_in).rules.push(rule.clone());
         }
     }
     after

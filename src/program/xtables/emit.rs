@@ -349,6 +349,10 @@ fn write_target(out: &mut Vec<u8>, family: IpFamily, target: &Target) {
             out.extend_from_slice(b" -j DNAT --to-destination ");
             write_addr_port(out, to);
         }
+        Target::Redirect(port) => {
+            out.extend_from_slice(b" -j REDIRECT --to-ports ");
+            write_decimal(out, u64::from(*port));
+        }
         Target::Unmodelled(text) => write_raw(out, text),
     }
 }

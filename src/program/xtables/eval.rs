@@ -5,8 +5,9 @@
 //! so a pool of thousands of endpoints costs as much as it has rules.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::net::AddrPort;
+use crate::net::{AddrPort, IpFamily};
 use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
 
 pub use super::matching::Memory;
@@ -425,6 +426,14 @@ impl<'a> Walk<'a> {
                 }
                 exits.accepted.extend(matching);
             }
+            Some(Target::Redirect(port)) => {
+                let to = AddrPort::new(self.redirected_to(stop.hook), *port);
+                for Branch { state, .. } in &mut matching {
+                    state.destination = to;
+                    state.translated = true;
+                }
+                exits.accepted.extend(matching);
+            }
             Some(Target::Unmodelled(text)) => {
                 for branch in matching {
                     match unmodelled(text, stop, &branch.state) {
@@ -441,6 +450,21 @@ impl<'a> Walk<'a> {
                 }
             }
         }
+    }
+
+    /// The address that REDIRECT sends a packet to: loopback for the node's own. Of the addresses of the interface that a
+    /// packet came in by any may be the first; whoever listens there listens on all of them.
+    fn redirected_to(&self, hook: Hook) -> IpAddr {
+        let family = self.packet.family();
+        let loopback = match family {
+            IpFamily::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpFamily::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        };
+        let of_node = || {
+            let mut found = self.facts.local_addresses.iter().copied();
+            found.find(|addr| IpFamily::of(*addr) == family && !addr.is_loopback())
+        };
+        if hook == Hook::Output { loopback } else { of_node().unwrap_or(loopback) }
     }
 
     /// Whether it makes no difference that a branch may match a rule.

@@ -645,12 +645,39 @@ fn a_port_of_a_bridge_matters_only_where_it_changes_something() {
     let local = Match::AddrType(AddrType { source_local: None, destination_local: Some(false) });
     let masq = Rule::to(Target::Jump(name("MASQ")));
     add(&mut rules, Nat, "SERVICES", [not_by_bridge(), Rule::to(Target::Accept).matching(local)]);
-    let from_outside = "outside 203.0.113.9 -> 10.96.0.1:80/tcp";
-    check_among(&rules, &around, from_outside, "10.128.1.5:8080 masq");
+    let from_pod = "pod 10.128.0.9 -> 10.96.0.1:80/tcp";
+    check_among(&rules, &around, from_pod, "10.128.1.5:8080");
     rules.tables.get_mut(&Nat).unwrap().chains.get_mut(&name("SERVICES")).unwrap().rules.clear();
     add(&mut rules, Nat, "SERVICES", [not_by_bridge(), masq]);
     let said = "unknown: nat SERVICES rule 1: -m physdev ! --physdev-is-in";
-    check_among(&rules, &around, from_outside, said);
-    // The node's own packets come in by nothing.
+    check_among(&rules, &around, from_pod, said);
+    // Those from outside come in by no bridge, the node's own by nothing.
+    check_among(&rules, &around, "outside 203.0.113.9 -> 10.96.0.1:80/tcp", "10.128.1.5:8080");
     check_among(&rules, &around, "node -> 10.96.0.1:80/tcp", "10.128.1.5:8080");
+}
+
+#[test]
+fn a_redirected_packet_reaches_the_node_itself() {
+    let mut rules = Ruleset::empty(IpFamily::V4);
+    for chain in ["PREROUTING", "OUTPUT"] {
+        add(&mut rules, Nat, chain, [tcp_to(Rule::to(Target::Redirect(41000)), "10.96.0.1:80")]);
+    }
+    add(&mut rules, Filter, "FORWARD", [Rule::to(Target::Drop)]);
+    assert_eq!(
+        run(&rules, "outside 192.168.77.100 -> 10.96.0.1:80/tcp").fate.to_string(),
+        "192.168.77.10:41000"
+    );
+    assert_eq!(run(&rules, "node -> 10.96.0.1:80/tcp").fate.to_string(), "127.0.0.1:41000");
+    let passed_by = run(&rules, "outside 192.168.77.100 -> 10.96.0.1:81/tcp");
+    assert_eq!(passed_by.fate, Fate::Dropped);
+}
+
+#[test]
+fn who_came_in_by_a_bridge_is_told_for_strangers_alone() {
+    let mut rules = Ruleset::empty(IpFamily::V4);
+    let redirect = Rule::to(Target::Redirect(41000)).matching(Match::PhysdevIsIn { negated: true });
+    add(&mut rules, Nat, "PREROUTING", [tcp_to(redirect, "10.50.0.1:80")]);
+    let fate = |text| run(&rules, text).fate.to_string();
+    assert_eq!(fate("outside 192.168.77.100 -> 10.50.0.1:80/tcp"), "192.168.77.10:41000");
+    assert!(fate("pod 10.128.0.5 -> 10.50.0.1:80/tcp").starts_with("unknown"));
 }

@@ -224,11 +224,12 @@ impl Scene<'_> {
         })
     }
 
-    /// The node's own packets come in by nothing. Which interfaces are ports of a bridge is not known.
+    /// The node's own packets come in by nothing, and what comes from outside is taken to come by no bridge. Pods may hang
+    /// on one or not.
     fn physdev_is_in(&self, negated: bool) -> Answer {
         match self.packet.origin {
-            Origin::Node => negated.into(),
-            Origin::Pod | Origin::Outside => Answer::Unknown,
+            Origin::Node | Origin::Outside => negated.into(),
+            Origin::Pod => Answer::Unknown,
         }
     }
 

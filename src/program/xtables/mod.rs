@@ -48,6 +48,9 @@ pub enum RuleOrder {
     /// The first `n` rules commute (no packet meets two of them with different outcome); those after them keep their
     /// order and come last. Known to the maker of a program, not to be read from a kernel.
     FirstCommute(usize),
+    /// It does, and in a built-in chain the last `n` rules stand behind the rules of others, not before them. Known to the
+    /// maker of a program, too.
+    LastBehindOthers(usize),
 }
 
 /// A chain: its rules in order.

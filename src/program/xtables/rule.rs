@@ -292,6 +292,8 @@ pub enum Target {
     },
     /// DNAT --to-destination to one address and port.
     Dnat(AddrPort),
+    /// REDIRECT --to-ports to one port: to an address of the node itself, that of the interface which the packet came in by.
+    Redirect(Port),
     /// Any other, as iptables-save printed it, from its `-j` on.
     Unmodelled(Box<str>),
 }
@@ -386,6 +388,7 @@ impl Rule {
                 | Target::Mark { .. }
                 | Target::Masquerade { .. }
                 | Target::Dnat(_)
+                | Target::Redirect(_)
                 | Target::Unmodelled(_),
             )
             | None => None,

@@ -131,7 +131,6 @@ fn one_match(family: IpFamily) -> BoxedStrategy<Match> {
         "-m physdev --physdev-in veth+",
         "-m physdev ! --physdev-is-in --physdev-is-bridged",
         "-m multiport --dports 80,443",
-        "-m state --state NEW",
         "-m recent --update --seconds 5 --name x --mask 255.255.255.255 --rsource",
     ];
     let recent = ("[A-Za-z0-9_.-]{1,20}", any::<u32>(), any::<bool>(), any::<bool>()).prop_map(
@@ -205,6 +204,7 @@ fn target(family: IpFamily) -> BoxedStrategy<Target> {
         ]),
         1 => (any::<u32>(), any::<u32>()).prop_map(|(value, mask)| Target::Mark { value, mask }),
         1 => (address(family), any::<u16>()).prop_map(|(addr, port)| Target::Dnat(AddrPort::new(addr, port))),
+        1 => any::<u16>().prop_map(Target::Redirect),
         1 => prop::sample::select(unmodelled.to_vec()).prop_map(|text| Target::Unmodelled(text.into())),
     ]
     .boxed()
@@ -653,4 +653,36 @@ fn a_difference_says_what_changes() {
     chains.get_mut(&ChainName::literal("OURS-D")).unwrap().rules.swap(1, 2);
     let change = diff::diff(&wanted, &live, &scope());
     assert_eq!(change.tables[&TableName::Nat].chains[&chain("OURS-D")], ChainChange::Rewrite);
+}
+
+fn rules(text: &str) -> Ruleset {
+    parse::parse(text, IpFamily::V4).unwrap()
+}
+
+#[test]
+fn what_stands_behind_others_is_appended() {
+    let mut wanted = rules(
+        "*nat\n:PREROUTING ACCEPT [0:0]\n:OURS-A - [0:0]\n:OURS-B - [0:0]\n\
+        -A PREROUTING -j OURS-A\n-A PREROUTING -j OURS-B\nCOMMIT\n",
+    );
+    let live = rules("*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -j ACCEPT\nCOMMIT\n");
+    let chain = |name| ChainName::literal(name);
+    let chains = &mut wanted.tables.get_mut(&TableName::Nat).unwrap().chains;
+    chains.get_mut(&chain("PREROUTING")).unwrap().order = RuleOrder::LastBehindOthers(1);
+    let change = diff::diff(&wanted, &live, &scope());
+    let table = &change.tables[&TableName::Nat];
+    assert_eq!(table.jumps_missing, [(chain("PREROUTING"), Rule::to(Target::Jump(chain("OURS-A"))))]);
+    assert_eq!(table.jumps_behind, [(chain("PREROUTING"), Rule::to(Target::Jump(chain("OURS-B"))))]);
+    let after = diff::apply(&live, &change, &wanted);
+    let targets: Vec<_> = after.chain(TableName::Nat, &chain("PREROUTING")).unwrap().rules.iter().collect();
+    assert_eq!(targets[1].target, Some(Target::Accept));
+    assert_eq!(targets[2].chain(), Some(&chain("OURS-B")));
+    assert!(diff::diff(&wanted, &after, &scope()).is_empty());
+}
+
+#[test]
+fn the_old_name_of_conntrack_is_the_same_match() {
+    let old = rules("*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -m state --state NEW -j ACCEPT\nCOMMIT\n");
+    let new = rules("*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -m conntrack --ctstate NEW -j ACCEPT\nCOMMIT\n");
+    assert_eq!(old, new);
 }

@@ -6,6 +6,7 @@ mod conflict;
 mod kill;
 mod kill_nft;
 mod modes;
+mod userspace;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,9 +16,11 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use svcproxy::backend::userspace as lowering;
 use svcproxy::host::{Host, LinuxHost, XtablesVariant};
 use svcproxy::net::{IpFamily, PerFamily, Protocol};
 use svcproxy::packet::{self, Choice, Fate, Flow, NodeFacts, Origin, Packet, PacketContext};
+use svcproxy::program::listener::{self, Listeners, Status};
 use svcproxy::program::nft;
 use svcproxy::program::xtables::eval::{Memory, eval};
 use svcproxy::program::xtables::{Ruleset, parse};
@@ -41,6 +44,8 @@ enum Way {
     Iptables(XtablesVariant),
     /// With `nft`.
     Nftables,
+    /// With `iptables-nft`, to a process that carries the connections.
+    Userspace,
 }
 
 impl Way {
@@ -49,6 +54,7 @@ impl Way {
         match self {
             Way::Iptables(variant) => format!("--iptables={variant}"),
             Way::Nftables => "--mode=nftables".to_owned(),
+            Way::Userspace => "--mode=userspace".to_owned(),
         }
     }
 
@@ -57,6 +63,7 @@ impl Way {
         match self {
             Way::Iptables(_) => "iptables",
             Way::Nftables => "nftables",
+            Way::Userspace => "userspace",
         }
     }
 
@@ -64,7 +71,7 @@ impl Way {
     fn neighbour(self) -> XtablesVariant {
         match self {
             Way::Iptables(variant) => variant,
-            Way::Nftables => XtablesVariant::Nft,
+            Way::Nftables | Way::Userspace => XtablesVariant::Nft,
         }
     }
 
@@ -259,6 +266,8 @@ struct Table<'a> {
     views: PerFamily<NodeView>,
     /// The rules that the kernel has.
     rules: Rules,
+    /// What they lead to in userspace mode.
+    listeners: Listeners,
     flows: Vec<Flow>,
 }
 
@@ -300,15 +309,20 @@ impl<'a> Table<'a> {
         let rules = match way {
             Way::Iptables(variant) => Rules::Xtables(rulesets(rig.node_ns(), variant)),
             Way::Nftables => Rules::Nft(tables(rig.node_ns())),
+            Way::Userspace => Rules::Xtables(rulesets(rig.node_ns(), XtablesVariant::Nft)),
         };
-        Table {
-            rig,
-            way,
-            facts: NodeFacts { local_addresses: addresses.into_iter().collect() },
-            views: PerFamily::from_fn(|family| resolve::resolve(&given.cluster, &context, family)),
-            rules,
-            flows,
+        let views = PerFamily::from_fn(|family| resolve::resolve(&given.cluster, &context, family));
+        let mut listeners = Listeners::new();
+        if let (Way::Userspace, Rules::Xtables(rules)) = (way, &rules) {
+            // Those that the live rules lead to.
+            for family in IpFamily::ALL {
+                let previous = lowering::proxy_ports(rules.get(family));
+                let options = lowering::LowerOptions { previous, ..given::userspace_options(&given, family) };
+                listeners.extend(lowering::lower(views.get(family), &options).listeners);
+            }
         }
+        let facts = NodeFacts { local_addresses: addresses.into_iter().collect() };
+        Table { rig, way, facts, views, rules, listeners, flows }
     }
 
     /// Every row: what is written, the oracle, the live rules, the packet.
@@ -316,8 +330,16 @@ impl<'a> Table<'a> {
         let mut problems = Vec::new();
         for flow in &self.flows {
             let family = flow.packet.family();
-            let fate = flow.fate_in(self.way.mode());
+            let fate = match self.way {
+                Way::Userspace => given::carried(flow),
+                Way::Iptables(_) | Way::Nftables => flow.fate_in(self.way.mode()).clone(),
+            };
             let oracle = resolve::fate(self.views.get(family), &flow.packet, &self.facts);
+            if self.way == Way::Userspace && matches!(oracle, Fate::Unknown(_)) {
+                // Whether a pod is on a bridge is not known to it.
+                continue;
+            }
+            let fate = &fate;
             for (who, said) in [("oracle", oracle), ("rules", self.fate_by_rules(&flow.packet))] {
                 if !said.is_same(fate) {
                     problems.push(format!("line {}: {}: {who}: {said}", flow.line, flow.packet));
@@ -334,7 +356,8 @@ impl<'a> Table<'a> {
     fn fate_by_rules(&self, packet: &Packet) -> Fate {
         match &self.rules {
             Rules::Xtables(rules) => {
-                eval(rules.get(packet.family()), packet, &self.facts, &Memory::default()).fate
+                let fate = eval(rules.get(packet.family()), packet, &self.facts, &Memory::default()).fate;
+                listener::eval::follow(&self.listeners, packet.protocol, fate, &self.facts)
             }
             Rules::Nft(rules) => {
                 nft::eval::eval(rules, packet, &self.facts, &nft::eval::Memory::default()).fate
@@ -502,7 +525,7 @@ fn live(way: Way) {
     // Without an option it takes what is left of any mode.
     let cleanup = match way {
         Way::Iptables(_) => vec!["cleanup", &which],
-        Way::Nftables => vec!["cleanup"],
+        Way::Nftables | Way::Userspace => vec!["cleanup"],
     };
     assert!(must(node, &cleanup).contains("taken"));
     assert_eq!(way.others(node), before);

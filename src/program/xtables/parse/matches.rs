@@ -24,7 +24,9 @@ pub(super) fn read(
         "sctp" => ports(words, Protocol::Sctp),
         "statistic" => statistic(words),
         "mark" => mark(words),
-        "conntrack" => conntrack(words),
+        "conntrack" => conntrack(words, "--ctstate"),
+        // The older name of the same match in the kernel.
+        "state" => conntrack(words, "--state"),
         "addrtype" => addrtype(words),
         "recent" => recent(words, reader.family()),
         "nfacct" => Ok(plain(words, "--nfacct-name")?.map(|word| Match::Nfacct(reader.counter(&word.text)))),
@@ -105,8 +107,8 @@ fn mark(words: &mut Words<'_>) -> Result<Option<Match>, WordError> {
         .map(|(value, mask)| Match::Mark(MarkMatch { value, mask: mask.unwrap_or(u32::MAX), negated })))
 }
 
-fn conntrack(words: &mut Words<'_>) -> Result<Option<Match>, WordError> {
-    let Some((negated, word)) = option(words, "--ctstate")? else { return Ok(None) };
+fn conntrack(words: &mut Words<'_>, name: &str) -> Result<Option<Match>, WordError> {
+    let Some((negated, word)) = option(words, name)? else { return Ok(None) };
     Ok(value::states(&word.text).map(|bits| Match::Conntrack(ConntrackStates { bits, negated })))
 }
 

@@ -329,6 +329,10 @@ impl RuleReader {
                 Some((_, word)) => addr_port(&word.text, self.family).map(Target::Dnat),
                 None => None,
             },
+            "REDIRECT" => match plain_option(words, &["--to-ports", "--to-port"])? {
+                Some((_, word)) => one_port(&word.text).map(Target::Redirect),
+                None => None,
+            },
             _ => None,
         })
     }
@@ -484,6 +488,10 @@ fn addr_port(text: &str, family: IpFamily) -> Option<AddrPort> {
         IpFamily::V4 => addr,
         IpFamily::V6 => addr.strip_prefix('[')?.strip_suffix(']')?,
     };
-    let (first, last) = value::ports(port)?;
-    (first == last).then_some(AddrPort::new(value::address(addr, family)?, first))
+    Some(AddrPort::new(value::address(addr, family)?, one_port(port)?))
+}
+
+fn one_port(text: &str) -> Option<Port> {
+    let (first, last) = value::ports(text)?;
+    (first == last).then_some(first)
 }

@@ -1,0 +1,113 @@
+//! Rules → Services: which VIPs lead to which proxy port, and with the listeners to which endpoints. Names come from the
+//! comments, as kube-proxy writes them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::backend::{LiftedName, LiftedPort, LiftedVip};
+use crate::net::{AddrPort, Port, Protocol};
+use crate::program::listener::Listeners;
+use crate::program::xtables::{ChainName, Match, Rule, Ruleset, TableName, Target};
+
+use super::names;
+use super::ports::{ProxyPorts, Role};
+
+/// The Service ports that a ruleset serves, by name. Without listeners nothing is known of endpoints. With `only`, no
+/// others are looked at.
+pub fn lift(
+    ruleset: &Ruleset,
+    listeners: Option<&Listeners>,
+    only: Option<&BTreeSet<LiftedName>>,
+) -> BTreeMap<LiftedName, LiftedPort> {
+    let mut ports: BTreeMap<LiftedName, LiftedPort> = BTreeMap::new();
+    for chain in [names::PORTALS_CONTAINER, names::NODE_PORT_CONTAINER] {
+        for found in portals(ruleset, chain) {
+            if only.is_some_and(|only| !only.contains(&found.name)) {
+                continue;
+            }
+            let targets = listeners.map(|listeners| {
+                let of_port = listeners.iter().filter(|(key, _)| {
+                    key.protocol == found.name.1
+                        && key.at.port == found.proxy_port
+                        && key.family() == ruleset.family
+                });
+                of_port.flat_map(|(_, listener)| listener.targets.iter().copied()).collect::<BTreeSet<_>>()
+            });
+            let port = ports.entry(found.name).or_default();
+            port.vips.insert(found.vip);
+            if let Some(targets) = targets {
+                if targets.is_empty() && found.role != Role::NotLetIn {
+                    port.closed.insert(found.vip);
+                }
+                port.endpoints.extend(targets);
+            }
+        }
+    }
+    ports
+}
+
+/// The proxy ports that the rules lead to, by owner. Of several to one owner the lowest counts.
+pub fn proxy_ports(ruleset: &Ruleset) -> ProxyPorts {
+    let mut ports = ProxyPorts::new();
+    for chain in [names::PORTALS_CONTAINER, names::NODE_PORT_CONTAINER] {
+        for found in portals(ruleset, chain) {
+            let port = ports.entry((found.name, found.role)).or_insert(found.proxy_port);
+            *port = found.proxy_port.min(*port);
+        }
+    }
+    ports
+}
+
+/// The Service port that a listener is for, by its label.
+pub fn name_of_label(label: &str, protocol: Protocol) -> LiftedName {
+    (Role::of_label(label).0.to_owned(), protocol)
+}
+
+/// A rule that leads from a VIP to a proxy port.
+struct Portal {
+    name: LiftedName,
+    role: Role,
+    vip: LiftedVip,
+    proxy_port: Port,
+}
+
+fn portals(ruleset: &Ruleset, chain: ChainName) -> impl Iterator<Item = Portal> + '_ {
+    let rules = ruleset.chain(TableName::Nat, &chain).map_or(&[][..], |chain| &chain.rules);
+    rules.iter().filter_map(portal)
+}
+
+fn portal(rule: &Rule) -> Option<Portal> {
+    let proxy_port = match rule.target.as_ref()? {
+        Target::Redirect(port) => *port,
+        Target::Dnat(to) => to.port,
+        Target::Jump(_)
+        | Target::Goto(_)
+        | Target::Accept
+        | Target::Drop
+        | Target::Return
+        | Target::Reject(_)
+        | Target::Mark { .. }
+        | Target::Masquerade { .. }
+        | Target::Unmodelled(_) => return None,
+    };
+    let protocol = rule.protocol.and_then(|protocol| Protocol::from_number(protocol.number))?;
+    let (name, role) = Role::of_label(rule.comment_text()?);
+    let to_port = rule.matches.iter().find_map(|one| match one {
+        Match::Ports(ports) => ports.destination.map(|range| range.first),
+        Match::Comment(_)
+        | Match::Probability(_)
+        | Match::Mark(_)
+        | Match::Conntrack(_)
+        | Match::AddrType(_)
+        | Match::Recent(_)
+        | Match::PhysdevIsIn { .. }
+        | Match::Set(_)
+        | Match::Ipvs(_)
+        | Match::Nfacct(_)
+        | Match::Unmodelled(_) => None,
+    })?;
+    let vip = match rule.destination {
+        Some(one) if one.cidr.is_host() => LiftedVip::Address(AddrPort::new(one.cidr.network(), to_port)),
+        Some(_) | None => LiftedVip::NodePort(to_port),
+    };
+    Some(Portal { name: (name.to_owned(), protocol), role, vip, proxy_port })
+}
