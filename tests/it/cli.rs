@@ -39,7 +39,7 @@ fn run_with(host: &mut FakeHost, args: &[&str]) -> Ran {
 }
 
 impl Ran {
-    fn ok(self, status: u8) -> Ran {
+    pub(crate) fn ok(self, status: u8) -> Ran {
         assert_eq!((self.status, self.err.as_str()), (status, ""), "stdout: {}", self.out);
         self
     }
