@@ -153,7 +153,12 @@ fn measure_ipvs(services: usize, before: &Path, after: &Path, folder: &Path) {
         enter.into_iter().chain(words).collect()
     };
     let shell = |command: String| within(["sh", "-c", &command].map(str::to_owned).to_vec());
-    assert!(ip("add").is_ok_and(|status| status.success()), "needs root and iproute2");
+    let fresh = || {
+        assert!(ip("add").is_ok_and(|status| status.success()), "needs root and iproute2");
+        // Without an address of its own a namespace takes no other one for unicast.
+        Command::new("ip").args(["-n", &namespace, "link", "set", "lo", "up"]).status().unwrap();
+    };
+    fresh();
     let mut tools = Duration::ZERO;
     for (name, command) in [
         ("ipset restore", format!("ipset -exist restore < {rules}/ipset.rules")),
@@ -164,7 +169,7 @@ fn measure_ipvs(services: usize, before: &Path, after: &Path, folder: &Path) {
         tools += once(services, name, &shell(command));
     }
     ip("del").unwrap();
-    ip("add").unwrap();
+    fresh();
     let legacy = ["--iptables", "legacy"];
     let apply = once(services, "apply (first, ipvs)", &within(svcproxy("apply", before, &legacy)));
     println!(

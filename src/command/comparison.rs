@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::backend::{self, Changes, LiftedName, nftables};
 use crate::host::Host;
 use crate::model::{Cluster, Config, Mode, Node};
-use crate::net::{IpCidr, IpFamily, PerFamily};
+use crate::net::{IpFamily, PerFamily};
 use crate::pipeline::{self, Wanted};
 use crate::plan::{self, Plan, Step};
 use crate::program::ipvs::ServiceKey;
@@ -172,12 +172,10 @@ impl Comparison {
             virtual_servers::read(host, &mut live.program, &families)?;
             live.scopes = live::scopes(&live.program, &owned, None);
             let is_left = |key: &ServiceKey| {
-                let is_excluded = |cidr: &IpCidr| match key {
-                    ServiceKey::Address { at, .. } => cidr.contains(at.addr),
-                    ServiceKey::Mark { .. } => false,
-                };
+                // Those for marks no Service has, and kube-proxy leaves them alone, too.
+                let ServiceKey::Address { at, .. } = key else { return false };
                 !live.scopes.get(key.family()).servers.contains(key)
-                    && !input.config.ipvs.exclude_cidrs.iter().any(is_excluded)
+                    && !input.config.ipvs.exclude_cidrs.iter().any(|cidr| cidr.contains(at.addr))
             };
             live.warnings.extend(virtual_servers::foreign(&wanted.program, &live.program, &is_left));
         }

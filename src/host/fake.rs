@@ -84,6 +84,18 @@ pub struct FakeHost {
     failures: BTreeMap<String, VecDeque<(Option<usize>, HostError)>>,
 }
 
+/// Kernel settings that it has, all of them 0.
+const SYSCTLS: [&str; 8] = [
+    "net/ipv4/conf/all/arp_announce",
+    "net/ipv4/conf/all/arp_ignore",
+    "net/ipv4/conf/all/route_localnet",
+    "net/ipv4/ip_forward",
+    "net/ipv4/vs/conn_reuse_mode",
+    "net/ipv4/vs/conntrack",
+    "net/ipv4/vs/expire_nodest_conn",
+    "net/ipv4/vs/expire_quiescent_template",
+];
+
 impl FakeHost {
     /// A machine called `node1` with both iptables variants (1.8.9, `iptables` is the nft one), `nft` 1.0.6, accounting
     /// objects, IPVS, `ipset` 7.17, loopback addresses, Linux 6.1 and no rules.
@@ -96,7 +108,7 @@ impl FakeHost {
         FakeHost {
             variants: vec![tools(XtablesVariant::Legacy, false), tools(XtablesVariant::Nft, true)],
             nft_installed: Some((1, 0, 6)),
-            sysctls: BTreeMap::from([("net/ipv4/conf/all/route_localnet".to_owned(), "0".to_owned())]),
+            sysctls: SYSCTLS.map(|key| (key.to_owned(), "0".to_owned())).into(),
             ipvs_version: Some((1, 2, 1)),
             schedulers: SCHEDULERS.iter().map(|name| (*name).to_owned()).collect(),
             timeouts: ipvs::Timeouts { tcp: 900, tcp_fin: 120, udp: 300 },

@@ -44,7 +44,14 @@ impl Ipvs {
         };
         let mut servers = VirtualServers::new();
         for body in list(&wire::get_services())? {
-            let (key, mut server) = wire::service(&body).map_err(|error| unreadable(action, &error))?;
+            let (key, mut server) = match wire::service(&body) {
+                Ok(service) => service,
+                // None that Services get, and no reason to see nothing of those.
+                Err(error) => {
+                    tracing::warn!("a virtual server of others is passed over: {error}");
+                    continue;
+                }
+            };
             for body in list(&wire::get_destinations(&key))? {
                 let (at, real_server) =
                     wire::destination(&body, key.family()).map_err(|error| unreadable(action, &error))?;

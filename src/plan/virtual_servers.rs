@@ -115,8 +115,8 @@ fn timeouts(wanted: &Program, live: &Program) -> Option<Timeouts> {
 
 fn devices(wanted: &Program, live: &Program, scopes: &PerFamily<Scope>) -> Vec<DeviceDiff> {
     let (Some(wanted), Some(live)) = (&wanted.dummies, &live.dummies) else { return Vec::new() };
-    let is_ours = |name: &&Box<str>| scopes.v4.devices.contains(*name) || scopes.v6.devices.contains(*name);
-    let names: BTreeSet<&Box<str>> = wanted.keys().chain(live.keys().filter(is_ours)).collect();
+    let is_ours = |name: &str| scopes.v4.devices.contains(name) || scopes.v6.devices.contains(name);
+    let names: BTreeSet<&Box<str>> = wanted.keys().chain(live.keys().filter(|name| is_ours(name))).collect();
     let nothing = Dummy::default();
     let mut devices = Vec::new();
     for name in names {

@@ -4,6 +4,7 @@
 
 mod cases;
 mod cli;
+mod cli_ipvs;
 mod errors;
 mod generated;
 mod given;

@@ -114,14 +114,14 @@ const FOREIGN_TABLE: &[u8] = b"table inet mine {\n\
     chain output { type nat hook output priority -100; tcp dport 25 ip daddr @strangers dnat ip to 10.128.0.1; }\n}\n";
 
 /// What a program said, and how it ended.
-struct Said {
-    status: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub(crate) struct Said {
+    pub(crate) status: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 /// Runs svcproxy in a namespace.
-fn svcproxy(namespace: &Namespace, args: &[&str]) -> Said {
+pub(crate) fn svcproxy(namespace: &Namespace, args: &[&str]) -> Said {
     let argv: Vec<&str> = [PROGRAM].into_iter().chain(args.iter().copied()).collect();
     said(namespace.run_with(&argv, b""))
 }
@@ -135,17 +135,17 @@ fn said(done: Output) -> Said {
 }
 
 /// Runs svcproxy in a namespace, where it must end well and say nothing against it; what it printed.
-fn must(namespace: &Namespace, args: &[&str]) -> String {
+pub(crate) fn must(namespace: &Namespace, args: &[&str]) -> String {
     let said = svcproxy(namespace, args);
     assert_eq!((said.status, said.stderr.as_str()), (Some(0), ""), "{args:?}\n{}", said.stdout);
     said.stdout
 }
 
 /// A folder that is gone when dropped.
-struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Folder {
+    pub(crate) fn new() -> Folder {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("svcproxy-live-{}-{number}", std::process::id()));
@@ -154,7 +154,7 @@ impl Folder {
     }
 
     /// Writes a file; its path.
-    fn write(&self, name: &str, text: &str) -> String {
+    pub(crate) fn write(&self, name: &str, text: &str) -> String {
         let path = self.0.join(name);
         fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
@@ -167,7 +167,7 @@ impl Drop for Folder {
     }
 }
 
-fn testdata(name: &str) -> String {
+pub(crate) fn testdata(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/live").join(name);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }

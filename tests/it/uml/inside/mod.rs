@@ -4,6 +4,7 @@ mod apply;
 mod ipset;
 mod ipvs;
 mod link;
+mod packets;
 
 use rustix::thread::{CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities};
 use svcproxy::host::LinuxHost;
