@@ -1,6 +1,6 @@
 //! `svcproxy run`: keeps this node as it is wanted while manifests change, and carries its connections.
 //!
-//! Three parts: [`Source`] reads the manifests, `reconcile` compares them with the node, `act` makes the node so. Every
+//! Three parts: `Source` reads the manifests, `reconcile` compares them with the node, `act` makes the node so. Every
 //! change, and every sync period without one, goes through all three.
 
 use std::collections::BTreeSet;

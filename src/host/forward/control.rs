@@ -2,7 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "host is the folder with IO")]
 
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +24,8 @@ const MAX_ANSWER: u64 = 256 << 20;
 /// Answers until it is dropped; then the socket is gone.
 pub(super) struct Control {
     path: PathBuf,
+    /// The file that was made there.
+    file: Option<(u64, u64)>,
     stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -32,7 +34,12 @@ impl Control {
     /// Listens at a path. `Busy` if another process answers there.
     pub(super) fn start(path: &Path, told: Arc<Told>) -> Result<Control, HostError> {
         let failed = |error: io::Error| HostError::io(format!("listen at `{}`", path.display()), &error);
-        if UnixStream::connect(path).is_ok() {
+        // One that is about to end has closed its listeners: its place is free.
+        let is_free = match ask(path) {
+            Ok(status) => status.draining,
+            Err(error) => error.kind == HostErrorKind::NotFound,
+        };
+        if !is_free {
             let detail = "another `svcproxy run` is at work in this network namespace";
             return Err(HostError::new(
                 format!("listen at `{}`", path.display()),
@@ -47,6 +54,7 @@ impl Control {
         }
         let listener = UnixListener::bind(path).map_err(failed)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let file = identity(path);
         let stopping = Arc::new(AtomicBool::new(false));
         let asked_to_stop = Arc::clone(&stopping);
         let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
@@ -62,20 +70,29 @@ impl Control {
                 }
             }
         });
-        Ok(Control { path: path.to_owned(), stopping, thread: Some(thread.map_err(failed)?) })
+        Ok(Control { path: path.to_owned(), file, stopping, thread: Some(thread.map_err(failed)?) })
     }
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
+        // Another process may have taken the place by now: what is there is its then.
+        let is_ours = self.file.is_some() && identity(&self.path) == self.file;
         // Wakes the thread; where that fails it is left to the end of the process.
-        let is_woken = UnixStream::connect(&self.path).is_ok();
-        let _ = std::fs::remove_file(&self.path);
+        let is_woken = is_ours && UnixStream::connect(&self.path).is_ok();
+        if is_ours {
+            let _ = std::fs::remove_file(&self.path);
+        }
         if let Some(thread) = self.thread.take().filter(|_| is_woken) {
             let _ = thread.join();
         }
     }
+}
+
+/// What tells a file from others that come to its place.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
 fn answer(mut stream: UnixStream, told: &Told) -> io::Result<()> {

@@ -233,6 +233,8 @@ impl Direction<'_> {
                 Err(error) => return Err(error),
             }
             pipe.give_back();
+            // Others have their turn, even if there is always more.
+            tokio::task::consume_budget().await;
         }
         Ok(false)
     }

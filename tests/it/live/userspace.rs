@@ -34,8 +34,11 @@ impl Running {
                 .unwrap()
         });
         let mut running = Running { child, socket };
-        running.wait_until(namespace, folder, |status| !status.listeners.is_empty());
-        // It tells before its rules are in; the first thing that it does afterwards is to wait.
+        // Another one may still answer there; and it tells before its rules are in.
+        let process = running.child.id();
+        running.wait_until(namespace, folder, |status| {
+            status.process == process && !status.listeners.is_empty()
+        });
         running
     }
 
@@ -537,10 +540,19 @@ fn on_sigterm_connections_go_on_until_the_time_is_over() {
         lines(&PerFamily { v4: rules, v6: String::new() }),
         lines(&PerFamily { v4: bench.dump(), v6: String::new() })
     );
-    // A second time with the same rules: there is nothing to change. Its time is short, and who stays is cut.
+    // A second time with the same rules: there is nothing to change. While it ends a third takes its place.
+    let mut old = bench.run(&["--drain", "120"]);
+    let mut of_old = bench.connect().unwrap();
+    echo(&mut of_old).unwrap();
+    old.signal("TERM");
+    old.wait_until(&bench.namespace, &bench.folder, |status| status.draining);
     let mut running = bench.run(&["--drain", "1"]);
     let mut client = bench.connect().unwrap();
     echo(&mut client).unwrap();
+    echo(&mut of_old).unwrap();
+    drop(of_old);
+    assert_eq!(old.ended(), Some(0));
+    // Its time is short, and who stays is cut.
     running.signal("TERM");
     assert_eq!(running.ended(), Some(0));
     assert!(echo(&mut client).is_err());
