@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
-use crate::net::{AddrPort, Port};
+use crate::net::{AddrPort, IpCidr, Protocol};
 use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
 
+use super::directory::Directory;
 use super::{
     Frontend, FrontendKind, Habits, LocalTraffic, NodePortScope, NodeView, PoolEndpoint, PoolKind, PortView,
     Route, Routes, Vip,
@@ -17,20 +18,76 @@ use super::{
 /// one would have it, in an nftables program the last one; Services that claim each other's addresses are a mistake
 /// that `check` tells about.)
 pub fn fate(view: &NodeView, packet: &Packet, facts: &NodeFacts) -> Fate {
-    decide(view, packet, facts, None)
+    Oracle::new(view).fate(packet, facts)
 }
 
 /// What must become of the first packet of a flow whose source address was sent to `previous` not long ago: with
 /// session affinity it goes there again, as long as the pool that is meant for it still has that endpoint.
 pub fn fate_remembered(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: AddrPort) -> Fate {
-    decide(view, packet, facts, Some(previous))
+    Oracle::new(view).fate_remembered(packet, facts, previous)
 }
 
-fn decide(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: Option<AddrPort>) -> Fate {
+/// A view made ready to be asked about many packets.
+#[derive(Debug, Clone)]
+pub struct Oracle<'a> {
+    view: &'a NodeView,
+    directory: Directory<'a>,
+    service_cidrs: Vec<IpCidr>,
+}
+
+impl<'a> Oracle<'a> {
+    /// Makes it ready.
+    pub fn new(view: &'a NodeView) -> Oracle<'a> {
+        Oracle { view, directory: Directory::new(view), service_cidrs: Vec::new() }
+    }
+
+    /// With what is known of where cluster IPs come from: a mode that refuses unused ports of cluster IPs discards packets
+    /// to those that no Service has (reference section 4.5).
+    pub fn with_service_cidrs(self, service_cidrs: Vec<IpCidr>) -> Oracle<'a> {
+        Oracle { service_cidrs, ..self }
+    }
+
+    /// The view.
+    pub fn view(&self) -> &'a NodeView {
+        self.view
+    }
+
+    /// Networks whose addresses are discarded where no Service has them.
+    pub fn guarded_cidrs(&self) -> &[IpCidr] {
+        if self.view.habits.refuses_unused_ports { &self.service_cidrs } else { &[] }
+    }
+
+    /// What [`fate`] says.
+    pub fn fate(&self, packet: &Packet, facts: &NodeFacts) -> Fate {
+        decide(self, packet, facts, None)
+    }
+
+    /// What [`fate_remembered`] says.
+    pub fn fate_remembered(&self, packet: &Packet, facts: &NodeFacts, previous: AddrPort) -> Fate {
+        decide(self, packet, facts, Some(previous))
+    }
+
+    /// Whose a packet is: the place of the Service port in the view.
+    pub fn owner(&self, packet: &Packet, facts: &NodeFacts) -> Option<usize> {
+        self.owner_of(packet.destination, packet.protocol, facts)
+    }
+
+    /// Whose packets to a destination are.
+    pub fn owner_of(&self, to: AddrPort, protocol: Protocol, facts: &NodeFacts) -> Option<usize> {
+        if let Some((index, ..)) = self.directory.at_address(to, protocol) {
+            return Some(index);
+        }
+        let is_local = facts.is_local(to.addr);
+        self.directory.at_node_port(to.port, protocol).filter(|_| is_local).map(|(index, _)| index)
+    }
+}
+
+fn decide(oracle: &Oracle<'_>, packet: &Packet, facts: &NodeFacts, previous: Option<AddrPort>) -> Fate {
+    let view = oracle.view;
     if packet.family() != view.family {
         return Fate::Untouched;
     }
-    let fate = service_fate(view, packet, facts, previous);
+    let fate = service_fate(oracle, packet, facts, previous);
     // Node ports on loopback addresses have the kernel route these; nothing else may come in that way.
     let is_let_in = packet.source.addr.is_loopback() || !packet.destination.addr.is_loopback();
     match fate {
@@ -39,7 +96,8 @@ fn decide(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: Option<
     }
 }
 
-fn service_fate(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: Option<AddrPort>) -> Fate {
+fn service_fate(oracle: &Oracle<'_>, packet: &Packet, facts: &NodeFacts, previous: Option<AddrPort>) -> Fate {
+    let (view, directory) = (oracle.view, &oracle.directory);
     let follow = |port: &PortView, routes: Routes| match select(view, routes, packet, facts) {
         Route::Forward { pool, masquerade } => {
             forward(view.habits, port, pool, masquerade, packet, facts, previous)
@@ -47,7 +105,7 @@ fn service_fate(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: O
         Route::Reject => Fate::Rejected,
         Route::Drop => Fate::Dropped,
     };
-    if let Some((port, frontend)) = address_frontend(view, packet) {
+    if let Some((_, port, frontend)) = directory.at_address(packet.destination, packet.protocol) {
         let routes = port.routes(frontend.kind);
         // Without any endpoint the answer is the refusal, whoever asks, unless ranges are asked first.
         let refused = routes.outside == Route::Reject && !view.habits.asks_ranges_first;
@@ -63,10 +121,18 @@ fn service_fate(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: O
         };
     }
     if !facts.is_local(packet.destination.addr) {
-        let is_refused = view.habits.refuses_unused_ports && is_cluster_ip(view, packet.destination.addr);
-        return if is_refused { Fate::Rejected } else { Fate::Untouched };
+        let addr = packet.destination.addr;
+        return if view.habits.refuses_unused_ports && directory.is_cluster_ip(addr) {
+            Fate::Rejected
+        } else if oracle.guarded_cidrs().iter().any(|cidr| cidr.contains(addr)) {
+            Fate::Dropped
+        } else {
+            Fate::Untouched
+        };
     }
-    let Some(port) = node_port_frontend(view, packet) else { return Fate::Untouched };
+    let Some((_, port)) = directory.at_node_port(packet.destination.port, packet.protocol) else {
+        return Fate::Untouched;
+    };
     let routes = port.routes(FrontendKind::NodePort);
     if in_scope(&view.node_ports, packet.destination.addr) {
         return follow(port, routes);
@@ -81,36 +147,12 @@ fn service_fate(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: O
     }
 }
 
-/// Whether an address is the cluster IP of some Service.
-fn is_cluster_ip(view: &NodeView, addr: IpAddr) -> bool {
-    view.ports.iter().flat_map(|port| &port.frontends).any(|frontend| match (frontend.kind, frontend.vip) {
-        (FrontendKind::ClusterIp, Vip::Address(vip)) => vip.addr == addr,
-        (FrontendKind::ClusterIp, Vip::NodePort(_))
-        | (FrontendKind::ExternalIp | FrontendKind::LoadBalancer | FrontendKind::NodePort, _) => false,
-    })
-}
-
 /// Whether a packet escapes the refusal of an external address: the node's own, which only goes out.
 fn leaves_unrefused(view: &NodeView, frontend: &Frontend, packet: &Packet, facts: &NodeFacts) -> bool {
     !view.habits.refuses_own_traffic
         && packet.origin == Origin::Node
         && frontend.kind != FrontendKind::ClusterIp
         && !facts.is_local(packet.destination.addr)
-}
-
-fn address_frontend<'a>(view: &'a NodeView, packet: &Packet) -> Option<(&'a PortView, &'a Frontend)> {
-    view.ports.iter().filter(|port| port.name.protocol == packet.protocol).find_map(|port| {
-        let is_for = |frontend: &&Frontend| frontend.vip == Vip::Address(packet.destination);
-        port.frontends.iter().find(is_for).map(|frontend| (port, frontend))
-    })
-}
-
-fn node_port_frontend<'a>(view: &'a NodeView, packet: &Packet) -> Option<&'a PortView> {
-    let node_port: Port = packet.destination.port;
-    view.ports
-        .iter()
-        .filter(|port| port.name.protocol == packet.protocol)
-        .find(|port| port.frontends.iter().any(|frontend| frontend.vip == Vip::NodePort(node_port)))
 }
 
 /// Whether a node port answers on a local address.

@@ -10,6 +10,7 @@ use crate::net::AddrPort;
 use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
 
 pub use super::matching::Memory;
+use super::index::Index;
 use super::matching::{Answer, Branch, Interface, Meeting, Scene, State};
 use super::{ChainName, Policy, Rule, Ruleset, Table, TableName, Target};
 
@@ -29,6 +30,30 @@ pub struct Evaluation {
 /// A packet of the other family meets no rule. Where a rule that is not modelled may decide, the fate is
 /// [`Fate::Unknown`] and names the rule; rules that cannot concern the packet, or would change nothing, do not count.
 pub fn eval(ruleset: &Ruleset, packet: &Packet, facts: &NodeFacts, memory: &Memory) -> Evaluation {
+    send(Walk::new(ruleset, None, packet, facts, memory))
+}
+
+/// A ruleset with an index of its long chains, for many packets.
+#[derive(Debug)]
+pub struct Indexed<'a> {
+    pub(super) ruleset: &'a Ruleset,
+    pub(super) index: Index,
+}
+
+impl<'a> Indexed<'a> {
+    /// Makes the index.
+    pub fn new(ruleset: &'a Ruleset) -> Indexed<'a> {
+        Indexed { ruleset, index: Index::new(ruleset) }
+    }
+
+    /// What [`eval`] says, without a walk through rules that are for other destinations.
+    pub fn eval(&self, packet: &Packet, facts: &NodeFacts, memory: &Memory) -> Evaluation {
+        send(Walk::new(self.ruleset, Some(&self.index), packet, facts, memory))
+    }
+}
+
+fn send(mut walk: Walk<'_>) -> Evaluation {
+    let (ruleset, packet, facts) = (walk.ruleset, walk.packet, walk.facts);
     let start = State {
         destination: packet.destination,
         translated: false,
@@ -38,7 +63,6 @@ pub fn eval(ruleset: &Ruleset, packet: &Packet, facts: &NodeFacts, memory: &Memo
         remembered: BTreeSet::new(),
     };
     let start = vec![Branch { weight: 1.0, state: start }];
-    let mut walk = Walk::new(ruleset, packet, facts, memory);
     let mut delivered = Vec::new();
     if packet.family() != ruleset.family {
         delivered = start;
@@ -159,6 +183,7 @@ struct Exits {
 #[derive(Clone)]
 struct Walk<'a> {
     ruleset: &'a Ruleset,
+    index: Option<&'a Index>,
     packet: &'a Packet,
     facts: &'a NodeFacts,
     memory: &'a Memory,
@@ -177,9 +202,16 @@ impl<'a> Walk<'a> {
     /// More chains than this within each other are not followed.
     const MAX_CALLS: usize = 128;
 
-    fn new(ruleset: &'a Ruleset, packet: &'a Packet, facts: &'a NodeFacts, memory: &'a Memory) -> Walk<'a> {
+    fn new(
+        ruleset: &'a Ruleset,
+        index: Option<&'a Index>,
+        packet: &'a Packet,
+        facts: &'a NodeFacts,
+        memory: &'a Memory,
+    ) -> Walk<'a> {
         Walk {
             ruleset,
+            index,
             packet,
             facts,
             memory,
@@ -235,8 +267,13 @@ impl<'a> Walk<'a> {
             Some(_) if self.calls.len() >= Walk::MAX_CALLS => "is nested too deep",
             Some(chain) => {
                 self.calls.push(name);
-                for (index, rule) in chain.rules.iter().enumerate() {
-                    live = self.rule(stop, (name, index), rule, live, &mut exits);
+                // No rule sends branches elsewhere and keeps them in the chain: where they are bound for stays the same.
+                let bound_for = live.iter().map(|branch| branch.state.destination);
+                let candidates = self.index.and_then(|index| index.candidates(stop.name, &name, bound_for));
+                let n_rules = candidates.as_ref().map_or(chain.rules.len(), Vec::len);
+                for nth in 0..n_rules {
+                    let index = candidates.as_ref().map_or(nth, |candidates| candidates[nth]);
+                    live = self.rule(stop, (name, index), &chain.rules[index], live, &mut exits);
                     if live.is_empty() {
                         break;
                     }
@@ -354,7 +391,7 @@ impl<'a> Walk<'a> {
     fn is_harmless(&self, stop: Stop<'a>, at: (ChainName, usize), rule: &'a Rule, branch: &Branch) -> bool {
         let mut trial = Walk {
             calls: self.calls.clone(),
-            ..Walk::new(self.ruleset, self.packet, self.facts, self.memory)
+            ..Walk::new(self.ruleset, self.index, self.packet, self.facts, self.memory)
         };
         let (mut next, mut exits) = (Vec::new(), Exits::default());
         trial.target(stop, at, rule, vec![branch.clone()], &mut next, &mut exits);
