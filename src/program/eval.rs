@@ -78,7 +78,8 @@ impl<'a> Evaluator<'a> {
                 let memory = xtables::eval::Memory { remembered, age };
                 let xtables::eval::Evaluation { fate, remembered, matched } =
                     rules.eval(packet, facts, &memory);
-                let text = |place: &(xtables::TableName, xtables::ChainName, usize)| xtables_rule(ruleset, place);
+                let text =
+                    |place: &(xtables::TableName, xtables::ChainName, usize)| xtables_rule(ruleset, place);
                 let path = matched.iter().filter(|_| with_path).map(text).collect();
                 Evaluation { fate, remembered, path }
             }

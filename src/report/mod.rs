@@ -3,7 +3,10 @@
 pub mod diagnostic;
 pub mod diff;
 pub mod json;
+pub mod junit;
 pub mod plan;
+pub mod verify;
+pub mod verify_json;
 
 use std::fmt::Write as _;
 

@@ -81,7 +81,7 @@ fn compare_group(sides: &Sides<'_>, group: &[Client], differences: &mut Differen
                 differences.n_packets += 1;
                 if !wanted.is_same(&found) {
                     let path = || sides.right.path(&client.packet, Some(&right));
-                    differences.add(client.owner, sides.n_witnesses, || Difference {
+                    differences.add(sides.subject(&client.packet), sides.n_witnesses, || Difference {
                         packet: client.packet.clone(),
                         remembered: Some((*endpoint, *age)),
                         wanted,

@@ -27,32 +27,40 @@ impl Cuts {
         }
     }
 
-    /// One number of each part that is no point, up to `max`: a preferred one where there is one, else the first that is
-    /// fit. Parts that have none are left out.
-    pub(super) fn remainder(&self, max: u128, preferred: &[u128], is_fit: impl Fn(u128) -> bool) -> Vec<u128> {
+    /// One number of each part that is no point, within some windows: a preferred one where there is one, else the first
+    /// that is fit. Parts that have none are left out.
+    pub(super) fn remainder(
+        &self,
+        windows: &[(u128, u128)],
+        preferred: &[u128],
+        is_fit: impl Fn(u128) -> bool,
+    ) -> Vec<u128> {
         let mut signatures: BTreeSet<Signature> = BTreeSet::new();
         let mut found = Vec::new();
         let is_open = |number: u128| !self.points.contains(&number) && is_fit(number);
-        for number in preferred.iter().copied().filter(|number| is_open(*number)) {
+        let is_within = |number: u128| windows.iter().any(|(first, last)| (*first..=*last).contains(&number));
+        for number in preferred.iter().copied().filter(|number| is_within(*number) && is_open(*number)) {
             if signatures.insert(self.signature(number)) {
                 found.push(number);
             }
         }
-        let mut starts: BTreeSet<u128> = [0].into();
-        for (first, last) in &self.ranges {
-            starts.insert(*first);
-            starts.extend(last.checked_add(1).filter(|next| *next <= max));
-        }
-        let ends = starts.iter().skip(1).map(|next| next - 1).chain([max]);
-        for (first, last) in starts.iter().zip(ends) {
-            let signature = self.signature(*first);
-            if signatures.contains(&signature) {
-                continue;
+        for (begin, end) in windows {
+            let mut starts: BTreeSet<u128> = [*begin].into();
+            for (first, last) in &self.ranges {
+                starts.extend([Some(*first), last.checked_add(1)].into_iter().flatten());
             }
-            // Few numbers of a range are points or unfit, and they stand close to each other.
-            if let Some(number) = (*first..=last).take(SEARCH).find(|number| is_open(*number)) {
-                signatures.insert(signature);
-                found.push(number);
+            let starts: Vec<u128> = starts.range(*begin..=*end).copied().collect();
+            let ends = starts.iter().skip(1).map(|next| next - 1).chain([*end]);
+            for (first, last) in starts.iter().zip(ends) {
+                let signature = self.signature(*first);
+                if signatures.contains(&signature) {
+                    continue;
+                }
+                // Few numbers of a window are points or unfit.
+                if let Some(number) = (*first..=last).find(|number| is_open(*number)) {
+                    signatures.insert(signature);
+                    found.push(number);
+                }
             }
         }
         found
@@ -71,9 +79,6 @@ impl Cuts {
     }
 }
 
-/// How far a fit number is looked for.
-const SEARCH: usize = 1 << 17;
-
 /// An address as a number.
 pub(super) fn number(addr: IpAddr) -> u128 {
     match addr {
@@ -90,14 +95,6 @@ pub(super) fn address(family: IpFamily, number: u128) -> IpAddr {
     }
 }
 
-/// The last address.
-pub(super) fn last_address(family: IpFamily) -> u128 {
-    match family {
-        IpFamily::V4 => u32::MAX.into(),
-        IpFamily::V6 => u128::MAX,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,9 +106,10 @@ mod tests {
             cuts.insert(first, last);
         }
         // Outside, the first range alone, both, the second alone, the third.
-        assert_eq!(cuts.remainder(99, &[], |_| true), [0, 10, 16, 20, 40]);
-        assert_eq!(cuts.remainder(99, &[55, 18, 15], |_| true), [55, 18, 10, 20, 40]);
-        assert_eq!(cuts.remainder(99, &[], |number| number > 45), [50, 46]);
+        assert_eq!(cuts.remainder(&[(0, 99)], &[], |_| true), [0, 10, 16, 20, 40]);
+        assert_eq!(cuts.remainder(&[(0, 99)], &[55, 18, 15], |_| true), [55, 18, 10, 20, 40]);
+        assert_eq!(cuts.remainder(&[(0, 99)], &[], |number| number > 45), [46, 50]);
+        assert_eq!(cuts.remainder(&[(12, 17), (45, 99)], &[3], |_| true), [12, 16, 45, 50]);
         assert_eq!(cuts.one_of_each([3, 15, 60, 12, 44]), [3, 12, 44]);
     }
 
@@ -122,7 +120,7 @@ mod tests {
             for (first, len) in ranges {
                 cuts.insert(first, first + len);
             }
-            let found = cuts.remainder(63, &[], |_| true);
+            let found = cuts.remainder(&[(0, 63)], &[], |_| true);
             for number in 0..=63 {
                 let has = cuts.points.contains(&number)
                     || found.iter().any(|one| cuts.signature(*one) == cuts.signature(number));

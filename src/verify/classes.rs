@@ -10,7 +10,7 @@ use crate::net::{AddrPort, IpFamily, Port, Protocol};
 use crate::packet::{NodeFacts, Origin, Packet};
 use crate::program::question::{Destination, Destinations, InterfacePattern, Questions};
 
-use super::atoms::{Cuts, address, last_address, number};
+use super::atoms::{Cuts, address, number};
 use super::meaning::Meaning;
 
 /// What two sides tell apart.
@@ -19,7 +19,7 @@ pub(super) struct Classes<'a> {
     right: &'a dyn Meaning,
     facts: &'a NodeFacts,
     family: IpFamily,
-    /// Addresses of the node, a loopback one last.
+    /// Addresses of the node, but for loopback ones.
     own: Vec<u128>,
 }
 
@@ -40,9 +40,7 @@ impl<'a> Classes<'a> {
         family: IpFamily,
     ) -> Classes<'a> {
         let of_family = |addr: &&IpAddr| IpFamily::of(**addr) == family && !addr.is_loopback();
-        let mut own: Vec<u128> =
-            facts.local_addresses.iter().filter(of_family).map(|addr| number(*addr)).collect();
-        own.push(number(loopback(family)));
+        let own = facts.local_addresses.iter().filter(of_family).map(|addr| number(*addr)).collect();
         Classes { left, right, facts, family, own }
     }
 
@@ -58,7 +56,7 @@ impl<'a> Classes<'a> {
             cuts.insert(number(*first), number(*last));
         }
         let mut all: BTreeSet<u128> = self.outside(&cuts).into_iter().collect();
-        all.extend(cuts.one_of_each(self.own.iter().copied()));
+        all.extend(self.own(&cuts));
         all.extend(&cuts.points);
         all.into_iter().map(|number| address(self.family, number)).collect()
     }
@@ -79,7 +77,7 @@ impl<'a> Classes<'a> {
             // A port that another protocol has tells more than any.
             let preferred: Vec<u128> =
                 asked.ports.iter().map(|(_, first, _)| (*first).into()).chain([9999]).collect();
-            let others = cuts.remainder(Port::MAX.into(), &preferred, |port| port != 0);
+            let others = cuts.remainder(&[PORTS], &preferred, |_| true);
             let ports = cuts.points.iter().copied().chain(others);
             services.extend(ports.filter_map(|port| Some((protocol, Port::try_from(port).ok()?))));
         }
@@ -98,8 +96,7 @@ impl<'a> Classes<'a> {
         let from_elsewhere: Vec<u128> = from_elsewhere.chain(self.outside(&cuts)).collect();
         // The node sends from its own addresses; from a VIP only to that VIP itself.
         let own_points = cuts.points.iter().copied().filter(|one| is_own(one) || *one == number(addr));
-        let from_node: Vec<u128> =
-            own_points.chain(cuts.one_of_each(self.own.iter().copied())).collect();
+        let from_node: Vec<u128> = own_points.chain(self.own(&cuts)).collect();
         let interfaces = interfaces(&asked.interfaces);
         let mut packets = Vec::new();
         for source_port in source_ports(&asked) {
@@ -131,36 +128,36 @@ impl<'a> Classes<'a> {
         asked
     }
 
-    /// An address outside the node for each part of the line.
+    /// An address of another host for each part of the line.
     fn outside(&self, cuts: &Cuts) -> Vec<u128> {
-        let documentation = match self.family {
-            IpFamily::V4 => IpAddr::V4(Ipv4Addr::new(198, 51, 100, 77)),
-            IpFamily::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x77)),
+        let (documentation, windows): (IpAddr, &[(u128, u128)]) = match self.family {
+            IpFamily::V4 => (Ipv4Addr::new(198, 51, 100, 77).into(), &HOSTS_V4),
+            IpFamily::V6 => (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x77).into(), &[HOSTS_V6]),
         };
-        let last = last_address(self.family);
         let within = cuts.ranges.iter().map(|(first, end)| first.saturating_add(9).min(*end));
         let preferred: Vec<u128> = [number(documentation)].into_iter().chain(within).collect();
-        cuts.remainder(last, &preferred, |number| {
-            let addr = address(self.family, number);
-            is_host(addr) && !self.facts.is_local(addr)
-        })
+        cuts.remainder(windows, &preferred, |number| !self.facts.is_local(address(self.family, number)))
+    }
+
+    /// An address of the node for each part of the line.
+    fn own(&self, cuts: &Cuts) -> Vec<u128> {
+        let (first, loopback) = match self.family {
+            IpFamily::V4 => (number(Ipv4Addr::LOCALHOST.into()), LOOPBACK_V4),
+            IpFamily::V6 => (1, (1, 1)),
+        };
+        let on_loopback = cuts.remainder(&[loopback], &[first], |_| true);
+        cuts.one_of_each(self.own.iter().copied().chain(on_loopback))
     }
 }
 
-fn loopback(family: IpFamily) -> IpAddr {
-    match family {
-        IpFamily::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpFamily::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
-    }
-}
-
-/// Whether an address can be a host's: the kernel takes no others as sources.
-fn is_host(addr: IpAddr) -> bool {
-    match addr {
-        IpAddr::V4(addr) => (1..224).contains(&addr.octets()[0]),
-        IpAddr::V6(addr) => !addr.is_unspecified() && !addr.is_multicast(),
-    }
-}
+/// Ports that a packet can have.
+const PORTS: (u128, u128) = (1, 0xffff);
+/// 1.0.0.0 to 126.255.255.255, and 128.0.0.0 to 223.255.255.255: what can be the address of another host.
+const HOSTS_V4: [(u128, u128); 2] = [(0x0100_0000, 0x7eff_ffff), (0x8000_0000, 0xdfff_ffff)];
+/// Behind the unspecified address and the loopback one, and before ff00::/8.
+const HOSTS_V6: (u128, u128) = (2, (0xff << 120) - 1);
+/// 127.0.0.0/8.
+const LOOPBACK_V4: (u128, u128) = (0x7f00_0000, 0x7fff_ffff);
 
 /// Source ports: the usual one, and those that are asked for.
 fn source_ports(asked: &Questions) -> Vec<Port> {
@@ -169,7 +166,7 @@ fn source_ports(asked: &Questions) -> Vec<Port> {
     for (first, last) in &asked.source_ports {
         cuts.insert((*first).into(), (*last).into());
     }
-    let others = cuts.remainder(Port::MAX.into(), &[USUAL], |port| port != 0);
+    let others = cuts.remainder(&[PORTS], &[USUAL], |_| true);
     let ports = cuts.points.iter().copied().chain(others);
     ports.filter_map(|port| Port::try_from(port).ok()).collect()
 }
@@ -179,9 +176,9 @@ fn interfaces(patterns: &BTreeSet<InterfacePattern>) -> Vec<String> {
     const LOOPBACK: &str = "lo";
     let usual = ["eth0", "ens3", "uplink0", "wan7"].map(str::to_owned);
     let longer = |pattern: &InterfacePattern| format!("{}0", pattern.stem);
-    let meant = patterns.iter().map(|pattern| {
-        if pattern.is_prefix { longer(pattern) } else { pattern.stem.to_string() }
-    });
+    let meant = patterns
+        .iter()
+        .map(|pattern| if pattern.is_prefix { longer(pattern) } else { pattern.stem.to_string() });
     // What comes in by the loopback device was sent by the node.
     let names = usual.into_iter().chain(meant).filter(|name| name != LOOPBACK && !name.is_empty());
     let mut told: BTreeSet<Vec<bool>> = BTreeSet::new();

@@ -11,7 +11,7 @@ use super::Options;
 use super::affinity::{self, Client};
 use super::classes::Classes;
 use super::meaning::{Answer, Meaning};
-use super::report::{Difference, Differences};
+use super::report::{Difference, Differences, Numbered};
 
 /// Two sides that are compared.
 #[derive(Clone, Copy)]
@@ -22,6 +22,16 @@ pub(super) struct Sides<'a> {
     pub(super) right: &'a dyn Meaning,
     /// How many packets are kept for each owner.
     pub(super) n_witnesses: usize,
+}
+
+impl Sides<'_> {
+    /// Whose a packet is that differs.
+    pub(super) fn subject(&self, packet: &Packet) -> Numbered {
+        match self.left.neighbour(packet) {
+            Some(owner) => Numbered::Owner(owner),
+            None => Numbered::Address(packet.destination.addr),
+        }
+    }
 }
 
 /// How many addresses a thread takes at a time. Results do not depend on which thread took them.
@@ -110,7 +120,7 @@ fn compare_packet(sides: &Sides<'_>, packet: &Packet, answers: &[Answer; 2], int
     into.n_packets += 1;
     let [wanted, found] = answers;
     if !wanted.fate.is_same(&found.fate) {
-        into.add(sides.left.owner(packet), sides.n_witnesses, || Difference {
+        into.add(sides.subject(packet), sides.n_witnesses, || Difference {
             packet: packet.clone(),
             remembered: None,
             wanted: wanted.fate.clone(),

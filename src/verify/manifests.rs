@@ -164,6 +164,11 @@ impl Meaning for Manifests<'_> {
         self.oracle.owner(packet, self.facts)
     }
 
+    fn neighbour(&self, packet: &Packet) -> Option<usize> {
+        let on_address = || self.by_address.get(&packet.destination.addr)?.first().copied();
+        self.owner(packet).or_else(on_address)
+    }
+
     fn is_from_pod(&self, packet: &Packet) -> bool {
         let interface = packet.in_interface.as_deref();
         match &self.oracle.view().local_traffic {

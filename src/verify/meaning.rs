@@ -46,6 +46,9 @@ pub(super) trait Meaning: Sync {
     /// Whose a packet is, as a number; `None` if this side cannot tell.
     fn owner(&self, packet: &Packet) -> Option<usize>;
 
+    /// The same, or who else has something on the address that the packet goes to.
+    fn neighbour(&self, packet: &Packet) -> Option<usize>;
+
     /// Whether a packet counts as one from a pod.
     fn is_from_pod(&self, packet: &Packet) -> bool;
 

@@ -14,11 +14,13 @@ mod affinity;
 mod atoms;
 mod classes;
 mod compare;
+mod known;
 mod manifests;
 mod meaning;
 mod report;
 mod rules;
 
+pub use known::known;
 pub use report::{Difference, Report, Subject, Tally};
 
 use crate::net::IpCidr;
@@ -58,12 +60,12 @@ pub fn verify(
     let wanted = Manifests::new(oracle, surroundings.strangers, options.facts);
     let found = Rules::new(rules, options.facts);
     let differences = compare::compare(&wanted, &found, view.family, options);
-    report::of_services(view, differences)
+    report::named(view.family, differences, |owner| view.ports.get(owner).map(|port| port.name.clone()))
 }
 
 /// Compares the meaning of rules with that of other rules, for every class of packets that either tells apart.
 pub fn equivalent(left: &Evaluator<'_>, right: &Evaluator<'_>, options: &Options<'_>) -> Report {
     let family = left.family();
     let (left, right) = (Rules::new(left, options.facts), Rules::new(right, options.facts));
-    report::of_rules(family, compare::compare(&left, &right, family, options))
+    report::named(family, compare::compare(&left, &right, family, options), |_| None)
 }

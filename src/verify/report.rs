@@ -1,12 +1,12 @@
 //! What a comparison found.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::model::ServicePortName;
 use crate::net::{AddrPort, IpFamily};
 use crate::packet::{Fate, Packet};
-use crate::resolve::NodeView;
 
 /// A packet that two sides treat differently.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,10 +26,10 @@ pub struct Difference {
 /// Whose packets differ.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
-    /// Those of a Service port.
+    /// Those of a Service port, or to other ports of an address that it has.
     Service(ServicePortName),
-    /// Those of no Service of the manifests.
-    Nobody,
+    /// Those to an address that no Service of the manifests has.
+    Address(IpAddr),
 }
 
 /// The differences of one subject.
@@ -68,14 +68,21 @@ pub(super) struct Differences {
     pub(super) n_packets: usize,
     /// Destinations.
     pub(super) n_destinations: usize,
-    /// By owner; `None` for packets that have none.
-    pub(super) by_owner: BTreeMap<Option<usize>, Tally>,
+    /// By subject.
+    pub(super) by_subject: BTreeMap<Numbered, Tally>,
+}
+
+/// A subject with the number of its owner in the place of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Numbered {
+    Owner(usize),
+    Address(IpAddr),
 }
 
 impl Differences {
     /// Notes a difference; the witness is made only if it is kept.
-    pub(super) fn add(&mut self, owner: Option<usize>, limit: usize, witness: impl FnOnce() -> Difference) {
-        let tally = self.by_owner.entry(owner).or_default();
+    pub(super) fn add(&mut self, subject: Numbered, limit: usize, witness: impl FnOnce() -> Difference) {
+        let tally = self.by_subject.entry(subject).or_default();
         tally.n_packets += 1;
         if tally.witnesses.len() < limit {
             tally.witnesses.push(witness());
@@ -86,8 +93,8 @@ impl Differences {
     pub(super) fn extend(&mut self, later: Differences, limit: usize) {
         self.n_packets += later.n_packets;
         self.n_destinations += later.n_destinations;
-        for (owner, tally) in later.by_owner {
-            let own = self.by_owner.entry(owner).or_default();
+        for (subject, tally) in later.by_subject {
+            let own = self.by_subject.entry(subject).or_default();
             own.n_packets += tally.n_packets;
             let room = limit.saturating_sub(own.witnesses.len());
             own.witnesses.extend(tally.witnesses.into_iter().take(room));
@@ -95,20 +102,20 @@ impl Differences {
     }
 }
 
-/// With the names of the Service ports of a view.
-pub(super) fn of_services(view: &NodeView, differences: Differences) -> Report {
-    let name = |owner: Option<usize>| {
-        let port = owner.and_then(|index| view.ports.get(index));
-        port.map_or(Subject::Nobody, |port| Subject::Service(port.name.clone()))
+/// With the names of Service ports, which `name` gives for the numbers of owners.
+pub(super) fn named(
+    family: IpFamily,
+    differences: Differences,
+    name: impl Fn(usize) -> Option<ServicePortName>,
+) -> Report {
+    let Differences { n_packets, n_destinations, by_subject } = differences;
+    let subject = |(subject, tally): (Numbered, Tally)| {
+        let subject = match subject {
+            Numbered::Owner(owner) => Subject::Service(name(owner)?),
+            Numbered::Address(addr) => Subject::Address(addr),
+        };
+        Some((subject, tally))
     };
-    let Differences { n_packets, n_destinations, by_owner } = differences;
-    let subjects = by_owner.into_iter().map(|(owner, tally)| (name(owner), tally)).collect();
-    Report { family: view.family, n_packets, n_destinations, subjects }
-}
-
-/// Without names.
-pub(super) fn of_rules(family: IpFamily, differences: Differences) -> Report {
-    let Differences { n_packets, n_destinations, by_owner } = differences;
-    let subjects = by_owner.into_values().map(|tally| (Subject::Nobody, tally)).collect();
+    let subjects = by_subject.into_iter().filter_map(subject).collect();
     Report { family, n_packets, n_destinations, subjects }
 }

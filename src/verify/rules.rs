@@ -48,6 +48,10 @@ impl Meaning for Rules<'_> {
         None
     }
 
+    fn neighbour(&self, _: &Packet) -> Option<usize> {
+        None
+    }
+
     fn is_from_pod(&self, _: &Packet) -> bool {
         false
     }

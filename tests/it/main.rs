@@ -10,6 +10,7 @@ mod given;
 mod host_live;
 mod licences;
 mod live;
+mod mutants;
 mod nft_text;
 mod process;
 mod properties;

@@ -16,17 +16,17 @@ use crate::given::{self, Given};
 use crate::{cases, recordings};
 
 /// The recorded clusters had these ServiceCIDRs.
-fn service_cidrs() -> Vec<IpCidr> {
+pub(crate) fn service_cidrs() -> Vec<IpCidr> {
     ["10.96.0.0/12", "fd00:10:96::/112"].map(|cidr| IpCidr::parse_sloppy(cidr).unwrap()).to_vec()
 }
 
 /// What a node of a recording was told, and what it had.
-struct Recorded {
-    given: Given,
-    program: Program,
+pub(crate) struct Recorded {
+    pub(crate) given: Given,
+    pub(crate) program: Program,
 }
 
-fn recorded(folder: &Path, mode: Mode) -> Recorded {
+pub(crate) fn recorded(folder: &Path, mode: Mode) -> Recorded {
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
     let given = given::given(&read("cluster.json"), &read(&format!("config-{}.json", mode.name())));
     let mut program = Program::default();
@@ -47,7 +47,7 @@ fn recorded(folder: &Path, mode: Mode) -> Recorded {
     Recorded { given, program }
 }
 
-fn facts(given: &Given) -> NodeFacts {
+pub(crate) fn facts(given: &Given) -> NodeFacts {
     NodeFacts { local_addresses: given.node.addresses.iter().copied().collect() }
 }
 

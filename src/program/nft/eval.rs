@@ -207,12 +207,7 @@ impl<'a> Walk<'a> {
     /// Before this priority connection tracking has not seen a packet.
     const CONNTRACK: i32 = -200;
 
-    fn new(
-        rules: &'a Indexed<'a>,
-        packet: &'a Packet,
-        facts: &'a NodeFacts,
-        memory: &'a Memory,
-    ) -> Walk<'a> {
+    fn new(rules: &'a Indexed<'a>, packet: &'a Packet, facts: &'a NodeFacts, memory: &'a Memory) -> Walk<'a> {
         Walk {
             rules,
             packet,
@@ -512,10 +507,8 @@ impl<'a> Walk<'a> {
         if rest.iter().any(|stmt| certainly_not(stop, stmt, &branch.state)) {
             return next.push(branch);
         }
-        let mut trial = Walk {
-            calls: self.calls.clone(),
-            ..Walk::new(self.rules, self.packet, self.facts, self.memory)
-        };
+        let mut trial =
+            Walk { calls: self.calls.clone(), ..Walk::new(self.rules, self.packet, self.facts, self.memory) };
         let (mut goes_on, mut exits) = (Vec::new(), Exits::default());
         trial.run(stop, At { stmt: at.stmt + 1, ..at }, branch.clone(), &mut goes_on, &mut exits);
         let is_unchanged = |one: &Branch| one.state == branch.state;

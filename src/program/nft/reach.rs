@@ -22,7 +22,8 @@ pub fn destinations<'a>(tables: impl IntoIterator<Item = &'a Table>, found: &mut
                     note_destinations(left, keys.as_slice(), found);
                 }
                 Stmt::Match { left, right: Right::Set(set), .. } => note_set(table, left, set, found),
-                Stmt::Vmap { key, map } | Stmt::Dnat { to: NatTarget::Map { key, map, .. }, .. } => match map {
+                Stmt::Vmap { key, map } | Stmt::Dnat { to: NatTarget::Map { key, map, .. }, .. } => match map
+                {
                     MapRef::Named(set) => note_set(table, key, set, found),
                     MapRef::Anonymous(entries) => {
                         note_destinations(key, entries.iter().map(|(key, _)| key), found);
@@ -62,8 +63,7 @@ fn note_destinations<'k>(left: &Expr, keys: impl IntoIterator<Item = &'k Key>, f
 pub fn questions(rules: &Indexed<'_>, destination: &Destination, facts: &NodeFacts, found: &mut Questions) {
     let mut walk = Walk { rules, facts, found, seen: BTreeSet::new(), sent_to: BTreeSet::new() };
     let start = Bound { to: *destination, is_translated: false };
-    for hook in
-        [Hook::Ingress, Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting]
+    for hook in [Hook::Ingress, Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting]
     {
         walk.hook(hook, start);
     }
@@ -203,7 +203,14 @@ impl<'a> Walk<'a, '_> {
     }
 
     /// Whether packets may pass a match.
-    fn matches(&mut self, table: &'a Table, left: &Expr, negated: bool, right: &'a Right, bound: Bound) -> bool {
+    fn matches(
+        &mut self,
+        table: &'a Table,
+        left: &Expr,
+        negated: bool,
+        right: &'a Right,
+        bound: Bound,
+    ) -> bool {
         let parts: Vec<Part> = left.parts().iter().map(|part| self.value(part, bound)).collect();
         if parts.contains(&Part::Missing) {
             return false;

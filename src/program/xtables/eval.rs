@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::net::AddrPort;
 use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
 
-pub use super::matching::Memory;
 use super::index::Index;
+pub use super::matching::Memory;
 use super::matching::{Answer, Branch, Interface, Meeting, Scene, State};
 use super::{ChainName, Policy, Rule, Ruleset, Table, TableName, Target};
 

@@ -77,7 +77,9 @@ impl Index {
         let index = self.chains.get(&(table, *chain))?;
         let mut found = index.others.clone();
         found.extend(index.by_address.get(&addr).into_iter().flatten());
-        for (_, rules) in index.by_port.iter().filter(|(asked, _)| asked.is_none_or(|asked| asked == is_local)) {
+        for (_, rules) in
+            index.by_port.iter().filter(|(asked, _)| asked.is_none_or(|asked| asked == is_local))
+        {
             match port {
                 Some(port) => found.extend(rules.get(&port).into_iter().flatten()),
                 None => found.extend(rules.values().flatten()),
@@ -110,7 +112,8 @@ fn single_port(rule: &Rule) -> Option<(Option<bool>, Port)> {
     let has_effect =
         |one: &Match| matches!(one, Match::Probability(_) | Match::Recent(_) | Match::Unmodelled(_));
     let mut before = rule.matches.iter().take_while(|one| !has_effect(one));
-    let range = before.find_map(|one| if let Match::Ports(ports) = one { ports.destination } else { None })?;
+    let range =
+        before.find_map(|one| if let Match::Ports(ports) = one { ports.destination } else { None })?;
     let local = rule.matches.iter().find_map(|one| match one {
         Match::AddrType(AddrType { destination_local: Some(negated), .. }) => Some(!negated),
         _ => None,

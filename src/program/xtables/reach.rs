@@ -29,7 +29,8 @@ pub fn questions(rules: &Indexed<'_>, destination: &Destination, facts: &NodeFac
     // Where they are sent instead they meet rules again, but those of nat that are asked once a flow.
     let sent_to = std::mem::take(&mut walk.sent_to);
     for (to, protocol) in sent_to {
-        let destination = Destination { addr: to.addr, service: protocol.map(|protocol| (protocol, to.port)) };
+        let destination =
+            Destination { addr: to.addr, service: protocol.map(|protocol| (protocol, to.port)) };
         walk.seen.clear();
         for hook in ["PREROUTING", "OUTPUT"] {
             walk.hook(hook, &destination, false);
