@@ -162,3 +162,7 @@ impl Walk<'_, '_> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "reach_tests.rs"]
+mod tests;
