@@ -5,7 +5,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use crate::command::{self, Console, Error, Outcome};
 use crate::host::Host;
 
-/// Compile Kubernetes Services to the rules of a node; diff, dry-run and apply them
+/// Compile Kubernetes Services to the rules of a node; diff, verify, dry-run and apply them
 ///
 /// svcproxy reads Service, EndpointSlice, Endpoints and Node manifests, decides what one node must do with each packet, and
 /// writes the rules that kube-proxy would. It shows what separates a node from them, and makes the node so.
@@ -41,12 +41,13 @@ Examples:
   svcproxy compile -f testdata/quickstart --node node-1
   kubectl get svc,endpointslices,nodes -A -o json | svcproxy diff -f -
   svcproxy apply -f cluster.json --node node-1 --dry-run
+  svcproxy verify -f cluster.json --node node-1 --from-dump dump/
 
 Environment:
   NO_COLOR  no colours, unless --color=always
 
 Exit status:
-  0  done; for diff: nothing differs
+  0  done; for diff and verify: nothing differs
   1  something differs
   2  an error";
 

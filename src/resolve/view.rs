@@ -181,6 +181,8 @@ pub struct Habits {
     pub asks_ranges_first: bool,
     /// An endpoint of another node that comes back to itself has its source rewritten too.
     pub masquerades_remote_hairpins: bool,
+    /// Health-check node ports are let in, whatever other rules do with packets to the node.
+    pub admits_health_checks: bool,
 }
 
 impl Habits {
@@ -193,6 +195,7 @@ impl Habits {
                 refuses_node_ports_anywhere: true,
                 asks_ranges_first: false,
                 masquerades_remote_hairpins: true,
+                admits_health_checks: true,
             },
             Mode::Nftables => Habits {
                 refuses_own_traffic: true,
@@ -200,6 +203,7 @@ impl Habits {
                 refuses_node_ports_anywhere: false,
                 asks_ranges_first: true,
                 masquerades_remote_hairpins: false,
+                admits_health_checks: false,
             },
         }
     }

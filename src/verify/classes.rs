@@ -93,10 +93,11 @@ impl<'a> Classes<'a> {
         }
         let is_own = |number: &u128| self.facts.is_local(address(self.family, *number));
         let from_elsewhere = cuts.points.iter().copied().filter(|number| !is_own(number));
-        let from_elsewhere: Vec<u128> = from_elsewhere.chain(self.outside(&cuts)).collect();
+        // The plain ones first: they are the witnesses that a reader understands at once.
+        let from_elsewhere: Vec<u128> = self.outside(&cuts).into_iter().chain(from_elsewhere).collect();
         // The node sends from its own addresses; from a VIP only to that VIP itself.
         let own_points = cuts.points.iter().copied().filter(|one| is_own(one) || *one == number(addr));
-        let from_node: Vec<u128> = own_points.chain(self.own(&cuts)).collect();
+        let from_node: Vec<u128> = self.own(&cuts).into_iter().chain(own_points).collect();
         let interfaces = interfaces(&asked.interfaces);
         let mut packets = Vec::new();
         for source_port in source_ports(&asked) {

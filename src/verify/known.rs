@@ -24,6 +24,10 @@ pub fn known(habits: Habits) -> Vec<&'static str> {
             "source ranges are asked before all else: outside of them packets are dropped even without endpoints",
         ),
         (
+            !habits.admits_health_checks,
+            "health-check node ports are not let in where other rules keep packets from the node",
+        ),
+        (
             habits.masquerades_remote_hairpins,
             "an endpoint of another node that is sent to itself has its source rewritten too",
         ),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::net::{AddrPort, IpCidr, IpFamily};
+use crate::net::{AddrPort, IpCidr, IpFamily, Protocol};
 use crate::packet::{Fate, NodeFacts, Packet};
 use crate::program::eval::{Evaluator, Memory};
 use crate::program::question::{AddrRange, Destination, Destinations, InterfacePattern, Questions, range_of};
@@ -77,6 +77,16 @@ impl<'a> Manifests<'a> {
         found.lifetimes.extend(port.affinity_seconds);
     }
 
+    /// Whether a packet asks the node how a Service is, and is let in for that.
+    fn is_health_check(&self, packet: &Packet) -> bool {
+        let view = self.oracle.view();
+        let is_asked = |port: &PortView| port.health_check_node_port == Some(packet.destination.port);
+        view.habits.admits_health_checks
+            && packet.protocol == Protocol::Tcp
+            && self.facts.is_local(packet.destination.addr)
+            && view.ports.iter().any(is_asked)
+    }
+
     fn owner_port(&self, packet: &Packet) -> Option<&'a PortView> {
         self.oracle.view().ports.get(self.oracle.owner(packet, self.facts)?)
     }
@@ -139,7 +149,9 @@ impl Meaning for Manifests<'_> {
                 }
             }
             (Fate::Untouched, Some(strangers)) => {
-                let fate = strangers.eval(packet, self.facts, &Memory::default()).fate;
+                let theirs = strangers.eval(packet, self.facts, &Memory::default()).fate;
+                let is_refused = matches!(theirs, Fate::Rejected | Fate::Dropped);
+                let fate = if is_refused && self.is_health_check(packet) { fate } else { theirs };
                 return Answer { fate, remembered };
             }
             (Fate::Untouched | Fate::Rejected | Fate::Dropped | Fate::Unknown(_), _) => {}

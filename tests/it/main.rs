@@ -21,3 +21,4 @@ mod rig;
 mod tidy;
 mod tools;
 mod verify;
+mod verify_cli;
