@@ -23,6 +23,9 @@ pub(super) struct Client {
     pub(super) lifetimes: BTreeSet<u32>,
 }
 
+/// Where a sender went, and what both sides remember of that.
+type History<'a> = (AddrPort, [Option<&'a BTreeSet<String>>; 2]);
+
 /// Packets that can come one after the other from one sender, to frontends that share what they remember: those of one
 /// owner, or where there is none, those that lead to the same first endpoint.
 pub(super) fn groups(clients: Vec<Client>) -> Vec<Vec<Client>> {
@@ -58,7 +61,7 @@ fn compare_group(sides: &Sides<'_>, group: &[Client], differences: &mut Differen
     let lifetimes: BTreeSet<u32> = group.iter().flat_map(|client| client.lifetimes.iter().copied()).collect();
     let ages = ages(&lifetimes);
     // Where a sender went and what remembers it: which packet that was makes no difference.
-    let mut histories: BTreeMap<(AddrPort, [Option<&BTreeSet<String>>; 2]), &Client> = BTreeMap::new();
+    let mut histories: BTreeMap<History<'_>, &Client> = BTreeMap::new();
     for client in group {
         let endpoints: BTreeSet<AddrPort> =
             client.answers.iter().flat_map(|answer| answer.remembered.keys().copied()).collect();

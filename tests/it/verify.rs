@@ -89,7 +89,7 @@ fn recordings_are_what_the_manifests_say() {
                 complaints(&format!("{name} {} {family}", mode.name()), &report, &mut problems);
             }
         }
-        println!("{}: {n_packets} packets", mode.name());
+        eprintln!("{}: {n_packets} packets", mode.name());
     }
     assert!(problems.is_empty(), "{}:\n{}", problems.len(), problems.join("\n"));
 }

@@ -93,13 +93,16 @@ impl<'a> Indexed<'a> {
 
 /// The field of a named set that a statement compares with a destination address.
 fn destination_field(stmt: &Stmt) -> Option<(&Name, usize)> {
-    let (left, set) = match stmt {
-        Stmt::Match { left, right: Right::Set(set), .. } => (left, set),
-        Stmt::Vmap { key, map: MapRef::Named(set) }
-        | Stmt::Dnat { to: NatTarget::Map { key, map: MapRef::Named(set), .. }, .. } => (key, set),
-        _ => return None,
+    let looked_up = if let Stmt::Match { left, right: Right::Set(set), .. } = stmt {
+        Some((left, set))
+    } else if let Stmt::Vmap { key, map: MapRef::Named(set) }
+    | Stmt::Dnat { to: NatTarget::Map { key, map: MapRef::Named(set), .. }, .. } = stmt
+    {
+        Some((key, set))
+    } else {
+        None
     };
-    field_of_destination(left).map(|field| (set, field))
+    looked_up.and_then(|(left, set)| field_of_destination(left).map(|field| (set, field)))
 }
 
 /// Which part of an expression is the destination address.

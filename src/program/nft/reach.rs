@@ -192,10 +192,9 @@ impl<'a> Walk<'a, '_> {
             NatTarget::Map { key, map, .. } => {
                 for data in self.look_up(table, key, map, bound) {
                     let Data::Values(values) = data else { continue };
-                    let port = values.get(1).and_then(|value| match value {
-                        Scalar::Port(port) => Some(*port),
-                        _ => None,
-                    });
+                    let port = values
+                        .get(1)
+                        .and_then(|value| if let Scalar::Port(port) = value { Some(*port) } else { None });
                     self.sent_to.insert(send(values.first().and_then(Scalar::addr), port));
                 }
             }
@@ -298,9 +297,8 @@ impl<'a> Walk<'a, '_> {
         if parts.len() != key.first().len() || !parts.iter().zip(fields()).all(fits) {
             return false;
         }
-        let protocol = key.first().iter().find_map(|value| match value {
-            Scalar::Protocol(number) => Protocol::from_number(*number),
-            _ => None,
+        let protocol = key.first().iter().find_map(|value| {
+            if let Scalar::Protocol(number) = value { Protocol::from_number(*number) } else { None }
         });
         for ((expr, part), (first, last)) in left.parts().iter().zip(parts).zip(fields()) {
             if *part == Part::Open {

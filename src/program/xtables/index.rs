@@ -114,9 +114,9 @@ fn single_port(rule: &Rule) -> Option<(Option<bool>, Port)> {
     let mut before = rule.matches.iter().take_while(|one| !has_effect(one));
     let range =
         before.find_map(|one| if let Match::Ports(ports) = one { ports.destination } else { None })?;
-    let local = rule.matches.iter().find_map(|one| match one {
-        Match::AddrType(AddrType { destination_local: Some(negated), .. }) => Some(!negated),
-        _ => None,
+    let local = rule.matches.iter().find_map(|one| {
+        if let Match::AddrType(AddrType { destination_local, .. }) = one { *destination_local } else { None }
     });
+    let local = local.map(|negated| !negated);
     (!range.negated && range.first == range.last).then_some((local, range.first))
 }

@@ -237,7 +237,9 @@ fn judge(
 
 fn is_prime(number: usize) -> bool {
     number == 1
-        || (2..number).take_while(|factor| factor * factor <= number).all(|factor| number % factor != 0)
+        || (2..number)
+            .take_while(|factor| factor * factor <= number)
+            .all(|factor| !number.is_multiple_of(factor))
 }
 
 /// Tries mutants of some specimens: all, or so many, evenly spread.
@@ -258,7 +260,7 @@ fn try_mutants(mode: Mode, wanted: usize) {
     let mut nth = 0;
     for (at, specimen) in specimens.iter().enumerate() {
         for (what, program) in specimen.mutants() {
-            if nth % step == 0 {
+            if usize::is_multiple_of(nth, step) {
                 chosen.push((at, what, program));
             }
             nth += 1;
@@ -284,7 +286,7 @@ fn try_mutants(mode: Mode, wanted: usize) {
     });
     let (counts, mut problems) = counts.into_inner().unwrap();
     problems.sort();
-    println!(
+    eprintln!(
         "{}: {} specimens, {} mutants tried of {n_all}: {} found, {} change no packet's fate",
         mode.name(),
         specimens.len(),

@@ -191,6 +191,8 @@ fn other_scalar(scalar: Scalar) -> Scalar {
         Scalar::Protocol(number) => Scalar::Protocol(if number == 6 { 17 } else { 6 }),
         Scalar::Port(port) => Scalar::Port(port + 1),
         Scalar::Mark(mark) => Scalar::Mark(mark ^ 0x10),
-        other => other,
+        other @ (Scalar::Integer(_) | Scalar::Interface(_) | Scalar::FibType(_) | Scalar::NfProto(_)) => {
+            other
+        }
     }
 }
