@@ -88,7 +88,7 @@ impl Specimen {
     }
 
     /// A packet that both treat differently, with where its sender was sent before, if there is one among many.
-    fn brute_force(&self, mutant: &Program, n_sources: usize, seed: u64) -> Option<String> {
+    fn brute_force(&self, mutant: &Program, n_packets: usize, seed: u64) -> Option<String> {
         let family = self.view.family;
         let mut occurring = Occurring::default();
         occurring.read(&self.text(&self.original));
@@ -97,7 +97,7 @@ impl Specimen {
         occurring.extend(endpoints.map(|endpoint| endpoint.addr.addr));
         let rules = [&self.original, mutant].map(|program| Evaluator::new(program, family));
         let mut clients: BTreeMap<IpAddr, Vec<(Packet, [Remembered; 2])>> = BTreeMap::new();
-        for packet in occurring.packets(family, &self.facts, n_sources, seed) {
+        for packet in occurring.packets(family, &self.facts, n_packets, seed) {
             let fates = rules.each_ref().map(|rules| rules.eval(&packet, &self.facts, &Memory::default()));
             if !is_same(&fates[0].fate, &fates[1].fate) {
                 return Some(format!("{packet}: {} or {}", fates[0].fate, fates[1].fate));
@@ -201,7 +201,7 @@ fn judge(
     specimen: &Specimen,
     what: &str,
     mutant: &Program,
-    n_sources: usize,
+    n_packets: usize,
     seed: u64,
 ) -> Result<bool, String> {
     let family = specimen.view.family;
@@ -210,7 +210,7 @@ fn judge(
     let options = Options { facts: &specimen.facts, n_witnesses: 2 };
     let report = verify(&specimen.view, &rules, &surroundings, &options);
     if report.is_same() {
-        return match specimen.brute_force(mutant, n_sources, seed) {
+        return match specimen.brute_force(mutant, n_packets, seed) {
             Some(packet) => Err(format!("{}: {what}: not found: {packet}", specimen.name)),
             None => Ok(false),
         };
@@ -229,7 +229,7 @@ fn judge(
         .values()
         .flat_map(|tally| &tally.witnesses)
         .all(|witness| witness.remembered.is_some());
-    if remembered_alone && specimen.brute_force(mutant, n_sources.max(8), seed).is_none() {
+    if remembered_alone && specimen.brute_force(mutant, n_packets * 2, seed).is_none() {
         return Err(format!("{}: {what}: nothing changed for senders that are remembered", specimen.name));
     }
     Ok(true)
@@ -266,14 +266,14 @@ fn try_mutants(mode: Mode, wanted: usize) {
             nth += 1;
         }
     }
-    let n_sources = if asked.is_some() { 8 } else { 2 };
+    let n_packets = if asked.is_some() { 40_000 } else { 3_000 };
     let (next, counts) = (AtomicUsize::new(0), Mutex::new((Counts::default(), Vec::new())));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 while let Some((at, what, program)) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let seed = u64::try_from(what.len() * 7919 + at).unwrap();
-                    let judged = judge(&specimens[*at], what, program, n_sources, seed);
+                    let judged = judge(&specimens[*at], what, program, n_packets, seed);
                     let mut counts = counts.lock().unwrap();
                     match judged {
                         Ok(true) => counts.0.n_found += 1,

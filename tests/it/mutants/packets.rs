@@ -60,12 +60,13 @@ impl Occurring {
         self.addresses.extend(addresses);
     }
 
-    /// All destinations, each with `n_sources` sources drawn by chance, or with all.
+    /// About `n_wanted` packets, drawn by chance from all that cross sources, destinations, ports and protocols; at least
+    /// one to each destination.
     pub(super) fn packets(
         &self,
         family: IpFamily,
         facts: &NodeFacts,
-        n_sources: usize,
+        n_wanted: usize,
         mut seed: u64,
     ) -> Vec<Packet> {
         let (outside, loopback) = match family {
@@ -88,6 +89,8 @@ impl Occurring {
         }
         let mut ports = self.ports.clone();
         ports.insert(7);
+        let n_destinations = addresses.len() * ports.len() * Protocol::ALL.len();
+        let n_sources = n_wanted.div_ceil(n_destinations);
         let mut packets = Vec::new();
         for (addr, port) in addresses.iter().flat_map(|addr| ports.iter().map(move |port| (*addr, *port))) {
             for protocol in Protocol::ALL {
