@@ -5,7 +5,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use crate::command::{self, Console, Error, Outcome};
 use crate::host::Host;
 
-/// Compile Kubernetes Services to the rules of a node; diff, dry-run and apply them
+/// Compile Kubernetes Services to the rules of a node; diff, verify, dry-run and apply them
 ///
 /// svcproxy reads Service, EndpointSlice, Endpoints and Node manifests, decides what one node must do with each packet, and
 /// writes the rules that kube-proxy would. It shows what separates a node from them, and makes the node so.
@@ -41,12 +41,13 @@ Examples:
   svcproxy compile -f testdata/quickstart --node node-1
   kubectl get svc,endpointslices,nodes -A -o json | svcproxy diff -f -
   svcproxy apply -f cluster.json --node node-1 --dry-run
+  svcproxy verify -f cluster.json --node node-1 --from-dump dump/
 
 Environment:
   NO_COLOR  no colours, unless --color=always
 
 Exit status:
-  0  done; for diff: nothing differs
+  0  done; for diff and verify: nothing differs
   1  something differs
   2  an error";
 
@@ -58,6 +59,7 @@ pub enum Command {
     Diff(command::diff::DiffArgs),
     Apply(command::apply::ApplyArgs),
     Cleanup(command::cleanup::CleanupArgs),
+    Verify(command::verify::VerifyArgs),
     Completions(command::completions::CompletionsArgs),
 }
 
@@ -68,6 +70,7 @@ pub fn run(cli: &Cli, host: &mut dyn Host, console: &mut Console<'_>) -> Result<
         Command::Diff(args) => command::diff::run(args, host, console),
         Command::Apply(args) => command::apply::run(args, host, console),
         Command::Cleanup(args) => command::cleanup::run(args, host, console),
+        Command::Verify(args) => command::verify::run(args, host, console),
         Command::Completions(args) => command::completions::run::<Cli>(args, console),
     }
 }

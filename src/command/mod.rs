@@ -9,6 +9,7 @@ pub mod compile;
 pub mod completions;
 pub mod diff;
 mod dump;
+mod equivalence;
 mod error;
 mod input;
 mod live;
@@ -16,6 +17,7 @@ mod lock;
 pub mod options;
 mod progress;
 mod refusal;
+pub mod verify;
 mod virtual_servers;
 
 pub use error::{Error, ErrorKind};

@@ -2,9 +2,11 @@
 //! It has never heard of Kubernetes, and does no IO.
 
 mod emitted;
+pub mod eval;
 pub mod ipset;
 pub mod ipvs;
 pub mod nft;
+pub mod question;
 mod scope;
 mod sides;
 mod tag;

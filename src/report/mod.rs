@@ -4,7 +4,10 @@ pub mod diagnostic;
 pub mod diff;
 pub mod ipvs;
 pub mod json;
+pub mod junit;
 pub mod plan;
+pub mod verify;
+pub mod verify_json;
 
 use std::fmt::Write as _;
 

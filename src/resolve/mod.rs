@@ -3,6 +3,7 @@
 //! `node` says what is particular to this node, `topology` and `pool` choose endpoints, `frontend` lists the addresses
 //! that a Service port answers on, `route` decides what happens to packets for them.
 
+mod directory;
 mod fate;
 mod frontend;
 mod habits;
@@ -12,7 +13,7 @@ mod route;
 mod topology;
 mod view;
 
-pub use fate::{fate, fate_remembered};
+pub use fate::{Oracle, fate, fate_remembered};
 pub use habits::{Habits, UnusedPorts};
 pub use node::{NodeContext, node_name};
 pub use view::{

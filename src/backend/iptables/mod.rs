@@ -22,7 +22,7 @@ mod owned;
 mod service;
 
 pub use lift::{lift, name_of};
-pub use owned::{Traits, holds_kubelet_chains, holds_ours, is_hashed, scope, uses_table};
+pub use owned::{Traits, holds_kubelet_chains, holds_ours, is_hashed, scope, strangers, uses_table};
 
 use std::collections::BTreeMap;
 

@@ -67,6 +67,11 @@ pub fn adopt_service_cidrs(wanted: &mut Table, live: &Table) {
     base::adopt_service_cidrs(wanted, live);
 }
 
+/// Where a live table discards packets to cluster IPs that no Service has.
+pub fn guarded_cidrs(table: &Table) -> Vec<IpCidr> {
+    base::guarded_cidrs(table)
+}
+
 /// The name of the table, in each family.
 pub fn table_name() -> &'static str {
     names::TABLE

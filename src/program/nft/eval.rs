@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::net::AddrPort;
 use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
 
+pub use super::index::Indexed;
 use super::matching::{Answer, Branch, Doubt, Found, Interface, Scene, State};
 use super::{
     Chain, ChainKind, Data, Expr, Family, Hook, MapRef, Name, NatTarget, Policy, Rule, Ruleset, Scalar, Stmt,
@@ -20,6 +22,8 @@ use super::{
 pub struct Memory {
     /// Names of sets of addresses, with an address that each remembers.
     pub remembered: BTreeSet<(String, IpAddr)>,
+    /// How long ago that was.
+    pub age: Duration,
 }
 
 /// A rule: family, table, chain, place in the chain from 0.
@@ -41,6 +45,17 @@ pub struct Evaluation {
 /// Where something that is not modelled may decide, the fate is [`Fate::Unknown`] and names the rule; what cannot concern
 /// the packet, or would change nothing, does not count.
 pub fn eval(ruleset: &Ruleset, packet: &Packet, facts: &NodeFacts, memory: &Memory) -> Evaluation {
+    Indexed::new(ruleset.tables.values()).eval(packet, facts, memory)
+}
+
+impl Indexed<'_> {
+    /// What [`eval`] says, for many packets.
+    pub fn eval(&self, packet: &Packet, facts: &NodeFacts, memory: &Memory) -> Evaluation {
+        send(self, packet, facts, memory)
+    }
+}
+
+fn send(rules: &Indexed<'_>, packet: &Packet, facts: &NodeFacts, memory: &Memory) -> Evaluation {
     let start = State {
         destination: packet.destination,
         translated: false,
@@ -50,7 +65,7 @@ pub fn eval(ruleset: &Ruleset, packet: &Packet, facts: &NodeFacts, memory: &Memo
         remembered: BTreeSet::new(),
     };
     let start = vec![Branch { weight: 1.0, state: start, doubt: None }];
-    let mut walk = Walk::new(ruleset, packet, facts, memory);
+    let mut walk = Walk::new(rules, packet, facts, memory);
     let mut delivered = Vec::new();
     match packet.origin {
         Origin::Pod | Origin::Outside => {
@@ -170,7 +185,7 @@ struct Exits {
 /// A packet on its way.
 #[derive(Clone)]
 struct Walk<'a> {
-    ruleset: &'a Ruleset,
+    rules: &'a Indexed<'a>,
     packet: &'a Packet,
     facts: &'a NodeFacts,
     memory: &'a Memory,
@@ -192,9 +207,9 @@ impl<'a> Walk<'a> {
     /// Before this priority connection tracking has not seen a packet.
     const CONNTRACK: i32 = -200;
 
-    fn new(ruleset: &'a Ruleset, packet: &'a Packet, facts: &'a NodeFacts, memory: &'a Memory) -> Walk<'a> {
+    fn new(rules: &'a Indexed<'a>, packet: &'a Packet, facts: &'a NodeFacts, memory: &'a Memory) -> Walk<'a> {
         Walk {
-            ruleset,
+            rules,
             packet,
             facts,
             memory,
@@ -208,40 +223,21 @@ impl<'a> Walk<'a> {
     }
 
     fn hook(&mut self, place: Place, mut branches: Vec<Branch>) -> Vec<Branch> {
-        let mut chains = Vec::new();
-        for table in self.ruleset.tables.values().filter(|table| self.sees(table.family)) {
-            for (name, chain) in &table.chains {
-                let Some(base) = chain.base.filter(|base| base.hook == place.hook()) else { continue };
-                // All nat chains of a hook are one stop of netfilter's, at a priority of its own.
-                let priority = match (base.kind, base.hook) {
-                    (ChainKind::Nat, Hook::Prerouting | Hook::Output) => -100,
-                    (ChainKind::Nat, _) => 100,
-                    (ChainKind::Filter | ChainKind::Route, _) => base.priority,
-                };
-                if base.kind != ChainKind::Nat || place.asks_nat() {
-                    chains.push((
-                        priority,
-                        base.kind == ChainKind::Nat,
-                        base.priority,
-                        table,
-                        name,
-                        chain,
-                        base.kind,
-                    ));
-                }
+        let rules = self.rules;
+        for stop in rules.at(place.hook()) {
+            if !self.sees(stop.table.family) || (stop.kind == ChainKind::Nat && !place.asks_nat()) {
+                continue;
             }
-        }
-        chains.sort_by_key(|(priority, is_nat, own, ..)| (*priority, *is_nat, *own));
-        for (priority, _, _, table, name, chain, kind) in chains {
             let scene = Scene {
                 packet: self.packet,
                 facts: self.facts,
                 memory: self.memory,
-                tracked: priority > Walk::CONNTRACK || place == Place::LoopbackPrerouting,
+                tracked: stop.priority > Walk::CONNTRACK || place == Place::LoopbackPrerouting,
                 input: place.input(self.packet),
                 output: place.output(),
             };
-            branches = self.base_chain(Stop { place, kind, table, scene }, name, chain, branches);
+            let at = Stop { place, kind: stop.kind, table: stop.table, scene };
+            branches = self.base_chain(at, stop.name, stop.chain, branches);
         }
         branches
     }
@@ -511,10 +507,8 @@ impl<'a> Walk<'a> {
         if rest.iter().any(|stmt| certainly_not(stop, stmt, &branch.state)) {
             return next.push(branch);
         }
-        let mut trial = Walk {
-            calls: self.calls.clone(),
-            ..Walk::new(self.ruleset, self.packet, self.facts, self.memory)
-        };
+        let mut trial =
+            Walk { calls: self.calls.clone(), ..Walk::new(self.rules, self.packet, self.facts, self.memory) };
         let (mut goes_on, mut exits) = (Vec::new(), Exits::default());
         trial.run(stop, At { stmt: at.stmt + 1, ..at }, branch.clone(), &mut goes_on, &mut exits);
         let is_unchanged = |one: &Branch| one.state == branch.state;

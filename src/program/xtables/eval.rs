@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::net::AddrPort;
 use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
 
+use super::index::Index;
 pub use super::matching::Memory;
 use super::matching::{Answer, Branch, Interface, Meeting, Scene, State};
 use super::{
@@ -42,6 +43,42 @@ pub fn eval_among(
     memory: &Memory,
     surroundings: &dyn Surroundings,
 ) -> Evaluation {
+    send(Walk::new(Case { ruleset, index: None, packet, facts, memory, surroundings }))
+}
+
+/// A ruleset with an index of its long chains, for many packets.
+#[derive(Debug)]
+pub struct Indexed<'a> {
+    pub(super) ruleset: &'a Ruleset,
+    pub(super) index: Index,
+}
+
+impl<'a> Indexed<'a> {
+    /// Makes the index.
+    pub fn new(ruleset: &'a Ruleset) -> Indexed<'a> {
+        Indexed { ruleset, index: Index::new(ruleset) }
+    }
+
+    /// What [`eval`] says, without a walk through rules that are for other destinations.
+    pub fn eval(&self, packet: &Packet, facts: &NodeFacts, memory: &Memory) -> Evaluation {
+        self.eval_among(packet, facts, memory, &RulesAlone)
+    }
+
+    /// What [`eval_among`] says.
+    pub fn eval_among(
+        &self,
+        packet: &Packet,
+        facts: &NodeFacts,
+        memory: &Memory,
+        surroundings: &dyn Surroundings,
+    ) -> Evaluation {
+        let (ruleset, index) = (self.ruleset, Some(&self.index));
+        send(Walk::new(Case { ruleset, index, packet, facts, memory, surroundings }))
+    }
+}
+
+fn send(mut walk: Walk<'_>) -> Evaluation {
+    let Case { ruleset, packet, facts, .. } = walk.case;
     let start = State {
         destination: packet.destination,
         translated: false,
@@ -52,7 +89,6 @@ pub fn eval_among(
         remembered: BTreeSet::new(),
     };
     let start = vec![Branch { weight: 1.0, state: start }];
-    let mut walk = Walk::new(ruleset, packet, facts, memory, surroundings);
     let mut delivered = Vec::new();
     if packet.family() != ruleset.family {
         delivered = start;
@@ -189,14 +225,21 @@ struct Exits {
     returned: Vec<Branch>,
 }
 
-/// A packet on its way.
-#[derive(Clone)]
-struct Walk<'a> {
+/// What is the same for a packet on its whole way.
+#[derive(Clone, Copy)]
+struct Case<'a> {
     ruleset: &'a Ruleset,
+    index: Option<&'a Index>,
     packet: &'a Packet,
     facts: &'a NodeFacts,
     memory: &'a Memory,
     surroundings: &'a dyn Surroundings,
+}
+
+/// A packet on its way.
+#[derive(Clone)]
+struct Walk<'a> {
+    case: Case<'a>,
     /// What virtual servers send away from the node.
     scheduled: Vec<Branch>,
     rejected: f64,
@@ -216,19 +259,9 @@ impl<'a> Walk<'a> {
     /// More chains than this within each other are not followed.
     const MAX_CALLS: usize = 128;
 
-    fn new(
-        ruleset: &'a Ruleset,
-        packet: &'a Packet,
-        facts: &'a NodeFacts,
-        memory: &'a Memory,
-        surroundings: &'a dyn Surroundings,
-    ) -> Walk<'a> {
+    fn new(case: Case<'a>) -> Walk<'a> {
         Walk {
-            ruleset,
-            packet,
-            facts,
-            memory,
-            surroundings,
+            case,
             scheduled: Vec::new(),
             rejected: 0.0,
             dropped: 0.0,
@@ -242,23 +275,22 @@ impl<'a> Walk<'a> {
 
     /// Another one over the same rules, to see where a packet would go from a rule.
     fn trial(&self) -> Walk<'a> {
-        let calls = self.calls.clone();
-        let walk = Walk::new(self.ruleset, self.packet, self.facts, self.memory, self.surroundings);
-        Walk { calls, is_trial: true, ..walk }
+        Walk { calls: self.calls.clone(), is_trial: true, ..Walk::new(self.case) }
     }
 
     fn hook(&mut self, hook: Hook, mut branches: Vec<Branch>) -> Vec<Branch> {
+        let Case { ruleset, packet, facts, memory, surroundings, .. } = self.case;
         for &name in hook.tables() {
-            if let Some(table) = self.ruleset.tables.get(&name) {
+            if let Some(table) = ruleset.tables.get(&name) {
                 let scene = Scene {
-                    packet: self.packet,
-                    facts: self.facts,
-                    memory: self.memory,
-                    surroundings: self.surroundings,
+                    packet,
+                    facts,
+                    memory,
+                    surroundings,
                     // `raw` comes before connection tracking; a packet that comes by again is known already.
                     tracked: name != TableName::Raw
                         || matches!(hook, Hook::LoopbackPrerouting | Hook::Scheduled),
-                    input: hook.input(self.packet),
+                    input: hook.input(packet),
                     output: hook.output(),
                 };
                 branches = self.table(Stop { hook, name, table, scene }, branches);
@@ -275,11 +307,11 @@ impl<'a> Walk<'a> {
         let mut staying = Vec::with_capacity(branches.len());
         for branch in branches {
             let at = branch.state.destination;
-            match self.surroundings.schedule(self.packet.protocol, at) {
+            match self.case.surroundings.schedule(self.case.packet.protocol, at) {
                 Scheduled::Passed => staying.push(branch),
                 Scheduled::Refused => self.rejected += branch.weight,
                 Scheduled::Unknown => {
-                    self.give_up(|| format!("virtual server {at}/{}", self.packet.protocol.api_name()));
+                    self.give_up(|| format!("virtual server {at}/{}", self.case.packet.protocol.api_name()));
                 }
                 Scheduled::Sent(choices) => {
                     for (destination, share) in choices {
@@ -290,7 +322,7 @@ impl<'a> Walk<'a> {
                             ..branch.state.clone()
                         };
                         let branch = Branch { weight: branch.weight * share, state };
-                        if self.facts.is_local(destination.addr) {
+                        if self.case.facts.is_local(destination.addr) {
                             staying.push(branch);
                         } else {
                             self.scheduled.push(branch);
@@ -328,8 +360,14 @@ impl<'a> Walk<'a> {
             Some(_) if self.calls.len() >= Walk::MAX_CALLS => "is nested too deep",
             Some(chain) => {
                 self.calls.push(name);
-                for (index, rule) in chain.rules.iter().enumerate() {
-                    live = self.rule(stop, (name, index), rule, live, &mut exits);
+                // No rule sends branches elsewhere and keeps them in the chain: where they are bound for stays the same.
+                let bound_for = live.iter().map(|branch| branch.state.destination);
+                let candidates =
+                    self.case.index.and_then(|index| index.candidates(stop.name, &name, bound_for));
+                let n_rules = candidates.as_ref().map_or(chain.rules.len(), Vec::len);
+                for nth in 0..n_rules {
+                    let index = candidates.as_ref().map_or(nth, |candidates| candidates[nth]);
+                    live = self.rule(stop, (name, index), &chain.rules[index], live, &mut exits);
                     if live.is_empty() {
                         break;
                     }
