@@ -8,11 +8,13 @@ pub mod nft;
 mod scope;
 mod tag;
 mod text;
+mod transit;
 pub mod xtables;
 
 pub use emitted::{Emitted, LineTags};
 pub use scope::{ChainPattern, Scope};
 pub use tag::Tag;
+pub use transit::{Action, Crossing, Met, Part, Place};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

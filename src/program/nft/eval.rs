@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use crate::net::AddrPort;
 use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
+use crate::program::transit::{Action, Record};
 
 use super::matching::{Answer, Branch, Doubt, Found, Interface, Scene, State};
 use super::{
@@ -149,6 +150,18 @@ struct Stop<'a> {
     scene: Scene<'a>,
 }
 
+/// A base chain among those of a hook.
+#[derive(Clone, Copy)]
+struct Entry<'a> {
+    /// Where it stands among the stops of netfilter, and its own priority.
+    priority: i32,
+    own: i32,
+    kind: ChainKind,
+    table: &'a Table,
+    name: &'a Name,
+    chain: &'a Chain,
+}
+
 /// A rule of a chain, and one of its statements.
 #[derive(Clone, Copy)]
 struct At<'a> {
@@ -180,6 +193,7 @@ struct Walk<'a> {
     matched: Vec<RulePlace>,
     met: BTreeSet<(*const Table, &'a Name, usize)>,
     calls: Vec<&'a Name>,
+    record: Record,
 }
 
 impl<'a> Walk<'a> {
@@ -204,11 +218,20 @@ impl<'a> Walk<'a> {
             matched: Vec::new(),
             met: BTreeSet::new(),
             calls: Vec::new(),
+            record: Record::default(),
         }
     }
 
     fn hook(&mut self, place: Place, mut branches: Vec<Branch>) -> Vec<Branch> {
-        let mut chains = Vec::new();
+        for entry in self.entries(place) {
+            branches = self.enter(place, entry, branches);
+        }
+        branches
+    }
+
+    /// The base chains of a hook in the order in which netfilter asks them.
+    fn entries(&self, place: Place) -> Vec<Entry<'a>> {
+        let mut entries = Vec::new();
         for table in self.ruleset.tables.values().filter(|table| self.sees(table.family)) {
             for (name, chain) in &table.chains {
                 let Some(base) = chain.base.filter(|base| base.hook == place.hook()) else { continue };
@@ -219,31 +242,25 @@ impl<'a> Walk<'a> {
                     (ChainKind::Filter | ChainKind::Route, _) => base.priority,
                 };
                 if base.kind != ChainKind::Nat || place.asks_nat() {
-                    chains.push((
-                        priority,
-                        base.kind == ChainKind::Nat,
-                        base.priority,
-                        table,
-                        name,
-                        chain,
-                        base.kind,
-                    ));
+                    entries.push(Entry { priority, own: base.priority, kind: base.kind, table, name, chain });
                 }
             }
         }
-        chains.sort_by_key(|(priority, is_nat, own, ..)| (*priority, *is_nat, *own));
-        for (priority, _, _, table, name, chain, kind) in chains {
-            let scene = Scene {
-                packet: self.packet,
-                facts: self.facts,
-                memory: self.memory,
-                tracked: priority > Walk::CONNTRACK || place == Place::LoopbackPrerouting,
-                input: place.input(self.packet),
-                output: place.output(),
-            };
-            branches = self.base_chain(Stop { place, kind, table, scene }, name, chain, branches);
-        }
-        branches
+        entries.sort_by_key(|entry| (entry.priority, entry.kind == ChainKind::Nat, entry.own));
+        entries
+    }
+
+    fn enter(&mut self, place: Place, entry: Entry<'a>, branches: Vec<Branch>) -> Vec<Branch> {
+        let Entry { priority, kind, table, name, chain, .. } = entry;
+        let scene = Scene {
+            packet: self.packet,
+            facts: self.facts,
+            memory: self.memory,
+            tracked: priority > Walk::CONNTRACK || place == Place::LoopbackPrerouting,
+            input: place.input(self.packet),
+            output: place.output(),
+        };
+        self.base_chain(Stop { place, kind, table, scene }, name, chain, branches)
     }
 
     fn sees(&self, family: Family) -> bool {
@@ -271,7 +288,10 @@ impl<'a> Walk<'a> {
         let exits = self.chain(stop, name, branches);
         accepted.extend(exits.accepted);
         match chain.base.map(|base| base.policy) {
-            Some(Policy::Drop) => self.drop(exits.returned),
+            Some(Policy::Drop) => {
+                self.note_policy(name, &exits.returned);
+                self.drop(exits.returned);
+            }
             Some(Policy::Accept) | None => accepted.extend(exits.returned),
         }
         for branch in &mut accepted {
@@ -359,17 +379,20 @@ impl<'a> Walk<'a> {
                 Stmt::Verdict(Verdict::Continue) | Stmt::Counter => {}
                 Stmt::Verdict(verdict) => {
                     self.meet(stop, at);
+                    self.note(at, branch.weight, || verdict.into());
                     return self.verdict(stop, verdict, branch, next, exits);
                 }
                 Stmt::SetMark { mask, value } => branch.state.mark = (branch.state.mark & !mask) ^ value,
                 Stmt::Dnat { to, .. } => return self.dnat(stop, at, to, branch, next, exits),
                 Stmt::Masquerade(_) => {
                     self.meet(stop, at);
+                    self.note(at, branch.weight, || Action::Masquerade);
                     branch.state.source_nat = true;
                     return exits.accepted.push(branch);
                 }
                 Stmt::Reject(_) => {
                     self.meet(stop, at);
+                    self.note(at, branch.weight, || Action::Reject);
                     return self.reject(branch);
                 }
                 Stmt::UpdateSet { op, set, key, .. } => {
@@ -385,18 +408,26 @@ impl<'a> Walk<'a> {
                 Stmt::Notrack => branch.state.untracked = true,
                 Stmt::Unmodelled(json) => match unmodelled(json, stop, &branch.state) {
                     Effect::Nothing => {}
-                    Effect::Accepted => return exits.accepted.push(branch),
+                    Effect::Accepted => {
+                        self.note(at, branch.weight, || Action::Accept);
+                        return exits.accepted.push(branch);
+                    }
                     Effect::Masqueraded => {
+                        self.note(at, branch.weight, || Action::Masquerade);
                         branch.state.source_nat = true;
                         return exits.accepted.push(branch);
                     }
-                    Effect::Rejected => return self.reject(branch),
+                    Effect::Rejected => {
+                        self.note(at, branch.weight, || Action::Reject);
+                        return self.reject(branch);
+                    }
                     Effect::Asks => return self.unsure(stop, at, branch, next),
                     Effect::Unknown => return self.give_up(|| describe(stop, at, json)),
                 },
             }
         }
         self.meet(stop, at);
+        self.note(at, branch.weight, || stage::passed(at.rule, &branch.state));
         next.push(branch);
     }
 
@@ -424,6 +455,7 @@ impl<'a> Walk<'a> {
             self.meet(stop, at);
         }
         for (verdict, share) in verdicts {
+            self.note_verdict(stop, at, (key, map), verdict, branch.weight * share, &branch.state);
             let part = Branch { weight: branch.weight * share, ..branch.clone() };
             match verdict {
                 Verdict::Continue => {
@@ -474,6 +506,7 @@ impl<'a> Walk<'a> {
         next: &mut Vec<Branch>,
         exits: &mut Exits,
     ) {
+        let n_before = exits.accepted.len();
         let mut go = |share: f64, addr: Option<IpAddr>, port: Option<u16>| {
             let mut part = Branch { weight: branch.weight * share, ..branch.clone() };
             let before = part.state.destination;
@@ -503,6 +536,9 @@ impl<'a> Walk<'a> {
             }
         }
         self.meet(stop, at);
+        for part in &exits.accepted[n_before..] {
+            self.note(at, part.weight, || Action::Dnat(part.state.destination));
+        }
     }
 
     /// What comes of it if it cannot be told whether a branch passes a statement.
@@ -700,3 +736,6 @@ fn join(branches: &mut Vec<Branch>) {
         });
     }
 }
+
+#[path = "stage.rs"]
+pub mod stage;

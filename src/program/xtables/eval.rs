@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::net::AddrPort;
 use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
+use crate::program::transit::Record;
 
 pub use super::matching::Memory;
 use super::matching::{Answer, Branch, Interface, Meeting, Scene, State};
@@ -168,6 +169,7 @@ struct Walk<'a> {
     matched: Vec<(TableName, ChainName, usize)>,
     met: BTreeSet<(TableName, ChainName, usize)>,
     calls: Vec<ChainName>,
+    record: Record,
 }
 
 impl<'a> Walk<'a> {
@@ -189,6 +191,7 @@ impl<'a> Walk<'a> {
             matched: Vec::new(),
             met: BTreeSet::new(),
             calls: Vec::new(),
+            record: Record::default(),
         }
     }
 
@@ -217,7 +220,10 @@ impl<'a> Walk<'a> {
         let exits = self.chain(stop, name, branches);
         accepted.extend(exits.accepted);
         match chain.policy {
-            Some(Policy::Drop) => self.dropped += weight(&exits.returned),
+            Some(Policy::Drop) => {
+                self.note_policy(name, &exits.returned);
+                self.dropped += weight(&exits.returned);
+            }
             Some(Policy::Accept) | None => accepted.extend(exits.returned),
         }
         join(&mut accepted);
@@ -283,6 +289,7 @@ impl<'a> Walk<'a> {
             if self.met.insert(place) {
                 self.matched.push(place);
             }
+            self.note(stop, at, rule, &matching);
             self.target(stop, at, rule, matching, &mut next, exits);
         }
         if next.len() > n_live {
@@ -490,6 +497,9 @@ fn join(branches: &mut Vec<Branch>) {
         });
     }
 }
+
+#[path = "stage.rs"]
+pub mod stage;
 
 #[cfg(test)]
 #[path = "eval_tests.rs"]
