@@ -58,6 +58,7 @@ pub enum Command {
     Diff(command::diff::DiffArgs),
     Apply(command::apply::ApplyArgs),
     Cleanup(command::cleanup::CleanupArgs),
+    Trace(command::trace::TraceArgs),
     Completions(command::completions::CompletionsArgs),
 }
 
@@ -68,6 +69,7 @@ pub fn run(cli: &Cli, host: &mut dyn Host, console: &mut Console<'_>) -> Result<
         Command::Diff(args) => command::diff::run(args, host, console),
         Command::Apply(args) => command::apply::run(args, host, console),
         Command::Cleanup(args) => command::cleanup::run(args, host, console),
+        Command::Trace(args) => command::trace::run(args, host, console),
         Command::Completions(args) => command::completions::run::<Cli>(args, console),
     }
 }

@@ -13,9 +13,11 @@ mod error;
 mod input;
 mod live;
 mod lock;
+mod observed;
 pub mod options;
 mod progress;
 mod refusal;
+pub mod trace;
 
 pub use error::{Error, ErrorKind};
 

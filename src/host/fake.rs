@@ -16,6 +16,8 @@ pub struct FakeHost {
     pub variants: Vec<XtablesTools>,
     /// The rules of each variant and family.
     pub tables: BTreeMap<(XtablesVariant, IpFamily), FakeTables>,
+    /// What `iptables-save -c` prints, where it is not just the rules.
+    pub counted: BTreeMap<(XtablesVariant, IpFamily), String>,
     /// The version of `nft`; `None` if it is not installed.
     pub nft_installed: Option<(u32, u32, u32)>,
     /// What `nft -j list table` prints, by family (`ip`, `ip6`) and table. Documents that are run do not change it.
@@ -30,6 +32,8 @@ pub struct FakeHost {
     pub addresses: Vec<IpAddr>,
     /// Contents by path; `-` is standard input.
     pub files: BTreeMap<String, Vec<u8>>,
+    /// The columns of its terminal.
+    pub terminal_width: Option<u16>,
     /// The environment.
     pub env: BTreeMap<String, String>,
     /// Its name.
@@ -154,6 +158,16 @@ impl Host for FakeHost {
         Ok(self.rules(variant, family))
     }
 
+    fn xtables_save_counted(
+        &mut self,
+        variant: XtablesVariant,
+        family: IpFamily,
+    ) -> Result<String, HostError> {
+        self.fails("xtables_save_counted")?;
+        self.need(variant, family)?;
+        Ok(self.counted.get(&(variant, family)).cloned().unwrap_or_else(|| self.rules(variant, family)))
+    }
+
     fn xtables_restore(
         &mut self,
         variant: XtablesVariant,
@@ -224,6 +238,12 @@ impl Host for FakeHost {
         self.fails("nft_list")?;
         self.need_nft()?;
         Ok(self.nft.get(&(family.to_owned(), table.to_owned())).cloned())
+    }
+
+    fn nft_tables(&mut self) -> Result<Vec<(String, String)>, HostError> {
+        self.fails("nft_tables")?;
+        self.need_nft()?;
+        Ok(self.nft.keys().cloned().collect())
     }
 
     fn nft_run(&mut self, document: &[u8], check: bool) -> Result<(), RestoreError> {
@@ -325,6 +345,10 @@ impl Host for FakeHost {
 
     fn now(&self) -> Duration {
         Duration::ZERO
+    }
+
+    fn terminal_width(&self) -> Option<u16> {
+        self.terminal_width
     }
 
     fn env(&self, name: &str) -> Option<String> {

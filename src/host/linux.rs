@@ -47,7 +47,15 @@ impl Host for LinuxHost {
     }
 
     fn xtables_save(&mut self, variant: XtablesVariant, family: IpFamily) -> Result<String, HostError> {
-        self.xtables.save(variant, family)
+        self.xtables.save(variant, family, false)
+    }
+
+    fn xtables_save_counted(
+        &mut self,
+        variant: XtablesVariant,
+        family: IpFamily,
+    ) -> Result<String, HostError> {
+        self.xtables.save(variant, family, true)
     }
 
     fn xtables_restore(
@@ -88,6 +96,10 @@ impl Host for LinuxHost {
 
     fn nft_list(&mut self, family: &str, table: &str) -> Result<Option<Vec<u8>>, HostError> {
         nft::list(family, table)
+    }
+
+    fn nft_tables(&mut self) -> Result<Vec<(String, String)>, HostError> {
+        nft::tables()
     }
 
     fn nft_run(&mut self, document: &[u8], check: bool) -> Result<(), RestoreError> {
@@ -146,6 +158,11 @@ impl Host for LinuxHost {
 
     fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    fn terminal_width(&self) -> Option<u16> {
+        let size = rustix::termios::tcgetwinsize(rustix::stdio::stdout()).ok()?;
+        Some(size.ws_col).filter(|columns| *columns > 0)
     }
 
     fn env(&self, name: &str) -> Option<String> {

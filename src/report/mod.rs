@@ -4,6 +4,8 @@ pub mod diagnostic;
 pub mod diff;
 pub mod json;
 pub mod plan;
+pub mod trace;
+pub mod trace_json;
 
 use std::fmt::Write as _;
 

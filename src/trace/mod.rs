@@ -105,7 +105,8 @@ impl Trace {
 ///
 /// A rule that is not modelled and may decide ends the certainty: what came so far is told, and the rule is named.
 pub fn trace(rules: &Rules<'_>, packet: &Packet, facts: &NodeFacts) -> Trace {
-    let mut walk = Walk { rules, packet, facts, events: Vec::new(), ends: BTreeMap::new(), unknown: Vec::new() };
+    let mut walk =
+        Walk { rules, packet, facts, events: Vec::new(), ends: BTreeMap::new(), unknown: Vec::new() };
     let start = vec![Part::whole(packet)];
     match packet.origin {
         Origin::Pod | Origin::Outside => {

@@ -19,3 +19,4 @@ mod recordings_nft;
 mod rig;
 mod tidy;
 mod tools;
+mod trace;

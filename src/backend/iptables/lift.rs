@@ -7,7 +7,7 @@ use crate::backend::{LiftedName, LiftedPort, LiftedVip};
 use crate::net::{AddrPort, Port, Protocol};
 use crate::program::xtables::{Chain, ChainName, Match, Rule, Ruleset, TableName, Target};
 
-use super::names;
+use super::{base, names};
 
 /// The Service ports that a ruleset serves, by name. With `only`, no others are looked at.
 pub fn lift(ruleset: &Ruleset, only: Option<&BTreeSet<LiftedName>>) -> BTreeMap<LiftedName, LiftedPort> {
@@ -25,6 +25,13 @@ pub fn lift(ruleset: &Ruleset, only: Option<&BTreeSet<LiftedName>>) -> BTreeMap<
 pub fn name_of(rule: &Rule) -> Option<LiftedName> {
     let protocol = rule.protocol.and_then(|protocol| Protocol::from_number(protocol.number))?;
     Some((service_in(rule.comment_text()?)?.to_owned(), protocol))
+}
+
+/// The Service port (`namespace/name:port`) that a rule of one of our chains was made for, as its comment tells.
+pub fn service_of(chain: &str, comment: Option<&str>) -> Option<String> {
+    let is_ours = names::PREFIXES.iter().any(|prefix| chain.starts_with(prefix))
+        || base::FIXED_CHAINS.iter().any(|(_, fixed)| fixed.as_str() == chain);
+    service_in(comment.filter(|_| is_ours)?).map(str::to_owned)
 }
 
 /// The first word with a slash in it: no other word of a comment has one.

@@ -21,7 +21,7 @@ pub mod names;
 mod owned;
 mod service;
 
-pub use lift::{lift, name_of};
+pub use lift::{lift, name_of, service_of};
 pub use owned::{Traits, holds_kubelet_chains, holds_ours, is_hashed, scope, uses_table};
 
 use std::collections::BTreeMap;

@@ -69,9 +69,21 @@ fn vip(key: &Key) -> Option<(LiftedVip, Protocol)> {
     Some((vip, Protocol::from_number(protocol)?))
 }
 
+/// The Service port (`namespace/name:port`) that a rule was made for, as the name of its chain, of the chain that it calls, or
+/// the comment of the element of a map that it found tells.
+pub fn service_of(chain: &str, called: Option<&str>, comment: Option<&str>) -> Option<String> {
+    let named = [Some(chain), called].into_iter().flatten().find_map(display_of);
+    let (named, commented) = (named.map(|(display, _)| display), comment.filter(|text| text.contains('/')));
+    named.or_else(|| commented.map(str::to_owned))
+}
+
 /// `service-HASH-namespace/name/protocol/port` → `namespace/name:port`. A name that was cut tells no more than it has.
 fn name_of_chain(chain: &Name) -> Option<LiftedName> {
-    let (_, rest) = chain.as_str().split_once('-')?;
+    display_of(chain.as_str())
+}
+
+fn display_of(chain: &str) -> Option<LiftedName> {
+    let (_, rest) = chain.split_once('-')?;
     let (_, base) = rest.split_once('-')?;
     let mut parts = base.split('/');
     let (namespace, name, protocol) = (parts.next()?, parts.next()?, Protocol::from_name(parts.next()?)?);

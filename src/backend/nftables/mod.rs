@@ -18,7 +18,7 @@ mod names;
 mod owned;
 mod service;
 
-pub use lift::lift;
+pub use lift::{lift, service_of};
 pub use owned::{is_hashed, owns_table};
 
 use crate::net::IpCidr;

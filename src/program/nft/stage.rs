@@ -6,8 +6,8 @@ use crate::packet::{NodeFacts, Packet};
 use crate::program::transit::{Action, Crossing, Met, Part, Record};
 
 use super::{
-    At, Branch, ChainKind, Expr, Family, MapRef, Memory, Name, Place, Rule, Ruleset, State, Stmt, Stop, Verdict,
-    Walk,
+    At, Branch, ChainKind, Expr, Family, MapRef, Memory, Name, Place, Rule, Ruleset, State, Stmt, Stop,
+    Verdict, Walk,
 };
 
 /// A base chain that is asked at a place.

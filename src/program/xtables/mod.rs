@@ -4,6 +4,7 @@
 //! (`--or-mark 0x4000`, `--set-xmark 0x4000/0x4000`; `-d 10.0.0.1`, `-d 10.0.0.1/32`) is one value. What is not
 //! modelled is kept as text, and `eval` says that it does not know.
 
+mod counter;
 mod matching;
 mod name;
 mod protocol;
@@ -18,6 +19,7 @@ pub mod parse;
 #[cfg(test)]
 mod tests;
 
+pub use counter::{Counter, Counters};
 pub use name::{ChainName, NameError, TableName};
 pub use rule::{
     AddrMatch, AddrType, ConntrackStates, InterfaceMatch, Interfaces, MarkMatch, Match, PortRange,

@@ -6,8 +6,8 @@ use crate::packet::{NodeFacts, Packet};
 use crate::program::transit::{Action, Crossing, Met, Part, Place, Record};
 
 use super::{
-    Branch, ChainName, Effect, Hook, Memory, Rule, Ruleset, Scene, State, Stop, TableName, Target,
-    Walk, unmodelled, weight,
+    Branch, ChainName, Effect, Hook, Memory, Rule, Ruleset, Scene, State, Stop, TableName, Target, Walk,
+    unmodelled, weight,
 };
 
 /// When netfilter asks a table (netfilter_ipv4.h, the NF_IP_PRI constants).
@@ -61,7 +61,8 @@ pub fn cross(
     let mut accepted = Vec::new();
     for (elements, branches) in groups {
         let through = walk.table(Stop { hook, name, table, scene }, branches);
-        accepted.extend(through.into_iter().map(|branch| Part { elements: elements.clone(), ..part(branch) }));
+        accepted
+            .extend(through.into_iter().map(|branch| Part { elements: elements.clone(), ..part(branch) }));
     }
     Crossing {
         parts: accepted,

@@ -1,0 +1,166 @@
+//! `svcproxy trace`: the way of a packet through the rules of a node, hook by hook, and its fate as a distribution.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use clap::Args;
+
+use crate::backend::{iptables, nftables};
+use crate::host::Host;
+use crate::net::{IpFamily, PerFamily};
+use crate::packet::{self, NodeFacts, Packet, PacketContext};
+use crate::pipeline;
+use crate::program::Action;
+use crate::report;
+use crate::trace::{self, Source, Step};
+
+use super::input::{self, Input, Notes};
+use super::observed::{self, Observed};
+use super::options::{FamilyArg, ModeArg, OptionalInput, OutputArg, TargetArgs};
+use super::{Console, Error, Outcome};
+
+/// Follow a packet through the rules of a node: every hook, every rule that matches, and what becomes of it
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct TraceArgs {
+    /// The packet: `pod ADDRESS -> ADDRESS:PORT/PROTOCOL`; `outside` and `node` are the other places where one can start
+    ///
+    /// `pod` comes in from a pod of this node, `outside` from another machine, `node` is sent by the node itself. `via NAME`
+    /// behind the source is the interface that it comes in by. `node:PORT` as destination is the node's own address. Where a
+    /// source port counts, it follows the source: `pod 10.128.0.9:4000`.
+    pub packet: String,
+
+    /// Follow it through recorded rules instead of this machine's: needs no root
+    ///
+    /// A folder with iptables-save.txt and ip6tables-save.txt, or nft.json as `nft -j list ruleset` prints it, or both
+    /// (iptables-nft-save.txt and iptables-legacy-save.txt tell the two iptables apart); or one such file.
+    #[arg(long, value_name = "PATH")]
+    pub from_dump: Option<String>,
+
+    /// An address of the node, beside those that the Node has; for recorded rules
+    #[arg(long, value_name = "ADDRESS")]
+    pub local_address: Vec<IpAddr>,
+
+    /// How to print it
+    #[arg(short = 'o', long, value_name = "FORMAT", default_value = "text")]
+    pub output: OutputArg,
+
+    /// Manifests, node and configuration: follow it through what would be compiled. With --from-dump only the node's addresses
+    /// are taken from them.
+    #[command(flatten)]
+    pub input: OptionalInput,
+
+    /// What the machine that loads the rules can do.
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
+const EXAMPLES: &str = "\
+The packet is the first one of a flow. Where chance decides, each turn is told with its share. A rule that svcproxy does not
+understand, and that may decide, is named; what becomes of that share is then unknown.
+
+Examples:
+  Where does a question to DNS go on this node?
+    svcproxy trace 'pod 10.128.0.9 -> 10.96.0.10:53/udp'
+
+  And with rules that were recorded on another one?
+    svcproxy trace 'outside 203.0.113.9 -> node:30080/tcp' --from-dump dump/ --local-address 192.168.77.11
+
+  And with the rules that these manifests give?
+    svcproxy trace 'node -> 10.96.12.7:80/tcp' -f testdata/quickstart --node node-1 --mode nftables
+
+Exit status:
+  0  done
+  1  something on the way is not understood, so the fate is not certain
+  2  an error";
+
+/// Runs it.
+pub fn run(args: &TraceArgs, host: &mut dyn Host, console: &mut Console<'_>) -> Result<Outcome, Error> {
+    let given = &args.input.0;
+    let input = if given.filenames.is_empty() {
+        None
+    } else {
+        input::read_stdin_once(given.paths().chain(&args.from_dump))?;
+        let input = input::read(given, &given.filenames, Notes::Hidden, host, console)?;
+        input.say_left_out(console)?;
+        Some(input)
+    };
+    let observed = observe(args, input.as_ref(), host)?;
+    for warning in &observed.warnings {
+        console.warn(warning)?;
+    }
+    let packet = packet(args, input.as_ref(), &observed)?;
+    let facts = NodeFacts { local_addresses: observed.local_addresses.clone() };
+    let rules = observed.rules(packet.family());
+    let trace = trace::trace(&rules, &packet, &facts);
+    match args.output {
+        OutputArg::Text => report::trace::write(console.out, &trace, &service_of, console.color_out)?,
+        OutputArg::Json => report::trace_json::write(console.out, &trace, &service_of)?,
+    }
+    console.out.flush()?;
+    Ok(if trace.unknown.is_empty() { Outcome::Done } else { Outcome::Differs })
+}
+
+fn observe(args: &TraceArgs, input: Option<&Input>, host: &mut dyn Host) -> Result<Observed, Error> {
+    let given = &args.input.0;
+    let families = FamilyArg::families(given.family);
+    let mode = given.mode.map(ModeArg::mode);
+    let mut addresses: BTreeSet<IpAddr> = args.local_address.iter().copied().collect();
+    match input {
+        Some(input) => addresses.extend(&input.node.addresses),
+        None => addresses.extend(&given.node_options.node_ip),
+    }
+    let mut observed = match (&args.from_dump, input) {
+        (Some(path), _) => observed::recorded(host, path, &families, mode)?,
+        (None, Some(input)) => {
+            let lowering = input.offline_lowering(given, args.target);
+            let context = input.node_context(None);
+            let wanted = pipeline::wanted(&input.loaded.cluster, &context, &families, &lowering);
+            Observed::compiled(wanted.program, BTreeSet::new())
+        }
+        (None, None) => Observed::live(host, &families, false)?,
+    };
+    observed.retain_mode(mode);
+    observed.local_addresses.extend(addresses);
+    Ok(observed)
+}
+
+/// Reads the packet. Its `node` is the Node's first address, else the first that the machine has.
+fn packet(args: &TraceArgs, input: Option<&Input>, observed: &Observed) -> Result<Packet, Error> {
+    let first = |family: IpFamily| {
+        let in_family = |addr: &IpAddr| IpFamily::of(*addr) == family;
+        let given = args.local_address.iter().chain(&args.input.0.node_options.node_ip);
+        let of_node = input.into_iter().flat_map(|input| &input.node.addresses);
+        // Link-local addresses are no address of the node to anybody else.
+        let is_its_own = |addr: &IpAddr| match addr {
+            IpAddr::V4(addr) => !addr.is_loopback() && !addr.is_link_local(),
+            IpAddr::V6(addr) => !addr.is_loopback() && !addr.is_unicast_link_local(),
+        };
+        let of_machine = observed.local_addresses.iter().filter(|addr| is_its_own(addr));
+        of_node.chain(given).chain(of_machine).copied().find(in_family)
+    };
+    let context =
+        PacketContext { node_addresses: PerFamily::from_fn(first), pod_interface: None, uplink: None };
+    packet::parse_packet(&args.packet, &context).map_err(|error| {
+        let usage = Error::usage(format!("the packet `{}`: {error}", report::one_line(&args.packet)));
+        if error.message.contains("the node has no") {
+            usage.hint("give --local-address")
+        } else {
+            usage.hint("one is written as `pod 10.128.0.9 -> 10.96.0.10:53/udp`")
+        }
+    })
+}
+
+/// The Service port that a rule was made for.
+fn service_of(source: Source, step: &Step) -> Option<String> {
+    let comment = step.comment.as_deref();
+    match source {
+        Source::XtablesLegacy | Source::XtablesNft | Source::Xtables => {
+            iptables::service_of(&step.chain, comment)
+        }
+        Source::Nft => {
+            let called = if let Action::Jump(chain) = &step.action { Some(chain.as_str()) } else { None };
+            nftables::service_of(&step.chain, called, comment)
+        }
+    }
+}
