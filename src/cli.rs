@@ -59,6 +59,7 @@ pub enum Command {
     Apply(command::apply::ApplyArgs),
     Cleanup(command::cleanup::CleanupArgs),
     Trace(command::trace::TraceArgs),
+    Explain(command::explain::ExplainArgs),
     Completions(command::completions::CompletionsArgs),
 }
 
@@ -70,6 +71,7 @@ pub fn run(cli: &Cli, host: &mut dyn Host, console: &mut Console<'_>) -> Result<
         Command::Apply(args) => command::apply::run(args, host, console),
         Command::Cleanup(args) => command::cleanup::run(args, host, console),
         Command::Trace(args) => command::trace::run(args, host, console),
+        Command::Explain(args) => command::explain::run(args, host, console),
         Command::Completions(args) => command::completions::run::<Cli>(args, console),
     }
 }

@@ -10,6 +10,7 @@ pub mod completions;
 pub mod diff;
 mod dump;
 mod error;
+pub mod explain;
 mod input;
 mod live;
 mod lock;

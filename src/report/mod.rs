@@ -2,8 +2,11 @@
 
 pub mod diagnostic;
 pub mod diff;
+pub mod explain;
+pub mod explain_json;
 pub mod json;
 pub mod plan;
+mod table;
 pub mod trace;
 pub mod trace_json;
 

@@ -1,18 +1,22 @@
 //! Cluster × Node × IpFamily → NodeView: every decision is taken here, and nowhere else.
 //!
 //! `node` says what is particular to this node, `topology` and `pool` choose endpoints, `frontend` lists the addresses
-//! that a Service port answers on, `route` decides what happens to packets for them.
+//! that a Service port answers on, `route` decides what happens to packets for them. `reason` and `client` tell of it.
 
+mod client;
 mod fate;
 mod frontend;
 mod node;
 mod pool;
+mod reason;
 mod route;
 mod topology;
 mod view;
 
+pub use client::{Client, Treatment, treatments};
 pub use fate::{fate, fate_remembered};
 pub use node::{NodeContext, node_name};
+pub use reason::{Account, JudgedEndpoint, Reason, StrayReason, Strays, account};
 pub use view::{
     Frontend, FrontendKind, Habits, LocalTraffic, NodePortScope, NodeView, PoolEndpoint, PoolKind, PortView,
     Route, Routes, SourceRanges, Vip,
