@@ -16,6 +16,7 @@ pub mod cli;
 pub mod command;
 pub mod diagnostic;
 pub mod host;
+pub mod inspect;
 pub mod manifest;
 pub mod model;
 pub mod net;

@@ -9,5 +9,5 @@ pub mod nftables;
 mod table_change;
 
 pub use change::{ChainDelta, Changes, ObjectChange, PortChange, changes, leftovers};
-pub use lifted::{LiftedName, LiftedPort, LiftedVip};
+pub use lifted::{CarryingRule, LiftedName, LiftedPolicies, LiftedPort, LiftedVip};
 pub use table_change::table_changes;

@@ -12,6 +12,7 @@ mod dump;
 mod error;
 pub mod explain;
 mod input;
+pub mod inspect;
 mod live;
 mod lock;
 mod observed;

@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use crate::backend::nftables;
 use crate::host::{Host, HostErrorKind, XtablesVariant, unreadable_tables};
+use crate::inspect::Held;
 use crate::model::Mode;
 use crate::net::{IpFamily, PerFamily};
 use crate::program::xtables::{Counters, Ruleset, TableName, parse};
@@ -48,20 +50,20 @@ impl Observed {
         }
     }
 
-    /// The table of nftables mode in a family.
-    pub(super) fn table(&self, family: IpFamily) -> Option<&nft::Table> {
-        self.nft.tables.values().find(|table| {
-            crate::backend::nftables::owns_table(table) && table.family == nft::Family::from(family)
-        })
-    }
-
-    /// Whether there is no rule at all.
-    pub(super) fn is_empty(&self) -> bool {
-        let has_rules = |rules: &Option<(Ruleset, Counters)>| {
-            rules.as_ref().is_some_and(|(ruleset, _)| !ruleset.tables.is_empty())
-        };
-        self.nft.tables.is_empty()
-            && !self.xtables.iter().any(|one| has_rules(&one.rules.v4) || has_rules(&one.rules.v6))
+    /// The same with what it has counted, for readings.
+    pub(super) fn held(&self, family: IpFamily) -> Held<'_> {
+        let of_family = |one: &'_ Xtables| one.rules.get(family).is_some();
+        let xtables = self.xtables.iter().filter(|one| of_family(one));
+        let sees = |of: nft::Family| of.ip().is_none_or(|of| of == family);
+        Held {
+            xtables: xtables
+                .filter_map(|one| {
+                    let (ruleset, counters) = one.rules.get(family).as_ref()?;
+                    Some((one.source, ruleset, counters))
+                })
+                .collect(),
+            nft: self.nft.tables.values().filter(|table| sees(table.family)).collect(),
+        }
     }
 
     /// Leaves the rules that a mode makes, and others in the same language.
@@ -69,7 +71,7 @@ impl Observed {
         match mode {
             Some(Mode::Nftables) => self.xtables.clear(),
             Some(Mode::Iptables | Mode::Ipvs) => {
-                self.nft.tables.retain(|_, table| !crate::backend::nftables::owns_table(table));
+                self.nft.tables.retain(|_, table| !nftables::owns_table(table));
             }
             None => {}
         }

@@ -4,11 +4,16 @@ pub mod diagnostic;
 pub mod diff;
 pub mod explain;
 pub mod explain_json;
+pub mod graph;
+pub mod graph_svg;
+pub mod inspect;
+pub mod inspect_json;
 pub mod json;
 pub mod plan;
 mod table;
 pub mod trace;
 pub mod trace_json;
+mod yaml;
 
 use std::fmt::Write as _;
 

@@ -35,7 +35,7 @@ pub fn service_of(chain: &str, comment: Option<&str>) -> Option<String> {
 }
 
 /// The first word with a slash in it: no other word of a comment has one.
-fn service_in(comment: &str) -> Option<&str> {
+pub(super) fn service_in(comment: &str) -> Option<&str> {
     comment.split(' ').find(|word| word.contains('/'))
 }
 
@@ -120,7 +120,8 @@ fn destination_port(rule: &Rule) -> Option<Port> {
     })
 }
 
-fn vip(rule: &Rule) -> Option<LiftedVip> {
+/// The VIP that a dispatch rule is for.
+pub(super) fn vip(rule: &Rule) -> Option<LiftedVip> {
     let port = destination_port(rule)?;
     Some(match rule.destination {
         Some(destination) if destination.cidr.is_host() => {

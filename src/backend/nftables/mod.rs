@@ -12,14 +12,18 @@
 //! ```
 
 mod base;
+mod carried;
 mod endpoint;
 mod lift;
 mod names;
 mod owned;
+mod policy;
 mod service;
 
+pub use carried::carried;
 pub use lift::{lift, service_of};
 pub use owned::{is_hashed, owns_table};
+pub use policy::policies;
 
 use crate::net::IpCidr;
 use crate::program::Tag;

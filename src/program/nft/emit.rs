@@ -267,6 +267,13 @@ pub fn rule_text(table: &Table, rule: &Rule) -> String {
     String::from_utf8_lossy(text.trim_ascii_start()).into_owned()
 }
 
+/// A key as nft prints it: a value, an interval or a prefix, or several of them.
+pub fn key_text(key: &Key) -> String {
+    let mut text = Vec::new();
+    write_key(&mut text, key);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 /// Writes a document that makes a whole table where there is none. Every line of `header` becomes a comment at its head.
 pub fn write_document(out: &mut Vec<u8>, table: &Table, header: &str) {
     let Ok(()) = document::<Infallible>(&mut Document::new(out, None, table), table, header, |_| Ok(()));
