@@ -5,10 +5,11 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use crate::command::{self, Console, Error, Outcome};
 use crate::host::Host;
 
-/// Compile Kubernetes Services to the rules of a node; diff, dry-run and apply them
+/// Compile Kubernetes Services to the rules of a node; diff, dry-run and apply them; inspect and trace what a node has
 ///
 /// svcproxy reads Service, EndpointSlice, Endpoints and Node manifests, decides what one node must do with each packet, and
-/// writes the rules that kube-proxy would. It shows what separates a node from them, and makes the node so.
+/// writes the rules that kube-proxy would. It shows what separates a node from them, and makes the node so. It reads rules back,
+/// and tells where a packet goes.
 #[derive(Debug, Parser)]
 #[command(name = "svcproxy", version, max_term_width = 100, after_long_help = EXAMPLES)]
 pub struct Cli {
@@ -41,6 +42,8 @@ Examples:
   svcproxy compile -f testdata/quickstart --node node-1
   kubectl get svc,endpointslices,nodes -A -o json | svcproxy diff -f -
   svcproxy apply -f cluster.json --node node-1 --dry-run
+  svcproxy inspect
+  svcproxy trace 'pod 10.128.0.9 -> 10.96.0.10:53/udp'
 
 Environment:
   NO_COLOR  no colours, unless --color=always

@@ -39,6 +39,8 @@ pub struct ChainRow {
     pub references: usize,
     /// Whether netfilter itself asks it.
     pub is_base: bool,
+    /// Whether it is there even if nothing leads to it.
+    pub stands_alone: bool,
     /// Whose it is.
     pub owner: ChainOwner,
 }
@@ -47,7 +49,7 @@ impl ChainRow {
     /// Whether it is ours and nothing leads there.
     pub fn is_orphan(&self) -> bool {
         let is_ours = matches!(self.owner, ChainOwner::Service(_) | ChainOwner::Skeleton);
-        is_ours && !self.is_base && self.references == 0
+        is_ours && !self.is_base && !self.stands_alone && self.references == 0
     }
 }
 
@@ -93,6 +95,7 @@ fn of_ruleset(source: Source, ruleset: &Ruleset, rows: &mut Vec<ChainRow>) {
                 len: chain.rules.len(),
                 references: references.get(name).copied().unwrap_or_default(),
                 is_base,
+                stands_alone: false,
                 owner,
             });
         }
@@ -130,6 +133,7 @@ fn of_table(table: &nft::Table, rows: &mut Vec<ChainRow>) {
         len,
         references,
         is_base,
+        stands_alone: is_ours && nftables::may_stand_alone(name),
         owner: owner(name, is_base),
     };
     for (name, chain) in &table.chains {

@@ -19,6 +19,8 @@ pub enum FindingKind {
     Dangling,
     /// A rule of others that packets of Services may meet.
     Foreign,
+    /// A chain or rule that could not be read.
+    Unreadable,
 }
 
 impl FindingKind {
@@ -30,6 +32,7 @@ impl FindingKind {
             FindingKind::Orphan => "orphan",
             FindingKind::Dangling => "dangling",
             FindingKind::Foreign => "foreign rule",
+            FindingKind::Unreadable => "unreadable",
         }
     }
 }
@@ -73,6 +76,12 @@ pub fn findings(held: &Held<'_>, readings: &[Reading], rows: &[ChainRow]) -> Vec
     for row in rows.iter().filter(|row| row.is_orphan()) {
         let ChainRow { source, table, name, kind, .. } = row;
         add(FindingKind::Orphan, format!("{source} {table} {name}: nothing leads to this {kind}"));
+    }
+    for table in &held.nft {
+        let kinds = ["chain ", "rule "];
+        for object in table.unmodelled.iter().filter(|one| kinds.iter().any(|kind| one.starts_with(kind))) {
+            add(FindingKind::Unreadable, format!("nft {} {}: {object}", table.family, table.name));
+        }
     }
     if !readings.is_empty() {
         let served = Served::of(readings);

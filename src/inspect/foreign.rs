@@ -21,7 +21,7 @@ pub(super) struct Served {
     addresses: BTreeSet<IpAddr>,
     ports: BTreeSet<Port>,
     protocols: BTreeSet<u8>,
-    /// Node ports are on any address of the node.
+    /// Node ports are on addresses of the node that nobody told.
     anywhere: bool,
 }
 
@@ -54,7 +54,8 @@ impl Served {
     }
 
     fn has_address_in(&self, range: RangeInclusive<IpAddr>) -> bool {
-        self.anywhere || self.addresses.range(range).next().is_some()
+        // One address of the node may be meant by a network, hardly by a rule for another single address.
+        (self.anywhere && range.start() != range.end()) || self.addresses.range(range).next().is_some()
     }
 
     fn has_port_in(&self, range: RangeInclusive<Port>) -> bool {
@@ -179,13 +180,11 @@ impl Served {
     }
 
     fn may_pass(&self, stmt: &Stmt) -> bool {
-        match stmt {
-            Stmt::Match { left, negated: false, right: Right::Keys(keys) } => {
-                keys.as_slice().iter().any(|key| self.may_equal(left, key))
-            }
-            Stmt::CtState { states, negated } => (states & nft::CtState::NEW != 0) != *negated,
-            _ => true,
+        if let Stmt::Match { left, negated: false, right: Right::Keys(keys) } = stmt {
+            return keys.as_slice().iter().any(|key| self.may_equal(left, key));
         }
+        let Stmt::CtState { states, negated } = stmt else { return true };
+        (states & nft::CtState::NEW != 0) != *negated
     }
 
     /// Whether a packet of a Service may have a value. What is not asked here may be anything.

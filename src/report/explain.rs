@@ -6,7 +6,7 @@ use std::io;
 use crate::model::{Endpoint, ServiceName};
 use crate::packet::Fate;
 use crate::resolve::{
-    Account, Frontend, FrontendKind, JudgedEndpoint, NodeView, PortView, Reason, Treatment, Vip,
+    Account, Client, Frontend, FrontendKind, JudgedEndpoint, NodeView, PortView, Reason, Treatment, Vip,
 };
 
 use super::table;
@@ -123,7 +123,11 @@ fn write_treatments(
         }));
         row
     });
-    table::write_wide(out, &head, rows, width)
+    table::write_wide(out, &head, rows, width)?;
+    if !all.iter().flatten().any(|one| one.client == Client::Pod) {
+        writeln!(out, " pods cannot be told from others (no --cluster-cidr): they count as outside")?;
+    }
+    Ok(())
 }
 
 /// A VIP with its kind.
@@ -178,12 +182,12 @@ fn hints(endpoint: &Endpoint) -> String {
 fn used(judged: &JudgedEndpoint) -> String {
     let answer = |reason: Reason| {
         let verdict = if reason.is_in() { "yes" } else { "no" };
-        format!("{verdict}: {}", reason.as_str())
+        format!("{verdict}, {}", reason.as_str())
     };
     match (judged.cluster, judged.local) {
         (Reason::PoolUnused, local) => answer(local),
         (cluster, Reason::PoolUnused) => answer(cluster),
         (cluster, local) if cluster == local => answer(cluster),
-        (cluster, local) => format!("Cluster {}; Local {}", answer(cluster), answer(local)),
+        (cluster, local) => format!("Cluster: {}; Local: {}", answer(cluster), answer(local)),
     }
 }

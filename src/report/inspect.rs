@@ -234,10 +234,14 @@ pub fn write_service(
     let policies = &service.policies;
     writeln!(out, "{name} {protocol} in {} {}", reading.source, reading.family)?;
     for vip in &service.port.vips {
-        let kind = policies.kinds.get(vip).map(|kind| kind_text(*kind)).unwrap_or("VIP");
+        let kind = match (policies.kinds.get(vip), vip) {
+            (Some(kind), _) => format!("{} ", kind_text(*kind)),
+            (None, LiftedVip::HealthCheck(_)) => String::new(),
+            (None, LiftedVip::Address(_) | LiftedVip::NodePort(_)) => "VIP ".to_owned(),
+        };
         let counted = policies.vip_counts.get(vip);
         let counted = counted.map(|counter| format!(", {} connections", counter.packets)).unwrap_or_default();
-        writeln!(out, "  {kind} {}{counted}", vip_text(service, *vip))?;
+        writeln!(out, "  {kind}{}{counted}", vip_text(service, *vip))?;
     }
     for endpoint in &service.port.endpoints {
         let counted = policies.endpoint_counts.get(endpoint);

@@ -58,15 +58,16 @@ impl<'a> Choice<'a> {
         if !self.uses_cluster {
             return Reason::PoolUnused;
         }
-        match by_conditions(endpoint.conditions, self.cluster_has_ready) {
-            Reason::Ready => match (self.hints, self.hints.admits(self.node, endpoint)) {
-                (HintMode::None, _) => Reason::Ready,
-                (HintMode::SameNode, true) => Reason::ReadyForNode,
-                (HintMode::SameZone, true) => Reason::ReadyForZone,
-                (HintMode::SameNode, false) => Reason::HintsOtherNode,
-                (HintMode::SameZone, false) => Reason::HintsOtherZone,
-            },
-            other => other,
+        let reason = by_conditions(endpoint.conditions, self.cluster_has_ready);
+        if reason != Reason::Ready {
+            return reason;
+        }
+        match (self.hints, self.hints.admits(self.node, endpoint)) {
+            (HintMode::None, _) => Reason::Ready,
+            (HintMode::SameNode, true) => Reason::ReadyForNode,
+            (HintMode::SameZone, true) => Reason::ReadyForZone,
+            (HintMode::SameNode, false) => Reason::HintsOtherNode,
+            (HintMode::SameZone, false) => Reason::HintsOtherZone,
         }
     }
 

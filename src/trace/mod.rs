@@ -130,7 +130,24 @@ pub fn trace(rules: &Rules<'_>, packet: &Packet, facts: &NodeFacts) -> Trace {
             walk.deliver(here);
         }
     }
+    walk.unknown.extend(unreadable(rules));
     walk.finish()
+}
+
+/// Chains and rules of nft that could not be read: they may decide anything.
+fn unreadable(rules: &Rules<'_>) -> Vec<String> {
+    let decides = |object: &&str| ["table ", "chain ", "rule "].iter().any(|kind| object.starts_with(kind));
+    let Some(ruleset) = rules.nft else { return Vec::new() };
+    let objects = |list: &[Box<str>]| -> Vec<String> {
+        list.iter().map(AsRef::as_ref).filter(decides).map(str::to_owned).collect()
+    };
+    let mut found: Vec<String> =
+        objects(&ruleset.unmodelled).into_iter().map(|object| format!("nft: {object}")).collect();
+    for table in ruleset.tables.values() {
+        let of_table = objects(&table.unmodelled).into_iter();
+        found.extend(of_table.map(|object| format!("{} {}: {object}", table.family, table.name)));
+    }
+    found
 }
 
 /// Shares of a packet below this are rounding.

@@ -5,9 +5,11 @@
 mod cases;
 mod cli;
 mod errors;
+mod explain;
 mod generated;
 mod given;
 mod host_live;
+mod inspect;
 mod licences;
 mod live;
 mod nft_text;

@@ -16,10 +16,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("backend", &["program", "resolve", "model", "net"]),
     ("plan", &["program", "packet", "net"]),
     ("trace", &["program", "packet", "net"]),
+    ("inspect", &["trace", "backend", "program", "resolve", "model", "net"]),
     ("host", &["plan", "program", "net"]),
     (
         "report",
         &[
+            "inspect",
             "trace",
             "plan",
             "backend",
@@ -39,6 +41,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "pipeline",
             "report",
             "host",
+            "inspect",
             "trace",
             "plan",
             "backend",

@@ -148,6 +148,15 @@ fn what_is_not_understood_is_named_with_its_share() {
     assert_eq!(trace.fate().to_string(), "unknown: nat A rule 1: -m string --string x --algo bm");
 }
 
+#[test]
+fn what_cannot_be_read_may_decide() {
+    // A word of nft's own is no name that its text can carry.
+    let nft = table(&[("fwd", "filter", "forward", 0, r#"{"drop": null}"#)]);
+    let rules = Rules { xtables: Vec::new(), nft: Some(&nft) };
+    let trace = trace(&rules, &packet("pod 10.128.0.9 -> 10.96.0.10:80/tcp"), &facts());
+    assert_eq!(trace.fate().to_string(), "unknown: inet t: chain fwd");
+}
+
 /// Runs a trace on the quickstart; what it prints.
 fn printed(status: u8, args: &[&str]) -> String {
     let ran = run_with(&mut machine(), &[&["trace"], args].concat());

@@ -22,11 +22,8 @@ pub fn policies(ruleset: &Ruleset, counters: &Counters) -> BTreeMap<LiftedName, 
                 let counter = policies.vip_counts.entry(vip).or_default();
                 *counter += counters.rule(TableName::Nat, chain, index);
             }
-            match kind {
-                Some(FrontendKind::ClusterIp) => {
-                    policies.internal_local = Some(target.as_str().starts_with(names::LOCAL_PREFIX));
-                }
-                Some(_) | None => {}
+            if kind == Some(FrontendKind::ClusterIp) {
+                policies.internal_local = Some(target.as_str().starts_with(names::LOCAL_PREFIX));
             }
             let mut walk = Walk { ruleset, counters, policies, visited: BTreeSet::new() };
             walk.chain(*target);

@@ -30,7 +30,7 @@ pub fn carried(table: &Table, name: &LiftedName) -> Vec<CarryingRule> {
             let called = verdict.chain();
             let by_chain = called.and_then(lift::name_of_chain).is_some_and(|its| its == *name);
             let by_comment = element.comment.as_ref().is_some_and(|comment| comment.as_str() == name.0);
-            if !by_chain && !(by_comment && protocol == name.1) {
+            if !(by_chain || by_comment && protocol == name.1) {
                 continue;
             }
             if let Some(chain) = called.filter(|chain| super::is_hashed(chain))

@@ -22,7 +22,7 @@ mod service;
 
 pub use carried::carried;
 pub use lift::{lift, service_of};
-pub use owned::{is_hashed, owns_table};
+pub use owned::{is_hashed, may_stand_alone, owns_table};
 pub use policy::policies;
 
 use crate::net::IpCidr;

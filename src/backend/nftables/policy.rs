@@ -79,20 +79,20 @@ fn kind(vip: LiftedVip, cluster_ips: &BTreeSet<IpAddr>, is_guarded: bool) -> Opt
 /// Where the last rule of an external chain leads: whoever is neither a pod nor the node comes to it.
 fn external_is_local(table: &Table, chain: &Name) -> Option<bool> {
     let last = table.chains.get(chain)?.rules.last()?;
-    let called = last.stmts.iter().find_map(|stmt| match stmt {
-        Stmt::Verdict(verdict) if last.stmts.len() == 1 => verdict.chain(),
-        _ => None,
-    })?;
+    let [Stmt::Verdict(verdict)] = last.stmts.as_slice() else { return None };
+    let called = verdict.chain()?;
     Some(called.as_str().starts_with(names::LOCAL_PREFIX))
 }
 
 /// The timeout of the first set of clients that is asked.
 fn affinity(table: &Table, chain: &Name, depth: usize) -> Option<u32> {
     let chain = table.chains.get(chain).filter(|_| depth < 4)?;
-    chain.rules.iter().flat_map(|rule| &rule.stmts).find_map(|stmt| match stmt {
-        Stmt::Match { right: Right::Set(set), .. } => table.sets.get(set)?.timeout,
-        Stmt::Verdict(verdict) => affinity(table, verdict.chain()?, depth + 1),
-        _ => None,
+    chain.rules.iter().flat_map(|rule| &rule.stmts).find_map(|stmt| {
+        if let Stmt::Match { right: Right::Set(set), .. } = stmt {
+            return table.sets.get(set)?.timeout;
+        }
+        let Stmt::Verdict(verdict) = stmt else { return None };
+        affinity(table, verdict.chain()?, depth + 1)
     })
 }
 
