@@ -63,8 +63,8 @@ Examples:
   Where does a question to DNS go on this node?
     svcproxy trace 'pod 10.128.0.9 -> 10.96.0.10:53/udp'
 
-  And with rules that were recorded on another one?
-    svcproxy trace 'outside 203.0.113.9 -> node:30080/tcp' --from-dump dump/ --local-address 192.168.77.11
+  And with rules that were recorded on another one? Node ports need --local-address then.
+    svcproxy trace 'pod 10.128.0.9 -> 10.96.0.10:53/udp' --from-dump dump/
 
   And with the rules that these manifests give?
     svcproxy trace 'node -> 10.96.12.7:80/tcp' -f testdata/quickstart --node node-1 --mode nftables
