@@ -20,6 +20,7 @@ pub mod options;
 mod progress;
 mod refusal;
 pub mod trace;
+mod watch;
 
 pub use error::{Error, ErrorKind};
 

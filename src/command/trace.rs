@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -17,7 +18,7 @@ use crate::trace::{self, Source, Step};
 use super::input::{self, Input, Notes};
 use super::observed::{self, Observed};
 use super::options::{FamilyArg, ModeArg, OptionalInput, OutputArg, TargetArgs};
-use super::{Console, Error, Outcome};
+use super::{Console, Error, Outcome, watch};
 
 /// Follow a packet through the rules of a node: every hook, every rule that matches, and what becomes of it
 #[derive(Debug, Clone, Args)]
@@ -40,6 +41,17 @@ pub struct TraceArgs {
     /// An address of the node, beside those that the Node has; for recorded rules
     #[arg(long, value_name = "ADDRESS")]
     pub local_address: Vec<IpAddr>,
+
+    /// Wait for a real packet of the flow, and hold its way against the foretold one
+    ///
+    /// Nothing is sent. A table of its own asks the kernel (nftrace) for the first packet of the next flow from this source to this
+    /// destination, and goes with the command. Rules of iptables-legacy are not seen so.
+    #[arg(long, conflicts_with = "from_dump", conflicts_with = "filenames")]
+    pub live: bool,
+
+    /// How long --live waits, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, requires = "live")]
+    pub timeout: u64,
 
     /// How to print it
     #[arg(short = 'o', long, value_name = "FORMAT", default_value = "text")]
@@ -69,9 +81,12 @@ Examples:
   And with the rules that these manifests give?
     svcproxy trace 'node -> 10.96.12.7:80/tcp' -f testdata/quickstart --node node-1 --mode nftables
 
+  Does a real packet go so? Send one meanwhile.
+    svcproxy trace 'pod 10.128.0.9 -> 10.96.0.10:53/udp' --live
+
 Exit status:
   0  done
-  1  something on the way is not understood, so the fate is not certain
+  1  something on the way is not understood, so the fate is not certain; with --live also: the real packet went otherwise
   2  an error";
 
 /// Runs it.
@@ -93,12 +108,28 @@ pub fn run(args: &TraceArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
     let facts = NodeFacts { local_addresses: observed.local_addresses.clone() };
     let rules = observed.rules(packet.family());
     let trace = trace::trace(&rules, &packet, &facts);
+    let seen = if args.live {
+        let limit = Duration::from_secs(args.timeout);
+        let seen = watch::watch(&trace, &observed, limit, host, console)?;
+        Some(seen.ok_or_else(|| {
+            Error::host(format!("no packet of this flow came within {} s", args.timeout))
+                .hint("only the first packet of a new flow counts; --timeout waits longer")
+        })?)
+    } else {
+        None
+    };
     match args.output {
-        OutputArg::Text => report::trace::write(console.out, &trace, &service_of, console.color_out)?,
-        OutputArg::Json => report::trace_json::write(console.out, &trace, &service_of)?,
+        OutputArg::Text => {
+            report::trace::write(console.out, &trace, &service_of, console.color_out)?;
+            if let Some(seen) = &seen {
+                report::trace::write_observation(console.out, seen, console.color_out)?;
+            }
+        }
+        OutputArg::Json => report::trace_json::write(console.out, &trace, seen.as_ref(), &service_of)?,
     }
     console.out.flush()?;
-    Ok(if trace.unknown.is_empty() { Outcome::Done } else { Outcome::Differs })
+    let is_as_foretold = seen.is_none_or(|seen| seen.differences.is_empty());
+    Ok(if trace.unknown.is_empty() && is_as_foretold { Outcome::Done } else { Outcome::Differs })
 }
 
 fn observe(args: &TraceArgs, input: Option<&Input>, host: &mut dyn Host) -> Result<Observed, Error> {

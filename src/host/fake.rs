@@ -22,6 +22,8 @@ pub struct FakeHost {
     pub nft_installed: Option<(u32, u32, u32)>,
     /// What `nft -j list table` prints, by family (`ip`, `ip6`) and table. Documents that are run do not change it.
     pub nft: BTreeMap<(String, String), Vec<u8>>,
+    /// What `nft monitor trace` prints.
+    pub traced: Vec<String>,
     /// Whether the kernel has no IPv6.
     pub no_ipv6: bool,
     /// Kernel settings.
@@ -256,6 +258,21 @@ impl Host for FakeHost {
             Some((line, error)) => Err(RestoreError { line, error }),
             None => Ok(()),
         }
+    }
+
+    fn nft_watch(
+        &mut self,
+        document: &str,
+        (family, table): (&str, &str),
+        _limit: Duration,
+        on_line: &mut dyn FnMut(&str),
+    ) -> Result<(), HostError> {
+        self.calls.push(format!("nft watch with {family} {table}"));
+        self.documents.push((RestoreMode::Commit, document.to_owned()));
+        self.fails("nft_watch")?;
+        self.need_nft()?;
+        self.traced.iter().for_each(|line| on_line(line));
+        Ok(())
     }
 
     fn sysctl_read(&self, key: &str) -> Result<Option<String>, HostError> {

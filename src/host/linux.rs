@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::error::{HostError, HostErrorKind, RestoreError};
 use super::xtables::{Jump, Xtables};
 use super::{Host, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
-use super::{addresses, files, lock, nfacct, nft, sysctl};
+use super::{addresses, files, lock, nfacct, nft, nft_watch, sysctl};
 use crate::net::IpFamily;
 
 /// The machine that this program runs on.
@@ -104,6 +104,16 @@ impl Host for LinuxHost {
 
     fn nft_run(&mut self, document: &[u8], check: bool) -> Result<(), RestoreError> {
         nft::run(document, check)
+    }
+
+    fn nft_watch(
+        &mut self,
+        document: &str,
+        table: (&str, &str),
+        limit: Duration,
+        on_line: &mut dyn FnMut(&str),
+    ) -> Result<(), HostError> {
+        nft_watch::watch(document, table, limit, on_line)
     }
 
     fn sysctl_read(&self, key: &str) -> Result<Option<String>, HostError> {

@@ -13,6 +13,7 @@ mod lock;
 mod netlink;
 mod nfacct;
 mod nft;
+mod nft_watch;
 mod sysctl;
 mod tool;
 mod xtables;
@@ -151,6 +152,17 @@ pub trait Host {
     /// Feeds a document to `nft`, which takes all of it as one transaction, or nothing. With `check` it is only asked, and the
     /// kernel with it, whether it would. The line of an error is that of the first command that was refused.
     fn nft_run(&mut self, document: &[u8], check: bool) -> Result<(), RestoreError>;
+
+    /// Puts a table there for as long as the call lasts (`document`: one command a line; the table with `flags owner`), and gives
+    /// every line of `nft monitor trace` to `on_line`, until nothing has come for a while after the first, or the limit is over.
+    /// However this process ends, the table goes with it.
+    fn nft_watch(
+        &mut self,
+        document: &str,
+        table: (&str, &str),
+        limit: Duration,
+        on_line: &mut dyn FnMut(&str),
+    ) -> Result<(), HostError>;
 
     /// The value of a kernel setting, as `net/ipv4/conf/all/route_localnet`, without its final newline. `None` if the
     /// kernel has no such setting.

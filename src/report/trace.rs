@@ -5,7 +5,8 @@ use std::io;
 use anstyle::{AnsiColor, Style};
 
 use crate::program::Action;
-use crate::trace::{End, Event, Source, Step, Stop, Trace};
+use crate::program::nft::monitor::{TraceLine, TraceWord};
+use crate::trace::{End, Event, Observation, Source, Step, Stop, Trace};
 
 /// The Service port that a rule was made for, if one is known.
 pub type ServiceOf<'a> = dyn Fn(Source, &Step) -> Option<String> + 'a;
@@ -127,4 +128,38 @@ pub(super) fn end_text(end: &End) -> String {
         End::Dropped => "dropped".to_owned(),
         End::Unknown => "unknown".to_owned(),
     }
+}
+
+/// Writes the way of a real packet, and what of it was not foretold.
+pub fn write_observation(out: &mut dyn io::Write, seen: &Observation, color: bool) -> io::Result<()> {
+    let bold = if color { Style::new().bold() } else { Style::new() };
+    writeln!(out, "\n{bold}seen{bold:#}")?;
+    for line in &seen.lines {
+        writeln!(out, "  {}", line_text(line))?;
+    }
+    match (seen.was_dropped, seen.destination) {
+        (true, _) => writeln!(out, "  dropped or refused")?,
+        (false, Some(to)) => writeln!(out, "  to {to}")?,
+        (false, None) => {}
+    }
+    if seen.differences.is_empty() {
+        return writeln!(out, "as foretold");
+    }
+    for difference in &seen.differences {
+        writeln!(out, "not foretold: {difference}")?;
+    }
+    Ok(())
+}
+
+/// A line of the kernel's account, shortened.
+pub(super) fn line_text(line: &TraceLine) -> String {
+    let TraceLine { family, table, chain, what, .. } = line;
+    let what = match what {
+        TraceWord::Packet(Some(to)) => format!("for {to}"),
+        TraceWord::Packet(None) => "a packet".to_owned(),
+        TraceWord::Rule { text, verdict } => format!("{text} → {verdict}"),
+        TraceWord::Policy(policy) => format!("policy {policy}"),
+        TraceWord::Other(text) => text.clone(),
+    };
+    format!("{family} {table} {chain}: {what}")
 }

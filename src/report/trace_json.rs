@@ -5,9 +5,9 @@ use std::io;
 use serde::Serialize;
 
 use crate::program::Action;
-use crate::trace::{End, Event, Source, Step, Stop, Trace};
+use crate::trace::{End, Event, Observation, Source, Step, Stop, Trace};
 
-use super::trace::ServiceOf;
+use super::trace::{ServiceOf, line_text};
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -18,6 +18,20 @@ struct Document<'a> {
     /// Rules that are not understood and may decide.
     unknown: &'a [String],
     way: Vec<EventView<'a>>,
+    /// What the kernel told of a real packet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seen: Option<SeenView<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SeenView<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    destination: Option<String>,
+    dropped: bool,
+    as_foretold: bool,
+    differences: &'a [String],
+    lines: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -74,12 +88,24 @@ struct StepView<'a> {
 }
 
 /// Writes the way and the end as one JSON object.
-pub fn write(out: &mut dyn io::Write, trace: &Trace, service_of: &ServiceOf<'_>) -> io::Result<()> {
+pub fn write(
+    out: &mut dyn io::Write,
+    trace: &Trace,
+    seen: Option<&Observation>,
+    service_of: &ServiceOf<'_>,
+) -> io::Result<()> {
     let document = Document {
         packet: trace.packet.to_string(),
         fate: trace.fate().to_string(),
         ends: trace.ends.iter().map(|(share, end)| end_view(*share, end)).collect(),
         unknown: &trace.unknown,
+        seen: seen.map(|seen| SeenView {
+            destination: seen.destination.map(|to| to.to_string()),
+            dropped: seen.was_dropped,
+            as_foretold: seen.differences.is_empty(),
+            differences: &seen.differences,
+            lines: seen.lines.iter().map(line_text).collect(),
+        }),
         way: trace.events.iter().map(|event| event_view(event, service_of)).collect(),
     };
     serde_json::to_writer_pretty(&mut *out, &document)?;

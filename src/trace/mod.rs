@@ -9,9 +9,11 @@
 //!  the node ─────▶ output ─────▶ routing ──▶ postrouting ──▶ away  or ┘
 //! ```
 
+mod compare;
 mod hooks;
 mod step;
 
+pub use compare::{Observation, compare};
 pub use hooks::{Rules, Source};
 pub use step::{Step, Stop};
 

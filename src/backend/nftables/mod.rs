@@ -22,6 +22,7 @@ mod service;
 
 pub use carried::carried;
 pub use lift::{lift, service_of};
+pub use names::{WATCH_CHAIN, WATCH_FAMILY, WATCH_TABLE};
 pub use owned::{is_hashed, may_stand_alone, owns_table};
 pub use policy::policies;
 

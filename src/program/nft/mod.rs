@@ -19,6 +19,7 @@ pub mod check;
 pub mod diff;
 pub mod emit;
 pub mod eval;
+pub mod monitor;
 pub mod parse;
 #[cfg(test)]
 mod tests;
