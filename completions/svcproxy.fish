@@ -195,6 +195,7 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -s v -l verbo
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -l from-dump -d 'Follow it through recorded rules instead of this machine\'s: needs no root' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -l local-address -d 'An address of the node, beside those that the Node has; for recorded rules' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -l timeout -d 'How long --live waits, in seconds' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -s o -l output -d 'How to print it' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -l snapshot -d 'What kubectl printed from the cluster, to lay the manifests over' -r
@@ -227,6 +228,7 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -s f -l filenam
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -l color -d 'When to use colours' -r -f -a "auto\t'On terminals, unless NO_COLOR is set'
 always\t'Always'
 never\t'Never'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -l live -d 'Wait for a real packet of the flow, and hold its way against the foretold one'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -l strict -d 'Treat warnings as errors'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -l keep-other-modes -d 'Leave the rules of other modes on this machine'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -l keep-going -d 'Do not let broken objects count: go on, and end as if they were not there'

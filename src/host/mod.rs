@@ -154,7 +154,7 @@ pub trait Host {
     fn nft_run(&mut self, document: &[u8], check: bool) -> Result<(), RestoreError>;
 
     /// Puts a table there for as long as the call lasts (`document`: one command a line; the table with `flags owner`), and gives
-    /// every line of `nft monitor trace` to `on_line`, until nothing has come for a while after the first, or the limit is over.
+    /// every line of `nft monitor trace` to `on_line`, until a moment after the first, or until the limit is over.
     /// However this process ends, the table goes with it.
     fn nft_watch(
         &mut self,

@@ -12,7 +12,7 @@ use super::{nft, tool};
 
 /// The tool.
 const NFT: &str = "nft";
-/// After so long without a word a flow has been told to its end.
+/// So long after the first word a packet has been told to its end.
 const SETTLED: Duration = Duration::from_millis(400);
 /// How often it is looked whether the table is there.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -30,8 +30,8 @@ impl Drop for Running {
     }
 }
 
-/// Puts a table there, one command a line, and gives every line that the kernel tells of packets to `on_line`, until nothing has
-/// come for a while after the first, or the limit is over. `family` and `table` name the table.
+/// Puts a table there, one command a line, and gives every line that the kernel tells of packets to `on_line`, until a
+/// moment after the first, or until the limit is over. `family` and `table` name the table.
 ///
 /// The table belongs to the process that made it (`flags owner`), and that one ends when this one does, however it ends: the kernel
 /// then takes the table away.
@@ -43,7 +43,7 @@ pub(super) fn watch(
 ) -> Result<(), HostError> {
     // The one that stays tells nobody what the kernel refused.
     nft::run(document.as_bytes(), true).map_err(|refused| refused.error)?;
-    let deadline = Instant::now() + limit;
+    let mut deadline = Instant::now() + limit;
     let mut monitor = start(&["monitor", "trace"], Stdio::null(), Stdio::piped())?;
     let Some(stdout) = monitor.0.stdout.take() else { return Err(broken("it has no output")) };
     let (sender, lines) = mpsc::channel();
@@ -63,11 +63,12 @@ pub(super) fn watch(
     appears(family, table)?;
     let mut heard = false;
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let patience = if heard { left.min(SETTLED) } else { left };
-        match lines.recv_timeout(patience) {
+        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => {
-                heard = true;
+                if !heard {
+                    heard = true;
+                    deadline = deadline.min(Instant::now() + SETTLED);
+                }
                 on_line(&line);
             }
             Err(RecvTimeoutError::Timeout) => return Ok(()),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use expect_test::expect;
 use svcproxy::backend::{iptables, nftables};
-use svcproxy::host::XtablesVariant;
+use svcproxy::host::{FakeHost, XtablesVariant};
 use svcproxy::model::Mode;
 use svcproxy::net::{IpFamily, PerFamily};
 use svcproxy::packet::{NodeFacts, Packet, PacketContext, parse_packet};
@@ -359,6 +359,91 @@ fn recordings_and_this_machine_are_traced() {
     );
     assert_eq!(fate(&mut host, &[]), "drop");
     assert_eq!(fate(&mut host, &["--family", "ipv4"]), "drop");
+}
+
+/// A machine with the quickstart in nftables mode, that sees a packet; `lines` follow the number of the packet.
+fn watching(lines: &[&str]) -> FakeHost {
+    let mut host = machine();
+    host.variants.clear();
+    let table = r#"{"nftables": [{"table": {"family": "ip", "name": "t"}},
+        {"chain": {"family": "ip", "table": "t", "name": "pre", "type": "nat", "hook": "prerouting", "prio": -100,
+         "policy": "accept"}},
+        {"chain": {"family": "ip", "table": "t", "name": "svc"}},
+        {"rule": {"family": "ip", "table": "t", "chain": "pre", "expr": [{"jump": {"target": "svc"}}]}},
+        {"rule": {"family": "ip", "table": "t", "chain": "svc", "expr": [
+         {"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 80}},
+         {"dnat": {"addr": "10.128.0.1", "port": 8080}}]}}]}"#;
+    host.nft.insert(("ip".to_owned(), "t".to_owned()), table.into());
+    host.traced = lines.iter().map(|line| format!("trace id 1a {line}")).collect();
+    host.traced.push("trace id 1b ip t pre policy drop".to_owned());
+    host
+}
+
+const WATCHED: [&str; 5] = [
+    "inet svcproxy-trace watch rule ct state new meta nftrace set 1 (verdict continue)",
+    "ip t pre packet: iif \"v\" ip saddr 10.128.0.9 ip daddr 10.96.0.10 tcp sport 4 tcp dport 80",
+    "ip t pre rule jump svc (verdict jump svc)",
+    "ip t svc rule tcp dport 80 dnat to 10.128.0.1:8080 (verdict accept)",
+    "ip t post packet: oif \"v\" ip saddr 10.128.0.9 ip daddr 10.128.0.1 tcp sport 4 tcp dport 8080",
+];
+
+#[test]
+fn a_real_packet_is_held_against_the_foretold_one() {
+    let args = ["trace", "pod 10.128.0.9 -> 10.96.0.10:80/tcp", "--live", "--timeout", "7"];
+    let mut host = watching(&WATCHED);
+    let ran = run_with(&mut host, &args);
+    expect![[r#"
+        waiting up to 7 s for a packet: pod 10.128.0.9 -> 10.96.0.10:80/tcp
+        pod 10.128.0.9 -> 10.96.0.10:80/tcp
+
+        prerouting: nft ip t, priority -100
+          pre rule 1: jump svc → svc
+            svc rule 1: tcp dport 80 dnat to 10.128.0.1:8080 → to 10.128.0.1:8080
+
+        routing
+          10.128.0.1:8080 away
+
+        fate
+          100.0 %  10.128.0.1:8080, source kept
+
+        seen
+          ip t pre: for 10.96.0.10:80
+          ip t pre: jump svc → jump svc
+          ip t svc: tcp dport 80 dnat to 10.128.0.1:8080 → accept
+          ip t post: for 10.128.0.1:8080
+          to 10.128.0.1:8080
+        as foretold
+    "#]]
+    .assert_eq(&format!("{}{}", ran.err, ran.out));
+    assert_eq!(ran.status, 0);
+    expect![[r#"
+        add table inet svcproxy-trace { flags owner ; }
+        add chain inet svcproxy-trace watch { type filter hook prerouting priority -199 ; }
+        add rule inet svcproxy-trace watch ct state new,untracked ip saddr 10.128.0.9 ip daddr 10.96.0.10 tcp dport 80 meta nftrace set 1
+    "#]].assert_eq(&host.documents.last().unwrap().1);
+    assert_eq!(host.calls.last().unwrap(), "nft watch with inet svcproxy-trace");
+
+    let mut otherwise = WATCHED;
+    otherwise[2] = "ip t pre rule jump other (verdict jump other)";
+    otherwise[4] =
+        "ip t post packet: oif \"v\" ip saddr 10.128.0.9 ip daddr 10.128.0.7 tcp sport 4 tcp dport 8080";
+    let ran = run_with(&mut watching(&otherwise), &args);
+    assert_eq!(ran.status, 1);
+    let differences: Vec<&str> = ran.out.lines().filter(|line| line.starts_with("not foretold")).collect();
+    assert_eq!(
+        differences,
+        ["not foretold: ip t pre: jump other (jump other)", "not foretold: it went to 10.128.0.7:8080"]
+    );
+    let ran = run_with(&mut watching(&otherwise), &[&args[..], &["-o", "json"]].concat());
+    let document: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(document["seen"]["asForetold"], false);
+    assert_eq!(document["seen"]["destination"], "10.128.0.7:8080");
+
+    let mut silent = watching(&[]);
+    silent.traced.clear();
+    let ran = run_with(&mut silent, &args);
+    assert_eq!(ran.status, 2);
+    assert!(ran.err.contains("no packet of this flow came within 7 s"), "{}", ran.err);
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod conflict;
 mod kill;
 mod kill_nft;
 mod modes;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
