@@ -3,14 +3,13 @@
 use clap::{Args, ValueEnum};
 
 use crate::host::Host;
-use crate::model::{Cluster, Node, Service, ServiceName};
-use crate::net::{IpFamily, PerFamily};
+use crate::model::{Cluster, Node, ServiceName};
+use crate::net::IpFamily;
 use crate::packet::NodeFacts;
 use crate::report;
-use crate::report::explain::NodeAccount;
-use crate::resolve::{self, NodeContext};
+use crate::resolve::{self, Account, NodeContext};
 
-use super::input::{self, Input, Notes};
+use super::input::{self, Notes};
 use super::options::{InputArgs, OutputArg};
 use super::{Console, Error, Outcome};
 
@@ -79,14 +78,15 @@ pub fn run(args: &ExplainArgs, host: &mut dyn Host, console: &mut Console<'_>) -
     if nodes.is_empty() {
         return Err(Error::input("the input has no Node").hint("give --node instead of --all-nodes"));
     }
-    let alone = alone(cluster, service);
-    let mut accounts = Vec::new();
+    let mut accounts: Vec<Vec<Account>> = Vec::new();
     for family in IpFamily::ALL.into_iter().filter(|family| input.families.contains(family)) {
-        let of_family: Vec<NodeAccount> =
-            nodes.iter().map(|node| account(&input, &alone, node, family, service)).collect();
-        let says_something =
-            |one: &NodeAccount| !one.account.ports.is_empty() || !one.account.strays.is_empty();
-        if of_family.iter().any(says_something) {
+        let of_node = |node: &&Node| {
+            let context = NodeContext::new(&input.config, node, &node.addresses);
+            let facts = NodeFacts { local_addresses: node.addresses.iter().copied().collect() };
+            resolve::account(cluster, &context, &facts, family, service)
+        };
+        let of_family: Vec<Account> = nodes.iter().map(of_node).collect();
+        if !of_family.iter().all(Account::is_empty) {
             accounts.push(of_family);
         }
     }
@@ -100,28 +100,6 @@ pub fn run(args: &ExplainArgs, host: &mut dyn Host, console: &mut Console<'_>) -
     }
     console.out.flush()?;
     Ok(if input.has_errors() { Outcome::BadInput } else { Outcome::Done })
-}
-
-fn account(input: &Input, alone: &Cluster, node: &Node, family: IpFamily, service: &Service) -> NodeAccount {
-    let context = NodeContext::new(&input.config, node, &node.addresses);
-    let account = resolve::account(alone, &context, family, service);
-    let view = resolve::resolve(alone, &context, family);
-    let facts = NodeFacts { local_addresses: node.addresses.iter().copied().collect() };
-    NodeAccount::new(&node.name, account, &view, &facts)
-}
-
-/// The cluster with this Service alone: others change nothing for it, unless they claim its addresses too.
-fn alone(cluster: &Cluster, service: &Service) -> Cluster {
-    let of_service = |family: IpFamily| {
-        let groups = cluster.endpoints.get(family).iter();
-        let its = groups.filter(|(port, _)| port.service == service.name);
-        its.map(|(port, endpoints)| (port.clone(), endpoints.clone())).collect()
-    };
-    Cluster {
-        services: [(service.name.clone(), service.clone())].into(),
-        endpoints: PerFamily::from_fn(of_service),
-        ..Cluster::default()
-    }
 }
 
 /// `namespace/name`, or a name; a port behind it is not asked.

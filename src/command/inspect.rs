@@ -18,7 +18,7 @@ use super::{Console, Error, Outcome};
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct InspectArgs {
-    /// `services` (the default), `endpoints`, `chains` or `stats`; or one Service: NAMESPACE/NAME[:PORT]
+    /// `services` (the default), `endpoints`, `chains` or `stats`; or one Service: NAMESPACE/NAME or NAMESPACE/NAME:PORT
     ///
     /// `endpoints` and `services` may be followed by a Service.
     #[arg(value_name = "WHAT", num_args = 0..=2)]
@@ -116,9 +116,6 @@ pub fn run(args: &InspectArgs, host: &mut dyn Host, console: &mut Console<'_>) -
         None => Observed::live(host, &families, true)?,
     };
     observed.retain_mode(mode);
-    for warning in &observed.warnings {
-        console.warn(warning)?;
-    }
     let needs_chains = service.is_none();
     let inspections: Vec<Inspection> =
         families.iter().map(|family| inspection(&observed, *family, needs_chains)).collect();

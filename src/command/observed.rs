@@ -33,8 +33,6 @@ pub(super) struct Observed {
     pub(super) nft: nft::Ruleset,
     /// The addresses on its interfaces, as far as they are known.
     pub(super) local_addresses: BTreeSet<IpAddr>,
-    /// What could not be seen.
-    pub(super) warnings: Vec<String>,
 }
 
 impl Observed {
@@ -217,7 +215,7 @@ pub(super) fn recorded(
 ) -> Result<Observed, Error> {
     let mut observed = Observed::default();
     match host.read_file(path) {
-        Ok(bytes) => observed.add_file(path, bytes)?,
+        Ok(bytes) => observed.add_file(path, bytes, families)?,
         Err(error) if error.kind == HostErrorKind::IsFolder => observed.add_folder(host, path, mode)?,
         Err(error) => return Err(error.into()),
     }
@@ -233,12 +231,14 @@ pub(super) fn recorded(
 }
 
 impl Observed {
-    fn add_file(&mut self, path: &str, bytes: Vec<u8>) -> Result<(), Error> {
+    /// A file of iptables is of the family that is asked for, if it is one; else its name tells.
+    fn add_file(&mut self, path: &str, bytes: Vec<u8>, families: &BTreeSet<IpFamily>) -> Result<(), Error> {
         if bytes.trim_ascii_start().starts_with(b"{") {
             return self.add_nft(path, &bytes);
         }
         let name = path.rsplit('/').next().unwrap_or(path);
-        let family = if name.contains("ip6") { IpFamily::V6 } else { IpFamily::V4 };
+        let guessed = if name.contains("ip6") { IpFamily::V6 } else { IpFamily::V4 };
+        let family = families.first().copied().filter(|_| families.len() == 1).unwrap_or(guessed);
         self.add_xtables(Source::Xtables, family, path, bytes)
     }
 

@@ -101,9 +101,6 @@ pub fn run(args: &TraceArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
         Some(input)
     };
     let observed = observe(args, input.as_ref(), host)?;
-    for warning in &observed.warnings {
-        console.warn(warning)?;
-    }
     let packet = packet(args, input.as_ref(), &observed)?;
     let facts = NodeFacts { local_addresses: observed.local_addresses.clone() };
     let rules = observed.rules(packet.family());

@@ -6,47 +6,22 @@ use std::io;
 use crate::model::{Endpoint, ServiceName};
 use crate::packet::Fate;
 use crate::resolve::{
-    Account, Client, Frontend, FrontendKind, JudgedEndpoint, NodeView, PortView, Reason, Treatment, Vip,
+    Account, AccountedPort, Client, Frontend, FrontendKind, JudgedEndpoint, Reason, Treatment, Vip,
 };
 
 use super::table;
-
-/// What one node makes of a Service.
-#[derive(Debug, Clone)]
-pub struct NodeAccount {
-    /// The node's name.
-    pub node: String,
-    /// Endpoints with reasons.
-    pub account: Account,
-    /// For each port of the account: what becomes of each kind of client at each VIP.
-    pub treatments: Vec<Vec<Treatment>>,
-}
-
-impl NodeAccount {
-    /// Puts the two together.
-    pub fn new(
-        node: &str,
-        account: Account,
-        view: &NodeView,
-        facts: &crate::packet::NodeFacts,
-    ) -> NodeAccount {
-        let treat =
-            |(port, _): &(PortView, Vec<JudgedEndpoint>)| crate::resolve::treatments(view, port, facts);
-        let treatments = account.ports.iter().map(treat).collect();
-        NodeAccount { node: node.to_owned(), account, treatments }
-    }
-}
 
 /// Writes the accounts of one family: they have the same ports.
 pub fn write(
     out: &mut dyn io::Write,
     service: &ServiceName,
-    accounts: &[NodeAccount],
+    accounts: &[Account],
     width: Option<u16>,
 ) -> io::Result<()> {
     let Some(first) = accounts.first() else { return Ok(()) };
-    for (nth, (port, endpoints)) in first.account.ports.iter().enumerate() {
-        writeln!(out, "{} {} in {}", port.name, port.name.protocol, first.account.family)?;
+    for (nth, port) in first.ports.iter().enumerate() {
+        let AccountedPort { view: port, endpoints, .. } = port;
+        writeln!(out, "{} {} in {}", port.name, port.name.protocol, first.family)?;
         if endpoints.is_empty() {
             writeln!(out, " no EndpointSlice of {service} has an endpoint for this port")?;
         } else {
@@ -56,7 +31,7 @@ pub fn write(
         write_treatments(out, accounts, nth, width)?;
         writeln!(out)?;
     }
-    for strays in &first.account.strays {
+    for strays in &first.strays {
         let name = if strays.port.port.is_empty() { "without name" } else { &strays.port.port };
         let addresses: Vec<String> = strays.endpoints.iter().map(|one| one.addr.to_string()).collect();
         writeln!(
@@ -72,7 +47,7 @@ pub fn write(
 
 fn write_endpoints(
     out: &mut dyn io::Write,
-    accounts: &[NodeAccount],
+    accounts: &[Account],
     nth: usize,
     endpoints: &[JudgedEndpoint],
     width: Option<u16>,
@@ -88,7 +63,7 @@ fn write_endpoints(
             hints(endpoint),
         ];
         row.extend(accounts.iter().map(|one| {
-            let judged = one.account.ports.get(nth).and_then(|(_, endpoints)| endpoints.get(at));
+            let judged = one.ports.get(nth).and_then(|port| port.endpoints.get(at));
             judged.map(used).unwrap_or_default()
         }));
         row
@@ -98,18 +73,18 @@ fn write_endpoints(
 
 fn write_treatments(
     out: &mut dyn io::Write,
-    accounts: &[NodeAccount],
+    accounts: &[Account],
     nth: usize,
     width: Option<u16>,
 ) -> io::Result<()> {
     let mut head = ["VIP", "CLIENT"].map(str::to_owned).to_vec();
     head.extend(accounts.iter().map(|one| one.node.to_uppercase()));
-    let of = |one: &'_ NodeAccount| one.treatments.get(nth).cloned().unwrap_or_default();
-    let all: Vec<Vec<Treatment>> = accounts.iter().map(of).collect();
+    let of = |one| -> &[Treatment] { treatments(one, nth) };
+    let all: Vec<&[Treatment]> = accounts.iter().map(of).collect();
     // A node may have no address for a VIP, or be unable to tell a kind of client: its column is empty there.
     let mut keys = Vec::new();
     let mut seen = BTreeSet::new();
-    for treatment in all.iter().flatten() {
+    for treatment in all.iter().copied().flatten() {
         let key = (treatment.frontend, treatment.client);
         if seen.insert((vip_text(&key.0), key.1)) {
             keys.push(key);
@@ -124,10 +99,14 @@ fn write_treatments(
         row
     });
     table::write_wide(out, &head, rows, width)?;
-    if !all.iter().flatten().any(|one| one.client == Client::Pod) {
+    if !all.iter().copied().flatten().any(|one| one.client == Client::Pod) {
         writeln!(out, " pods cannot be told from others (no --cluster-cidr): they count as outside")?;
     }
     Ok(())
+}
+
+fn treatments(account: &Account, nth: usize) -> &[Treatment] {
+    account.ports.get(nth).map_or(&[], |port| &port.treatments)
 }
 
 /// A VIP with its kind.

@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use crate::model::ServiceName;
 use crate::packet::Fate;
-use crate::resolve::{JudgedEndpoint, PortView, Reason, Treatment};
+use crate::resolve::{Account, AccountedPort, Reason, Treatment};
 
-use super::explain::{NodeAccount, vip_text};
+use super::explain::vip_text;
 
 #[derive(Serialize)]
 struct Document {
@@ -77,25 +77,18 @@ struct Stray {
 }
 
 /// Writes the accounts of all nodes and families as one JSON object.
-pub fn write(out: &mut dyn io::Write, service: &ServiceName, accounts: &[NodeAccount]) -> io::Result<()> {
+pub fn write(out: &mut dyn io::Write, service: &ServiceName, accounts: &[Account]) -> io::Result<()> {
     let document = Document { service: service.to_string(), nodes: accounts.iter().map(node).collect() };
     serde_json::to_writer_pretty(&mut *out, &document)?;
     writeln!(out)
 }
 
-fn node(one: &NodeAccount) -> Node {
+fn node(one: &Account) -> Node {
     Node {
-        node: one.node.clone(),
-        family: one.account.family.to_string(),
-        ports: one
-            .account
-            .ports
-            .iter()
-            .zip(&one.treatments)
-            .map(|((view, endpoints), treatments)| port(view, endpoints, treatments))
-            .collect(),
+        node: one.node.to_string(),
+        family: one.family.to_string(),
+        ports: one.ports.iter().map(port).collect(),
         strays: one
-            .account
             .strays
             .iter()
             .map(|strays| Stray {
@@ -108,7 +101,7 @@ fn node(one: &NodeAccount) -> Node {
     }
 }
 
-fn port(view: &PortView, endpoints: &[JudgedEndpoint], treatments: &[Treatment]) -> Port {
+fn port(AccountedPort { view, endpoints, treatments }: &AccountedPort) -> Port {
     let verdict = |reason: Reason| {
         (reason != Reason::PoolUnused).then(|| Verdict { used: reason.is_in(), why: reason.as_str() })
     };

@@ -50,7 +50,7 @@ pub struct Treatment {
 
 /// What becomes of every kind of client at every VIP of a Service port. Kinds that the node cannot tell from another are
 /// left out.
-pub fn treatments(view: &NodeView, port: &PortView, facts: &NodeFacts) -> Vec<Treatment> {
+pub(super) fn treatments(view: &NodeView, port: &PortView, facts: &NodeFacts) -> Vec<Treatment> {
     let mut all = Vec::new();
     for frontend in &port.frontends {
         let Some(destination) = destination(view, frontend, facts) else { continue };

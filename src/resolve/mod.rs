@@ -13,10 +13,10 @@ mod route;
 mod topology;
 mod view;
 
-pub use client::{Client, Treatment, treatments};
+pub use client::{Client, Treatment};
 pub use fate::{fate, fate_remembered};
 pub use node::{NodeContext, node_name};
-pub use reason::{Account, JudgedEndpoint, Reason, StrayReason, Strays, account};
+pub use reason::{Account, AccountedPort, JudgedEndpoint, Reason, StrayReason, Strays, account};
 pub use view::{
     Frontend, FrontendKind, Habits, LocalTraffic, NodePortScope, NodeView, PoolEndpoint, PoolKind, PortView,
     Route, Routes, SourceRanges, Vip,
@@ -40,6 +40,11 @@ pub fn resolve(cluster: &Cluster, node: &NodeContext, family: IpFamily) -> NodeV
     }
     // Services come sorted, their ports as written.
     ports.sort_by(|left, right| left.name.cmp(&right.name));
+    view(node, family, ports, n_endpoints)
+}
+
+/// The view of a node that serves some ports.
+fn view(node: &NodeContext, family: IpFamily, ports: Vec<PortView>, n_endpoints: usize) -> NodeView {
     NodeView {
         family,
         ports,

@@ -1,8 +1,12 @@
 //! Why an endpoint is in a pool, or is not: what the choice of `pool` answers, and the account of one whole Service for people.
 
-use crate::model::{Cluster, Endpoint, Service, ServicePortName};
-use crate::net::IpFamily;
+use std::sync::Arc;
 
+use crate::model::{Cluster, Endpoint, Service, ServicePortName};
+use crate::net::{IpFamily, Protocol};
+use crate::packet::NodeFacts;
+
+use super::client::{self, Treatment};
 use super::frontend;
 use super::node::NodeContext;
 use super::pool::Choice;
@@ -100,20 +104,48 @@ pub struct Strays {
     pub reason: StrayReason,
 }
 
+/// A port of a Service with all that is to be said of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AccountedPort {
+    /// The decisions.
+    pub view: PortView,
+    /// Its endpoints, those that are not used among them.
+    pub endpoints: Vec<JudgedEndpoint>,
+    /// What becomes of each kind of client at each VIP.
+    pub treatments: Vec<Treatment>,
+}
+
 /// What a node makes of one Service in one family, with reasons.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Account {
+    /// The node's name.
+    pub node: Arc<str>,
     /// The family.
     pub family: IpFamily,
-    /// Each port with the decisions about it and all its endpoints.
-    pub ports: Vec<(PortView, Vec<JudgedEndpoint>)>,
+    /// Its ports, as far as they have a cluster IP.
+    pub ports: Vec<AccountedPort>,
     /// Endpoints that serve no port of it.
     pub strays: Vec<Strays>,
 }
 
-/// Accounts for one Service: by the decisions that [`super::resolve_port`] takes, not beside them.
-pub fn account(cluster: &Cluster, node: &NodeContext, family: IpFamily, service: &Service) -> Account {
-    let mut account = Account { family, ports: Vec::new(), strays: Vec::new() };
+impl Account {
+    /// Whether the Service has nothing to do with the family.
+    pub fn is_empty(&self) -> bool {
+        self.ports.is_empty() && self.strays.is_empty()
+    }
+}
+
+/// Accounts for one Service: by the decisions that [`super::resolve_port`] takes, not beside them. Other Services change nothing for
+/// it, unless they claim its addresses too: they are not asked.
+pub fn account(
+    cluster: &Cluster,
+    node: &NodeContext,
+    facts: &NodeFacts,
+    family: IpFamily,
+    service: &Service,
+) -> Account {
+    let mut views = Vec::new();
+    let mut judged = Vec::new();
     for port in &service.ports {
         let endpoints = cluster.endpoints_of(family, &service.port_name(port));
         let Some(view) = super::resolve_port(node, family, service, port, endpoints) else { continue };
@@ -123,14 +155,25 @@ pub fn account(cluster: &Cluster, node: &NodeContext, family: IpFamily, service:
             cluster: choice.cluster(endpoint),
             local: choice.local(endpoint),
         };
-        account.ports.push((view, endpoints.iter().map(judge).collect()));
+        views.push(view);
+        judged.push(endpoints.iter().map(judge).collect());
     }
-    let first = ServicePortName {
-        service: service.name.clone(),
-        port: "".into(),
-        protocol: crate::net::Protocol::Tcp,
-    };
+    let alone = super::view(node, family, views, 0);
+    let treat = |view: &PortView| client::treatments(&alone, view, facts);
+    let treatments: Vec<Vec<Treatment>> = alone.ports.iter().map(treat).collect();
+    let accounted = |((view, endpoints), treatments)| AccountedPort { view, endpoints, treatments };
+    Account {
+        node: node.name.clone(),
+        family,
+        ports: alone.ports.into_iter().zip(judged).zip(treatments).map(accounted).collect(),
+        strays: strays(cluster, family, service),
+    }
+}
+
+fn strays(cluster: &Cluster, family: IpFamily, service: &Service) -> Vec<Strays> {
+    let first = ServicePortName { service: service.name.clone(), port: "".into(), protocol: Protocol::Tcp };
     let groups = cluster.endpoints.get(family).range(first..);
+    let mut strays = Vec::new();
     for (port, endpoints) in groups.take_while(|(port, _)| port.service == service.name) {
         let is_port = service.ports.iter().any(|one| service.port_name(one) == *port);
         let reason = match (is_port, service.cluster_ips.get(family)) {
@@ -138,7 +181,7 @@ pub fn account(cluster: &Cluster, node: &NodeContext, family: IpFamily, service:
             (false, _) => StrayReason::NoSuchPort,
             (true, None) => StrayReason::OtherFamily,
         };
-        account.strays.push(Strays { port: port.clone(), endpoints: endpoints.clone(), reason });
+        strays.push(Strays { port: port.clone(), endpoints: endpoints.clone(), reason });
     }
-    account
+    strays
 }

@@ -16,16 +16,18 @@ fn reasons_are_those_of_the_choice() {
     let (mut reasons, mut strays) = (BTreeSet::new(), BTreeSet::new());
     for folder in cases::folders() {
         let given = cases::given(&folder, Mode::Iptables);
+        let facts = NodeFacts { local_addresses: given.node.addresses.iter().copied().collect() };
         let mut nodes: Vec<NodeContext> = vec![given.context.clone()];
         let others = given.cluster.nodes.values();
         nodes.extend(others.map(|node| NodeContext::new(&given.config, node, &node.addresses)));
         for node in &nodes {
             for service in given.cluster.services.values() {
                 for family in IpFamily::ALL {
-                    let account = resolve::account(&given.cluster, node, family, service);
-                    for (view, endpoints) in &account.ports {
-                        for judged in endpoints {
-                            let chosen = view.endpoints.iter().find(|one| one.addr == judged.endpoint.addr);
+                    let account = resolve::account(&given.cluster, node, &facts, family, service);
+                    for port in &account.ports {
+                        for judged in &port.endpoints {
+                            let chosen =
+                                port.view.endpoints.iter().find(|one| one.addr == judged.endpoint.addr);
                             let pools = chosen.map_or((false, false), |one| (one.in_cluster, one.in_local));
                             let said = (judged.cluster.is_in(), judged.local.is_in());
                             assert_eq!(said, pools, "{}: {} {judged:?}", folder.display(), node.name);
@@ -62,13 +64,13 @@ fn every_vip_has_an_answer_for_every_client_that_is_told_apart() {
         for mode in [Mode::Iptables, Mode::Nftables] {
             let given = cases::given(&folder, mode);
             let facts = NodeFacts { local_addresses: given.node.addresses.iter().copied().collect() };
-            for family in IpFamily::ALL {
-                let view = resolve::resolve(&given.cluster, &given.context, family);
-                for port in &view.ports {
-                    for one in resolve::treatments(&view, port, &facts) {
-                        n_answers += 1;
-                        assert!(!matches!(one.fate, Fate::Unknown(_)), "{}: {one:?}", folder.display());
-                    }
+            for (service, family) in
+                given.cluster.services.values().flat_map(|one| IpFamily::ALL.map(|family| (one, family)))
+            {
+                let account = resolve::account(&given.cluster, &given.context, &facts, family, service);
+                for one in account.ports.iter().flat_map(|port| &port.treatments) {
+                    n_answers += 1;
+                    assert!(!matches!(one.fate, Fate::Unknown(_)), "{}: {one:?}", folder.display());
                 }
             }
         }
