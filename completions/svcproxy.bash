@@ -789,7 +789,7 @@ _svcproxy() {
             return 0
             ;;
         svcproxy__subcmd__trace)
-            opts="-o -n -f -v -h --from-dump --local-address --live --timeout --output --snapshot --namespace --node --config --mode --family --strict --keep-other-modes --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --iptables-localhost-nodeports --filename --no-nfacct --no-random-fully --no-object-comments --color --verbose --help"
+            opts="-o -n -f -v -h --from-dump --local-address --sent-before --live --timeout --output --snapshot --namespace --node --config --mode --family --strict --keep-other-modes --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --iptables-localhost-nodeports --filename --no-nfacct --no-random-fully --no-object-comments --color --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -800,6 +800,10 @@ _svcproxy() {
                     return 0
                     ;;
                 --local-address)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sent-before)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

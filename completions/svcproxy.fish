@@ -195,6 +195,7 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -s v -l verbo
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -l from-dump -d 'Follow it through recorded rules instead of this machine\'s: needs no root' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -l local-address -d 'An address of the node, beside those that the Node has; for recorded rules' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -l sent-before -d 'Follow it for a client that was sent to this endpoint not long ago: with session affinity it goes there again' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -l timeout -d 'How long --live waits, in seconds' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -s o -l output -d 'How to print it' -r -f -a "text\t'For people'
 json\t'For programs'"

@@ -1,14 +1,14 @@
 //! `svcproxy trace`: the way of a packet through the rules of a node, hook by hook, and its fate as a distribution.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use clap::Args;
 
 use crate::backend::{iptables, nftables};
 use crate::host::Host;
-use crate::net::{IpFamily, PerFamily};
+use crate::net::{AddrPort, IpFamily, PerFamily};
 use crate::packet::{self, NodeFacts, Packet, PacketContext};
 use crate::pipeline;
 use crate::program::Action;
@@ -41,6 +41,10 @@ pub struct TraceArgs {
     /// An address of the node, beside those that the Node has; for recorded rules
     #[arg(long, value_name = "ADDRESS")]
     pub local_address: Vec<IpAddr>,
+
+    /// Follow it for a client that was sent to this endpoint not long ago: with session affinity it goes there again
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub sent_before: Option<SocketAddr>,
 
     /// Wait for a real packet of the flow, and hold its way against the foretold one
     ///
@@ -104,7 +108,10 @@ pub fn run(args: &TraceArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
     let packet = packet(args, input.as_ref(), &observed)?;
     let facts = NodeFacts { local_addresses: observed.local_addresses.clone() };
     let rules = observed.rules(packet.family());
-    let trace = trace::trace(&rules, &packet, &facts);
+    let trace = match args.sent_before.map(|before| AddrPort::new(before.ip(), before.port())) {
+        Some(before) => trace::trace_remembered(&rules, &packet, &facts, before),
+        None => trace::trace(&rules, &packet, &facts),
+    };
     let seen = if args.live {
         let limit = Duration::from_secs(args.timeout);
         let seen = watch::watch(&trace, &observed, limit, host, console)?;

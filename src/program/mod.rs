@@ -14,7 +14,7 @@ pub mod xtables;
 pub use emitted::{Emitted, LineTags};
 pub use scope::{ChainPattern, Scope};
 pub use tag::Tag;
-pub use transit::{Action, Crossing, Met, Part, Place};
+pub use transit::{Action, Crossing, Memory, Met, Part, Place, Setting};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

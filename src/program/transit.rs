@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::net::AddrPort;
-use crate::packet::Packet;
+use crate::packet::{NodeFacts, Packet};
 
 use super::nft;
 
@@ -78,6 +78,26 @@ impl Part {
             elements: BTreeSet::new(),
         }
     }
+}
+
+/// What rules remember of the source of a packet from earlier flows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// `recent` lists of xtables that hold it.
+    pub recent: BTreeSet<String>,
+    /// Sets of nft that hold it, besides those whose elements say so.
+    pub sets: BTreeSet<String>,
+}
+
+/// What is the same for a packet on its whole way.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting<'a> {
+    /// The packet as it was sent.
+    pub packet: &'a Packet,
+    /// The node.
+    pub facts: &'a NodeFacts,
+    /// What is remembered of its source.
+    pub memory: &'a Memory,
 }
 
 /// What a rule does to what matches it.

@@ -23,7 +23,7 @@ pub fn write(
         let AccountedPort { view: port, endpoints, .. } = port;
         writeln!(out, "{} {} in {}", port.name, port.name.protocol, first.family)?;
         if endpoints.is_empty() {
-            writeln!(out, " no EndpointSlice of {service} has an endpoint for this port")?;
+            writeln!(out, "no EndpointSlice of {service} has an endpoint for this port")?;
         } else {
             write_endpoints(out, accounts, nth, endpoints, width)?;
         }
@@ -100,7 +100,7 @@ fn write_treatments(
     });
     table::write_wide(out, &head, rows, width)?;
     if !all.iter().copied().flatten().any(|one| one.client == Client::Pod) {
-        writeln!(out, " pods cannot be told from others (no --cluster-cidr): they count as outside")?;
+        writeln!(out, "pods cannot be told from others (no --cluster-cidr): they count as outside")?;
     }
     Ok(())
 }

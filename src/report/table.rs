@@ -29,7 +29,8 @@ pub(super) fn write_wide(
     }
     table.add_rows(rows);
     for line in table.lines() {
-        writeln!(out, "{}", line.trim_end())?;
+        // Every cell has a blank on either side; that of the first column only indents.
+        writeln!(out, "{}", line.strip_prefix(' ').unwrap_or(&line).trim_end())?;
     }
     Ok(())
 }

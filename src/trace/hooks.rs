@@ -7,12 +7,11 @@
 use std::fmt;
 
 use crate::net::IpFamily;
-use crate::packet::{NodeFacts, Packet};
 use crate::program::nft::eval::stage as nft_stage;
 use crate::program::nft::{self, ChainKind};
 use crate::program::xtables::eval::stage as xtables_stage;
 use crate::program::xtables::{self, TableName};
-use crate::program::{Crossing, Part, Place};
+use crate::program::{Crossing, Part, Place, Setting};
 
 /// Who holds rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,7 +54,8 @@ pub(super) enum Stage {
 }
 
 /// The stages of a place in the order in which the kernel asks them.
-pub(super) fn stages(rules: &Rules<'_>, place: Place, packet: &Packet, facts: &NodeFacts) -> Vec<Stage> {
+pub(super) fn stages(rules: &Rules<'_>, place: Place, setting: Setting<'_>) -> Vec<Stage> {
+    let Setting { packet, facts, .. } = setting;
     let mut stages = Vec::new();
     for (index, (source, ruleset)) in rules.xtables.iter().enumerate() {
         let family = ruleset.family;
@@ -128,17 +128,16 @@ impl Stage {
         &self,
         rules: &Rules<'_>,
         place: Place,
-        packet: &Packet,
-        facts: &NodeFacts,
+        setting: Setting<'_>,
         parts: Vec<Part>,
     ) -> Crossing {
         match self {
             Stage::Table { index, table, .. } => match rules.xtables.get(*index) {
-                Some((_, ruleset)) => xtables_stage::cross(ruleset, (place, *table), packet, facts, parts),
+                Some((_, ruleset)) => xtables_stage::cross(ruleset, (place, *table), setting, parts),
                 None => Crossing { parts, ..Crossing::default() },
             },
             Stage::BaseChain(chain) => match rules.nft {
-                Some(ruleset) => nft_stage::cross(ruleset, (place, chain), packet, facts, parts),
+                Some(ruleset) => nft_stage::cross(ruleset, (place, chain), setting, parts),
                 None => Crossing { parts, ..Crossing::default() },
             },
         }

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 
 use crate::net::AddrPort;
 use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
-use crate::program::{Part, Place};
+use crate::program::{Memory, Part, Place, Setting};
 
 /// The way of a packet, and its end.
 #[derive(Debug, Clone, PartialEq)]
@@ -107,33 +107,16 @@ impl Trace {
 ///
 /// A rule that is not modelled and may decide ends the certainty: what came so far is told, and the rule is named.
 pub fn trace(rules: &Rules<'_>, packet: &Packet, facts: &NodeFacts) -> Trace {
-    let mut walk =
-        Walk { rules, packet, facts, events: Vec::new(), ends: BTreeMap::new(), unknown: Vec::new() };
-    let start = vec![Part::whole(packet)];
-    match packet.origin {
-        Origin::Pod | Origin::Outside => {
-            let entered = walk.place(Place::Ingress, start);
-            let before = walk.place(Place::Prerouting, entered);
-            let (here, away) = walk.route(before);
-            let here = walk.place(Place::Input, here);
-            let away = walk.place(Place::Forward, away);
-            let away = walk.place(Place::Postrouting, away);
-            walk.deliver(here);
-            walk.deliver(away);
-        }
-        Origin::Node => {
-            let sent = walk.place(Place::Output, start);
-            let (here, away) = walk.route(sent);
-            let leaving = walk.place(Place::Postrouting, here.into_iter().chain(away).collect());
-            let (here, away) = walk.divided(leaving);
-            walk.deliver(away);
-            let here = walk.place(Place::LoopbackPrerouting, here);
-            let here = walk.place(Place::LoopbackInput, here);
-            walk.deliver(here);
-        }
-    }
-    walk.unknown.extend(unreadable(rules));
-    walk.finish()
+    let memory = Memory::default();
+    Walk::new(rules, Setting { packet, facts, memory: &memory }).all_the_way().finish()
+}
+
+/// The same for a source that was sent to `previous` not long ago: where rules remember that, they send it there again.
+pub fn trace_remembered(rules: &Rules<'_>, packet: &Packet, facts: &NodeFacts, previous: AddrPort) -> Trace {
+    let nothing = Memory::default();
+    let before = Walk::new(rules, Setting { packet, facts, memory: &nothing }).all_the_way();
+    let memory = before.remembered.get(&previous).cloned().unwrap_or_default();
+    Walk::new(rules, Setting { packet, facts, memory: &memory }).all_the_way().finish()
 }
 
 /// Chains and rules of nft that could not be read: they may decide anything.
@@ -157,25 +140,60 @@ const NEGLIGIBLE: f64 = 1e-9;
 
 struct Walk<'a> {
     rules: &'a Rules<'a>,
-    packet: &'a Packet,
-    facts: &'a NodeFacts,
+    setting: Setting<'a>,
     events: Vec<Event>,
     ends: BTreeMap<End, f64>,
     unknown: Vec<String>,
+    /// What rules then remember, by the endpoint that the packet was sent to.
+    remembered: BTreeMap<AddrPort, Memory>,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(rules: &'a Rules<'a>, setting: Setting<'a>) -> Walk<'a> {
+        let unknown = unreadable(rules);
+        let (events, ends, remembered) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        Walk { rules, setting, events, ends, unknown, remembered }
+    }
+
+    /// From where the packet starts to all its ends.
+    fn all_the_way(mut self) -> Walk<'a> {
+        let start = vec![Part::whole(self.setting.packet)];
+        match self.setting.packet.origin {
+            Origin::Pod | Origin::Outside => {
+                let entered = self.place(Place::Ingress, start);
+                let before = self.place(Place::Prerouting, entered);
+                let (here, away) = self.route(before);
+                let here = self.place(Place::Input, here);
+                let away = self.place(Place::Forward, away);
+                let away = self.place(Place::Postrouting, away);
+                self.deliver(here);
+                self.deliver(away);
+            }
+            Origin::Node => {
+                let sent = self.place(Place::Output, start);
+                let (here, away) = self.route(sent);
+                let leaving = self.place(Place::Postrouting, here.into_iter().chain(away).collect());
+                let (here, away) = self.divided(leaving);
+                self.deliver(away);
+                let here = self.place(Place::LoopbackPrerouting, here);
+                let here = self.place(Place::LoopbackInput, here);
+                self.deliver(here);
+            }
+        }
+        self
+    }
+
     /// Asks all rules of a place, one language after the other.
     fn place(&mut self, place: Place, mut parts: Vec<Part>) -> Vec<Part> {
         if parts.is_empty() {
             return parts;
         }
-        for stage in hooks::stages(self.rules, place, self.packet, self.facts) {
+        for stage in hooks::stages(self.rules, place, self.setting) {
             // Once a direction of translation is settled no other chain of its kind is asked.
             let (asked, mut passing): (Vec<Part>, Vec<Part>) =
                 parts.into_iter().partition(|part| !stage.is_settled(place, part));
             let weight: f64 = asked.iter().map(|part| part.weight).sum();
-            let crossing = stage.cross(self.rules, place, self.packet, self.facts, asked);
+            let crossing = stage.cross(self.rules, place, self.setting, asked);
             let left: f64 = crossing.parts.iter().map(|part| part.weight).sum();
             self.end(End::Rejected, crossing.rejected);
             self.end(End::Dropped, crossing.dropped);
@@ -199,7 +217,7 @@ impl Walk<'_> {
     }
 
     fn divided(&self, parts: Vec<Part>) -> (Vec<Part>, Vec<Part>) {
-        parts.into_iter().partition(|part| self.facts.is_local(part.destination.addr))
+        parts.into_iter().partition(|part| self.setting.facts.is_local(part.destination.addr))
     }
 
     /// The routing decision: parts for the node itself, and others.
@@ -209,7 +227,7 @@ impl Walk<'_> {
             *shares.entry(part.destination).or_default() += part.weight;
         }
         if !shares.is_empty() {
-            let routed = |(to, share): (AddrPort, f64)| (share, to, self.facts.is_local(to.addr));
+            let routed = |(to, share): (AddrPort, f64)| (share, to, self.setting.facts.is_local(to.addr));
             self.events.push(Event::Routing(shares.into_iter().map(routed).collect()));
         }
         self.divided(parts)
@@ -217,8 +235,13 @@ impl Walk<'_> {
 
     fn deliver(&mut self, parts: Vec<Part>) {
         for part in parts {
-            let Part { weight, destination: endpoint, translated, source_nat, .. } = part;
-            let local = self.facts.is_local(endpoint.addr);
+            let Part { weight, destination: endpoint, translated, source_nat, recent, elements, .. } = part;
+            if !recent.is_empty() || !elements.is_empty() {
+                let memory = self.remembered.entry(endpoint).or_default();
+                memory.recent.extend(recent.into_iter().map(String::from));
+                memory.sets.extend(elements.into_iter().map(|(set, _)| set.to_string()));
+            }
+            let local = self.setting.facts.is_local(endpoint.addr);
             let end = if translated {
                 End::Forwarded { endpoint, source_nat }
             } else {
@@ -238,6 +261,6 @@ impl Walk<'_> {
         let mut ends: Vec<(f64, End)> = self.ends.into_iter().map(|(end, share)| (share, end)).collect();
         // Equal ones stay in the order of their endpoints: what differs by rounding is equal.
         ends.sort_by_key(|(share, _)| std::cmp::Reverse((share * 1e6).round() as u64));
-        Trace { packet: self.packet.clone(), events: self.events, ends, unknown: self.unknown }
+        Trace { packet: self.setting.packet.clone(), events: self.events, ends, unknown: self.unknown }
     }
 }

@@ -90,21 +90,21 @@ fn one_node_is_explained() {
     let cidr = ["--cluster-cidr", "10.128.0.0/16"];
     expect![[r#"
         shop/api:grpc tcp in IPv4
-         ENDPOINT          NODE    CONDITIONS  HINTS  USED ON node-2
-         10.128.0.31:9090  node-1  ready       -      yes, ready
-         10.128.1.31:9090  node-2  ready       -      yes, ready
-         10.128.2.31:9090  node-3  ready       -      yes, ready
+        ENDPOINT          NODE    CONDITIONS  HINTS  USED ON node-2
+        10.128.0.31:9090  node-1  ready       -      yes, ready
+        10.128.1.31:9090  node-2  ready       -      yes, ready
+        10.128.2.31:9090  node-3  ready       -      yes, ready
 
-         VIP                          CLIENT   NODE-2
-         cluster IP 10.96.40.3:9090   pod      3 endpoints, source kept
-         cluster IP 10.96.40.3:9090   node     3 endpoints, source rewritten
-         cluster IP 10.96.40.3:9090   outside  3 endpoints, source rewritten
-         external IP 192.0.2.40:9090  pod      3 endpoints, source rewritten
-         external IP 192.0.2.40:9090  node     3 endpoints, source rewritten
-         external IP 192.0.2.40:9090  outside  3 endpoints, source rewritten
-         node port 30909              pod      3 endpoints, source rewritten
-         node port 30909              node     3 endpoints, source rewritten
-         node port 30909              outside  3 endpoints, source rewritten
+        VIP                          CLIENT   NODE-2
+        cluster IP 10.96.40.3:9090   pod      3 endpoints, source kept
+        cluster IP 10.96.40.3:9090   node     3 endpoints, source rewritten
+        cluster IP 10.96.40.3:9090   outside  3 endpoints, source rewritten
+        external IP 192.0.2.40:9090  pod      3 endpoints, source rewritten
+        external IP 192.0.2.40:9090  node     3 endpoints, source rewritten
+        external IP 192.0.2.40:9090  outside  3 endpoints, source rewritten
+        node port 30909              pod      3 endpoints, source rewritten
+        node port 30909              node     3 endpoints, source rewritten
+        node port 30909              outside  3 endpoints, source rewritten
 
     "#]]
     .assert_eq(&printed(&[&["shop/api", "--node", "node-2"], &cidr[..]].concat()));
@@ -114,36 +114,36 @@ fn one_node_is_explained() {
 fn all_nodes_are_explained() {
     expect![[r#"
         shop/web:http tcp in IPv4
-         ENDPOINT          NODE    CONDITIONS                       HINTS  USED ON node-1                                                              USED ON node-2                                                              USED ON node-3
-         10.128.0.20:8080  node-1  ready                            -      yes, ready                                                                  Cluster: yes, ready; Local: no, on another node                             Cluster: yes, ready; Local: no, on another node
-         10.128.1.20:8080  node-2  ready                            -      Cluster: yes, ready; Local: no, on another node                             yes, ready                                                                  Cluster: yes, ready; Local: no, on another node
-         10.128.2.20:8080  node-3  not ready, terminating, serving  -      Cluster: no, terminating, and others are ready; Local: no, on another node  Cluster: no, terminating, and others are ready; Local: no, on another node  Cluster: no, terminating, and others are ready; Local: yes, terminating but serving, and none is ready
+        ENDPOINT          NODE    CONDITIONS                       HINTS  USED ON node-1                                                              USED ON node-2                                                              USED ON node-3
+        10.128.0.20:8080  node-1  ready                            -      yes, ready                                                                  Cluster: yes, ready; Local: no, on another node                             Cluster: yes, ready; Local: no, on another node
+        10.128.1.20:8080  node-2  ready                            -      Cluster: yes, ready; Local: no, on another node                             yes, ready                                                                  Cluster: yes, ready; Local: no, on another node
+        10.128.2.20:8080  node-3  not ready, terminating, serving  -      Cluster: no, terminating, and others are ready; Local: no, on another node  Cluster: no, terminating, and others are ready; Local: no, on another node  Cluster: no, terminating, and others are ready; Local: yes, terminating but serving, and none is ready
 
-         VIP                            CLIENT                NODE-1                         NODE-2                         NODE-3
-         cluster IP 10.96.12.7:80       node                  2 endpoints, source kept       2 endpoints, source kept       2 endpoints, source kept
-         cluster IP 10.96.12.7:80       outside               2 endpoints, source kept       2 endpoints, source kept       2 endpoints, source kept
-         load balancer 203.0.113.10:80  node                  2 endpoints, source rewritten  2 endpoints, source rewritten  2 endpoints, source rewritten
-         load balancer 203.0.113.10:80  outside               1 endpoint, source kept        1 endpoint, source kept        1 endpoint, source kept
-         load balancer 203.0.113.10:80  outside, in no range  dropped                        dropped                        dropped
-         node port 30080                node                  2 endpoints, source rewritten  2 endpoints, source rewritten  2 endpoints, source rewritten
-         node port 30080                outside               1 endpoint, source kept        1 endpoint, source kept        1 endpoint, source kept
-         pods cannot be told from others (no --cluster-cidr): they count as outside
+        VIP                            CLIENT                NODE-1                         NODE-2                         NODE-3
+        cluster IP 10.96.12.7:80       node                  2 endpoints, source kept       2 endpoints, source kept       2 endpoints, source kept
+        cluster IP 10.96.12.7:80       outside               2 endpoints, source kept       2 endpoints, source kept       2 endpoints, source kept
+        load balancer 203.0.113.10:80  node                  2 endpoints, source rewritten  2 endpoints, source rewritten  2 endpoints, source rewritten
+        load balancer 203.0.113.10:80  outside               1 endpoint, source kept        1 endpoint, source kept        1 endpoint, source kept
+        load balancer 203.0.113.10:80  outside, in no range  dropped                        dropped                        dropped
+        node port 30080                node                  2 endpoints, source rewritten  2 endpoints, source rewritten  2 endpoints, source rewritten
+        node port 30080                outside               1 endpoint, source kept        1 endpoint, source kept        1 endpoint, source kept
+        pods cannot be told from others (no --cluster-cidr): they count as outside
 
         shop/web:https tcp in IPv4
-         ENDPOINT          NODE    CONDITIONS                       HINTS  USED ON node-1                                                              USED ON node-2                                                              USED ON node-3
-         10.128.0.20:8443  node-1  ready                            -      yes, ready                                                                  Cluster: yes, ready; Local: no, on another node                             Cluster: yes, ready; Local: no, on another node
-         10.128.1.20:8443  node-2  ready                            -      Cluster: yes, ready; Local: no, on another node                             yes, ready                                                                  Cluster: yes, ready; Local: no, on another node
-         10.128.2.20:8443  node-3  not ready, terminating, serving  -      Cluster: no, terminating, and others are ready; Local: no, on another node  Cluster: no, terminating, and others are ready; Local: no, on another node  Cluster: no, terminating, and others are ready; Local: yes, terminating but serving, and none is ready
+        ENDPOINT          NODE    CONDITIONS                       HINTS  USED ON node-1                                                              USED ON node-2                                                              USED ON node-3
+        10.128.0.20:8443  node-1  ready                            -      yes, ready                                                                  Cluster: yes, ready; Local: no, on another node                             Cluster: yes, ready; Local: no, on another node
+        10.128.1.20:8443  node-2  ready                            -      Cluster: yes, ready; Local: no, on another node                             yes, ready                                                                  Cluster: yes, ready; Local: no, on another node
+        10.128.2.20:8443  node-3  not ready, terminating, serving  -      Cluster: no, terminating, and others are ready; Local: no, on another node  Cluster: no, terminating, and others are ready; Local: no, on another node  Cluster: no, terminating, and others are ready; Local: yes, terminating but serving, and none is ready
 
-         VIP                             CLIENT                NODE-1                         NODE-2                         NODE-3
-         cluster IP 10.96.12.7:443       node                  2 endpoints, source kept       2 endpoints, source kept       2 endpoints, source kept
-         cluster IP 10.96.12.7:443       outside               2 endpoints, source kept       2 endpoints, source kept       2 endpoints, source kept
-         load balancer 203.0.113.10:443  node                  2 endpoints, source rewritten  2 endpoints, source rewritten  2 endpoints, source rewritten
-         load balancer 203.0.113.10:443  outside               1 endpoint, source kept        1 endpoint, source kept        1 endpoint, source kept
-         load balancer 203.0.113.10:443  outside, in no range  dropped                        dropped                        dropped
-         node port 30443                 node                  2 endpoints, source rewritten  2 endpoints, source rewritten  2 endpoints, source rewritten
-         node port 30443                 outside               1 endpoint, source kept        1 endpoint, source kept        1 endpoint, source kept
-         pods cannot be told from others (no --cluster-cidr): they count as outside
+        VIP                             CLIENT                NODE-1                         NODE-2                         NODE-3
+        cluster IP 10.96.12.7:443       node                  2 endpoints, source kept       2 endpoints, source kept       2 endpoints, source kept
+        cluster IP 10.96.12.7:443       outside               2 endpoints, source kept       2 endpoints, source kept       2 endpoints, source kept
+        load balancer 203.0.113.10:443  node                  2 endpoints, source rewritten  2 endpoints, source rewritten  2 endpoints, source rewritten
+        load balancer 203.0.113.10:443  outside               1 endpoint, source kept        1 endpoint, source kept        1 endpoint, source kept
+        load balancer 203.0.113.10:443  outside, in no range  dropped                        dropped                        dropped
+        node port 30443                 node                  2 endpoints, source rewritten  2 endpoints, source rewritten  2 endpoints, source rewritten
+        node port 30443                 outside               1 endpoint, source kept        1 endpoint, source kept        1 endpoint, source kept
+        pods cannot be told from others (no --cluster-cidr): they count as outside
 
     "#]].assert_eq(&printed(&["web", "-n", "shop", "--all-nodes"]));
 }

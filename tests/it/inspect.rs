@@ -202,24 +202,24 @@ fn endpoints_chains_and_numbers_are_listed() {
     "#]]
     .assert_eq(&printed(&["endpoints", "shop/cart"]));
     expect![[r#"
-         RULES          TABLE   NAME                    KIND   LENGTH  REFERENCES  OWNER
-         iptables IPv6  filter  FORWARD                 chain  4       hook        netfilter
-         iptables IPv6  filter  INPUT                   chain  4       hook        netfilter
-         iptables IPv6  filter  KUBE-EXTERNAL-SERVICES  chain  0       2           all Services
-         iptables IPv6  filter  KUBE-FIREWALL           chain  0       2           all Services
-         iptables IPv6  filter  KUBE-FORWARD            chain  3       1           all Services
-         iptables IPv6  filter  KUBE-NODEPORTS          chain  0       1           all Services
-         iptables IPv6  filter  KUBE-PROXY-FIREWALL     chain  0       3           all Services
-         iptables IPv6  filter  KUBE-SERVICES           chain  0       2           all Services
-         iptables IPv6  filter  OUTPUT                  chain  3       hook        netfilter
-         iptables IPv6  nat     INPUT                   chain  0       hook        netfilter
-         iptables IPv6  nat     KUBE-MARK-MASQ          chain  1       4           all Services
-         iptables IPv6  nat     KUBE-NODEPORTS          chain  0       1           all Services
-         iptables IPv6  nat     KUBE-POSTROUTING        chain  3       1           all Services
-         iptables IPv6  nat     KUBE-SERVICES           chain  3       2           all Services
-         iptables IPv6  nat     OUTPUT                  chain  1       hook        netfilter
-         iptables IPv6  nat     POSTROUTING             chain  1       hook        netfilter
-         iptables IPv6  nat     PREROUTING              chain  1       hook        netfilter
+        RULES          TABLE   NAME                    KIND   LENGTH  REFERENCES  OWNER
+        iptables IPv6  filter  FORWARD                 chain  4       hook        netfilter
+        iptables IPv6  filter  INPUT                   chain  4       hook        netfilter
+        iptables IPv6  filter  KUBE-EXTERNAL-SERVICES  chain  0       2           all Services
+        iptables IPv6  filter  KUBE-FIREWALL           chain  0       2           all Services
+        iptables IPv6  filter  KUBE-FORWARD            chain  3       1           all Services
+        iptables IPv6  filter  KUBE-NODEPORTS          chain  0       1           all Services
+        iptables IPv6  filter  KUBE-PROXY-FIREWALL     chain  0       3           all Services
+        iptables IPv6  filter  KUBE-SERVICES           chain  0       2           all Services
+        iptables IPv6  filter  OUTPUT                  chain  3       hook        netfilter
+        iptables IPv6  nat     INPUT                   chain  0       hook        netfilter
+        iptables IPv6  nat     KUBE-MARK-MASQ          chain  1       4           all Services
+        iptables IPv6  nat     KUBE-NODEPORTS          chain  0       1           all Services
+        iptables IPv6  nat     KUBE-POSTROUTING        chain  3       1           all Services
+        iptables IPv6  nat     KUBE-SERVICES           chain  3       2           all Services
+        iptables IPv6  nat     OUTPUT                  chain  1       hook        netfilter
+        iptables IPv6  nat     POSTROUTING             chain  1       hook        netfilter
+        iptables IPv6  nat     PREROUTING              chain  1       hook        netfilter
 
         6 chains and sets of Services are not shown: `-o wide` shows them
     "#]]
@@ -242,16 +242,16 @@ fn one_service_is_told_with_its_rules() {
           affinity ClientIP 10800 s
           traffic policies: internal Cluster, external -
 
-         TABLE  CHAIN                      RULE  WHAT IT DOES                                         PACKETS
-         nat    KUBE-SERVICES              6     10.96.77.1:6379: takes traffic for any endpoint      7
-         nat    KUBE-SVC-N5W5PH5NLY2BP4HG  1     who was there in the last 10800 s comes back to it   0
-         nat    KUBE-SVC-N5W5PH5NLY2BP4HG  2     who was there in the last 10800 s comes back to it   0
-         nat    KUBE-SVC-N5W5PH5NLY2BP4HG  3     50.0 % of those who are left                         0
-         nat    KUBE-SVC-N5W5PH5NLY2BP4HG  4     all who are left                                     0
-         nat    KUBE-SEP-6QMMS5HUEG4IFVIF  1     who is sent back to itself has its source rewritten  0
-         nat    KUBE-SEP-6QMMS5HUEG4IFVIF  2     sends to 10.128.1.40:6379, and remembers the client  3
-         nat    KUBE-SEP-GKNF537QAZ5RVO4N  1     who is sent back to itself has its source rewritten  0
-         nat    KUBE-SEP-GKNF537QAZ5RVO4N  2     sends to 10.128.2.40:6379, and remembers the client  0
+        TABLE  CHAIN                      RULE  WHAT IT DOES                                         PACKETS
+        nat    KUBE-SERVICES              6     10.96.77.1:6379: takes traffic for any endpoint      7
+        nat    KUBE-SVC-N5W5PH5NLY2BP4HG  1     who was there in the last 10800 s comes back to it   0
+        nat    KUBE-SVC-N5W5PH5NLY2BP4HG  2     who was there in the last 10800 s comes back to it   0
+        nat    KUBE-SVC-N5W5PH5NLY2BP4HG  3     50.0 % of those who are left                         0
+        nat    KUBE-SVC-N5W5PH5NLY2BP4HG  4     all who are left                                     0
+        nat    KUBE-SEP-6QMMS5HUEG4IFVIF  1     who is sent back to itself has its source rewritten  0
+        nat    KUBE-SEP-6QMMS5HUEG4IFVIF  2     sends to 10.128.1.40:6379, and remembers the client  3
+        nat    KUBE-SEP-GKNF537QAZ5RVO4N  1     who is sent back to itself has its source rewritten  0
+        nat    KUBE-SEP-GKNF537QAZ5RVO4N  2     sends to 10.128.2.40:6379, and remembers the client  0
 
     "#]]
     .assert_eq(&printed(&["shop/cart"]));

@@ -149,6 +149,31 @@ fn what_is_not_understood_is_named_with_its_share() {
 }
 
 #[test]
+fn whoever_was_remembered_goes_there_again() {
+    for mode in ["iptables", "nftables"] {
+        let args = [
+            "pod 10.128.0.9 -> 10.96.77.1:6379/tcp",
+            "-f",
+            "shop",
+            "--node",
+            "node-1",
+            "--mode",
+            mode,
+            "-o",
+            "json",
+        ];
+        let fate = |more: &[&str]| {
+            let text = printed(0, &[&args[..], more].concat());
+            let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+            document["fate"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(fate(&[]), "10.128.1.40:6379|10.128.2.40:6379");
+        assert_eq!(fate(&["--sent-before", "10.128.2.40:6379"]), "10.128.2.40:6379");
+        assert_eq!(fate(&["--sent-before", "10.128.9.9:1"]), "10.128.1.40:6379|10.128.2.40:6379");
+    }
+}
+
+#[test]
 fn what_cannot_be_read_may_decide() {
     // A word of nft's own is no name that its text can carry.
     let nft = table(&[("fwd", "filter", "forward", 0, r#"{"drop": null}"#)]);

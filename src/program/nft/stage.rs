@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::packet::{NodeFacts, Packet};
-use crate::program::transit::{Action, Crossing, Met, Part, Record};
+use crate::program::transit::{Action, Crossing, Met, Part, Record, Setting};
 
 use super::{
     At, Branch, ChainKind, Expr, Family, MapRef, Memory, Name, Place, Rule, Ruleset, State, Stmt, Stop,
@@ -50,11 +50,12 @@ pub fn base_chains(
 pub fn cross(
     ruleset: &Ruleset,
     (place, chain): (crate::program::Place, &BaseChain),
-    packet: &Packet,
-    facts: &NodeFacts,
+    setting: Setting<'_>,
     parts: Vec<Part>,
 ) -> Crossing {
-    let memory = Memory::default();
+    let Setting { packet, facts, memory } = setting;
+    let source = packet.source.addr;
+    let memory = Memory { remembered: memory.sets.iter().map(|set| (set.clone(), source)).collect() };
     let mut walk = Walk { record: Record::open(), ..Walk::new(ruleset, packet, facts, &memory) };
     let is_it = |entry: &super::Entry<'_>| {
         entry.table.family == chain.table.0 && entry.table.name == chain.table.1 && *entry.name == chain.name

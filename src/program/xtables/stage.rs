@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::packet::{NodeFacts, Packet};
-use crate::program::transit::{Action, Crossing, Met, Part, Place, Record};
+use crate::program::transit::{Action, Crossing, Met, Part, Place, Record, Setting};
 
 use super::{
     Branch, ChainName, Effect, Hook, Memory, Rule, Ruleset, Scene, State, Stop, TableName, Target, Walk,
@@ -36,14 +35,15 @@ pub fn built_in_chain(place: Place) -> Option<ChainName> {
 pub fn cross(
     ruleset: &Ruleset,
     (place, name): (Place, TableName),
-    packet: &Packet,
-    facts: &NodeFacts,
+    setting: Setting<'_>,
     parts: Vec<Part>,
 ) -> Crossing {
+    let Setting { packet, facts, memory } = setting;
     let (Some(hook), Some(table)) = (hook(place), ruleset.tables.get(&name)) else {
         return Crossing { parts, ..Crossing::default() };
     };
-    let memory = Memory::default();
+    let source = packet.source.addr;
+    let memory = Memory { remembered: memory.recent.iter().map(|list| (list.clone(), source)).collect() };
     let mut walk = Walk { record: Record::open(), ..Walk::new(ruleset, packet, facts, &memory) };
     let scene = Scene {
         packet,
