@@ -11,14 +11,19 @@ pub mod diff;
 mod dump;
 mod equivalence;
 mod error;
+pub mod explain;
 mod input;
+pub mod inspect;
 mod live;
 mod lock;
+mod observed;
 pub mod options;
 mod progress;
 mod refusal;
+pub mod trace;
 pub mod verify;
 mod virtual_servers;
+mod watch;
 
 pub use error::{Error, ErrorKind};
 

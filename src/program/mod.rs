@@ -11,12 +11,14 @@ mod scope;
 mod sides;
 mod tag;
 mod text;
+mod transit;
 mod words;
 pub mod xtables;
 
 pub use emitted::{Emitted, LineTags};
 pub use scope::{ChainPattern, Scope};
 pub use tag::Tag;
+pub use transit::{Action, Crossing, Memory, Met, Part, Place, Setting};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

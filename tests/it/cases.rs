@@ -38,7 +38,7 @@ pub(crate) fn given(folder: &Path, mode: Mode) -> Given {
 }
 
 /// Its flows.
-fn flows(folder: &Path, given: &Given) -> Vec<Flow> {
+pub(crate) fn flows(folder: &Path, given: &Given) -> Vec<Flow> {
     let first = |family| given.node.addresses.iter().copied().find(|addr| IpFamily::of(*addr) == family);
     let context = PacketContext {
         node_addresses: PerFamily::from_fn(first),

@@ -16,10 +16,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("backend", &["program", "resolve", "model", "net"]),
     ("plan", &["program", "packet", "net"]),
     ("verify", &["resolve", "program", "packet", "model", "net"]),
+    ("trace", &["program", "packet", "net"]),
+    ("inspect", &["trace", "backend", "program", "resolve", "model", "net"]),
     ("host", &["plan", "program", "net"]),
     (
         "report",
         &[
+            "inspect",
+            "trace",
             "verify",
             "plan",
             "backend",
@@ -39,6 +43,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "pipeline",
             "report",
             "host",
+            "inspect",
+            "trace",
             "verify",
             "plan",
             "backend",

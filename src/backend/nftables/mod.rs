@@ -12,14 +12,19 @@
 //! ```
 
 mod base;
+mod carried;
 mod endpoint;
 mod lift;
 mod names;
 mod owned;
+mod policy;
 mod service;
 
-pub use lift::lift;
-pub use owned::{is_hashed, owns_table};
+pub use carried::carried;
+pub use lift::{lift, service_of};
+pub use names::{WATCH_CHAIN, WATCH_FAMILY, WATCH_TABLE};
+pub use owned::{is_hashed, may_stand_alone, owns_table};
+pub use policy::policies;
 
 use crate::net::IpCidr;
 use crate::program::Tag;

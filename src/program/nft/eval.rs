@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use crate::net::AddrPort;
 use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
+use crate::program::transit::{Action, Record};
 
+use super::index::Entry;
 pub use super::index::Indexed;
 use super::matching::{Answer, Branch, Doubt, Found, Interface, Scene, State};
 use super::{
@@ -164,6 +166,15 @@ struct Stop<'a> {
     scene: Scene<'a>,
 }
 
+/// Whether the tables of a family see a packet.
+fn sees(family: Family, packet: &Packet) -> bool {
+    match family {
+        Family::Inet | Family::Netdev => true,
+        Family::Ip | Family::Ip6 => family.ip() == Some(packet.family()),
+        Family::Arp | Family::Bridge => false,
+    }
+}
+
 /// A rule of a chain, and one of its statements.
 #[derive(Clone, Copy)]
 struct At<'a> {
@@ -195,6 +206,7 @@ struct Walk<'a> {
     matched: Vec<RulePlace>,
     met: BTreeSet<(*const Table, &'a Name, usize)>,
     calls: Vec<&'a Name>,
+    record: Record,
 }
 
 impl<'a> Walk<'a> {
@@ -219,35 +231,37 @@ impl<'a> Walk<'a> {
             matched: Vec::new(),
             met: BTreeSet::new(),
             calls: Vec::new(),
+            record: Record::default(),
         }
     }
 
     fn hook(&mut self, place: Place, mut branches: Vec<Branch>) -> Vec<Branch> {
-        let rules = self.rules;
-        for stop in rules.at(place.hook()) {
-            if !self.sees(stop.table.family) || (stop.kind == ChainKind::Nat && !place.asks_nat()) {
-                continue;
-            }
-            let scene = Scene {
-                packet: self.packet,
-                facts: self.facts,
-                memory: self.memory,
-                tracked: stop.priority > Walk::CONNTRACK || place == Place::LoopbackPrerouting,
-                input: place.input(self.packet),
-                output: place.output(),
-            };
-            let at = Stop { place, kind: stop.kind, table: stop.table, scene };
-            branches = self.base_chain(at, stop.name, stop.chain, branches);
+        for entry in self.entries(place) {
+            branches = self.enter(place, entry, branches);
         }
         branches
     }
 
-    fn sees(&self, family: Family) -> bool {
-        match family {
-            Family::Inet | Family::Netdev => true,
-            Family::Ip | Family::Ip6 => family.ip() == Some(self.packet.family()),
-            Family::Arp | Family::Bridge => false,
-        }
+    /// The base chains of a hook in the order in which netfilter asks them.
+    fn entries(&self, place: Place) -> impl Iterator<Item = Entry<'a>> + use<'a> {
+        let packet = self.packet;
+        let is_asked = move |entry: &&Entry<'a>| {
+            sees(entry.table.family, packet) && (entry.kind != ChainKind::Nat || place.asks_nat())
+        };
+        self.rules.at(place.hook()).iter().filter(is_asked).copied()
+    }
+
+    fn enter(&mut self, place: Place, entry: Entry<'a>, branches: Vec<Branch>) -> Vec<Branch> {
+        let Entry { priority, kind, table, name, chain, .. } = entry;
+        let scene = Scene {
+            packet: self.packet,
+            facts: self.facts,
+            memory: self.memory,
+            tracked: priority > Walk::CONNTRACK || place == Place::LoopbackPrerouting,
+            input: place.input(self.packet),
+            output: place.output(),
+        };
+        self.base_chain(Stop { place, kind, table, scene }, name, chain, branches)
     }
 
     fn base_chain(
@@ -267,7 +281,10 @@ impl<'a> Walk<'a> {
         let exits = self.chain(stop, name, branches);
         accepted.extend(exits.accepted);
         match chain.base.map(|base| base.policy) {
-            Some(Policy::Drop) => self.drop(exits.returned),
+            Some(Policy::Drop) => {
+                self.note_policy(name, &exits.returned);
+                self.drop(exits.returned);
+            }
             Some(Policy::Accept) | None => accepted.extend(exits.returned),
         }
         for branch in &mut accepted {
@@ -355,17 +372,20 @@ impl<'a> Walk<'a> {
                 Stmt::Verdict(Verdict::Continue) | Stmt::Counter => {}
                 Stmt::Verdict(verdict) => {
                     self.meet(stop, at);
+                    self.note(at, branch.weight, || verdict.into());
                     return self.verdict(stop, verdict, branch, next, exits);
                 }
                 Stmt::SetMark { mask, value } => branch.state.mark = (branch.state.mark & !mask) ^ value,
                 Stmt::Dnat { to, .. } => return self.dnat(stop, at, to, branch, next, exits),
                 Stmt::Masquerade(_) => {
                     self.meet(stop, at);
+                    self.note(at, branch.weight, || Action::Masquerade);
                     branch.state.source_nat = true;
                     return exits.accepted.push(branch);
                 }
                 Stmt::Reject(_) => {
                     self.meet(stop, at);
+                    self.note(at, branch.weight, || Action::Reject);
                     return self.reject(branch);
                 }
                 Stmt::UpdateSet { op, set, key, .. } => {
@@ -381,18 +401,26 @@ impl<'a> Walk<'a> {
                 Stmt::Notrack => branch.state.untracked = true,
                 Stmt::Unmodelled(json) => match unmodelled(json, stop, &branch.state) {
                     Effect::Nothing => {}
-                    Effect::Accepted => return exits.accepted.push(branch),
+                    Effect::Accepted => {
+                        self.note(at, branch.weight, || Action::Accept);
+                        return exits.accepted.push(branch);
+                    }
                     Effect::Masqueraded => {
+                        self.note(at, branch.weight, || Action::Masquerade);
                         branch.state.source_nat = true;
                         return exits.accepted.push(branch);
                     }
-                    Effect::Rejected => return self.reject(branch),
+                    Effect::Rejected => {
+                        self.note(at, branch.weight, || Action::Reject);
+                        return self.reject(branch);
+                    }
                     Effect::Asks => return self.unsure(stop, at, branch, next),
                     Effect::Unknown => return self.give_up(|| describe(stop, at, json)),
                 },
             }
         }
         self.meet(stop, at);
+        self.note(at, branch.weight, || stage::passed(at.rule, &branch.state));
         next.push(branch);
     }
 
@@ -420,6 +448,7 @@ impl<'a> Walk<'a> {
             self.meet(stop, at);
         }
         for (verdict, share) in verdicts {
+            self.note_verdict(stop, at, (key, map), verdict, branch.weight * share, &branch.state);
             let part = Branch { weight: branch.weight * share, ..branch.clone() };
             match verdict {
                 Verdict::Continue => {
@@ -470,6 +499,7 @@ impl<'a> Walk<'a> {
         next: &mut Vec<Branch>,
         exits: &mut Exits,
     ) {
+        let n_before = exits.accepted.len();
         let mut go = |share: f64, addr: Option<IpAddr>, port: Option<u16>| {
             let mut part = Branch { weight: branch.weight * share, ..branch.clone() };
             let before = part.state.destination;
@@ -499,6 +529,9 @@ impl<'a> Walk<'a> {
             }
         }
         self.meet(stop, at);
+        for part in &exits.accepted[n_before..] {
+            self.note(at, part.weight, || Action::Dnat(part.state.destination));
+        }
     }
 
     /// What comes of it if it cannot be told whether a branch passes a statement.
@@ -694,3 +727,6 @@ fn join(branches: &mut Vec<Branch>) {
         });
     }
 }
+
+#[path = "stage.rs"]
+pub mod stage;

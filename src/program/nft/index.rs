@@ -8,11 +8,13 @@ use super::{
     Chain, ChainKind, Expr, Family, Hook, Key, MapRef, Name, NatTarget, Payload, Right, Set, Stmt, Table,
 };
 
-/// A base chain.
+/// A base chain among those of a hook.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct BaseChain<'a> {
-    /// When it is asked.
+pub(super) struct Entry<'a> {
+    /// When it is asked: where it stands among the stops of netfilter.
     pub(super) priority: i32,
+    /// Its own priority.
+    pub(super) own: i32,
     /// Its type.
     pub(super) kind: ChainKind,
     /// Its table.
@@ -29,7 +31,7 @@ type ByAddress<'a> = BTreeMap<IpAddr, Vec<&'a Key>>;
 /// Tables with their base chains in order.
 #[derive(Debug, Default)]
 pub struct Indexed<'a> {
-    hooks: BTreeMap<Hook, Vec<BaseChain<'a>>>,
+    hooks: BTreeMap<Hook, Vec<Entry<'a>>>,
     /// Only of fields that rules compare with destinations, in sets without intervals.
     elements: BTreeMap<Field<'a>, ByAddress<'a>>,
 }
@@ -40,7 +42,7 @@ type Field<'a> = (Family, &'a Name, &'a Name, usize);
 impl<'a> Indexed<'a> {
     /// Makes it.
     pub fn new(tables: impl IntoIterator<Item = &'a Table>) -> Indexed<'a> {
-        let mut hooks: BTreeMap<Hook, Vec<(bool, i32, BaseChain<'a>)>> = BTreeMap::new();
+        let mut hooks: BTreeMap<Hook, Vec<Entry<'a>>> = BTreeMap::new();
         let mut elements = BTreeMap::new();
         for table in tables {
             let rules = table.chains.values().flat_map(|chain| &chain.rules);
@@ -60,21 +62,18 @@ impl<'a> Indexed<'a> {
                     (ChainKind::Nat, _) => 100,
                     (ChainKind::Filter | ChainKind::Route, _) => base.priority,
                 };
-                let is_nat = base.kind == ChainKind::Nat;
-                let stop = BaseChain { priority, kind: base.kind, table, name, chain };
-                hooks.entry(base.hook).or_default().push((is_nat, base.priority, stop));
+                let entry = Entry { priority, own: base.priority, kind: base.kind, table, name, chain };
+                hooks.entry(base.hook).or_default().push(entry);
             }
         }
-        let in_order = |mut stops: Vec<(bool, i32, BaseChain<'a>)>| {
-            stops.sort_by_key(|(is_nat, own, stop)| (stop.priority, *is_nat, *own));
-            stops.into_iter().map(|(_, _, stop)| stop).collect()
-        };
-        let hooks = hooks.into_iter().map(|(hook, stops)| (hook, in_order(stops))).collect();
+        for entries in hooks.values_mut() {
+            entries.sort_by_key(|entry| (entry.priority, entry.kind == ChainKind::Nat, entry.own));
+        }
         Indexed { hooks, elements }
     }
 
     /// The base chains of a hook, in order.
-    pub(super) fn at(&self, hook: Hook) -> &[BaseChain<'a>] {
+    pub(super) fn at(&self, hook: Hook) -> &[Entry<'a>] {
         self.hooks.get(&hook).map_or(&[], Vec::as_slice)
     }
 

@@ -20,6 +20,7 @@ pub mod check;
 pub mod diff;
 pub mod emit;
 pub mod eval;
+pub mod monitor;
 pub mod parse;
 pub mod reach;
 #[cfg(test)]

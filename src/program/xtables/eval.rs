@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::net::AddrPort;
 use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
+use crate::program::transit::Record;
 
 use super::index::Index;
 pub use super::matching::Memory;
@@ -250,6 +251,7 @@ struct Walk<'a> {
     calls: Vec<ChainName>,
     /// It only looks where a packet would go.
     is_trial: bool,
+    record: Record,
 }
 
 impl<'a> Walk<'a> {
@@ -270,6 +272,7 @@ impl<'a> Walk<'a> {
             met: BTreeSet::new(),
             calls: Vec::new(),
             is_trial: false,
+            record: Record::default(),
         }
     }
 
@@ -342,7 +345,10 @@ impl<'a> Walk<'a> {
         let exits = self.chain(stop, name, branches);
         accepted.extend(exits.accepted);
         match chain.policy {
-            Some(Policy::Drop) => self.dropped += weight(&exits.returned),
+            Some(Policy::Drop) => {
+                self.note_policy(name, &exits.returned);
+                self.dropped += weight(&exits.returned);
+            }
             Some(Policy::Accept) | None => accepted.extend(exits.returned),
         }
         join(&mut accepted);
@@ -414,6 +420,7 @@ impl<'a> Walk<'a> {
             if self.met.insert(place) {
                 self.matched.push(place);
             }
+            self.note(stop, at, rule, &matching);
             self.target(stop, at, rule, matching, &mut next, exits);
         }
         if next.len() > n_live {
@@ -644,6 +651,9 @@ fn join(branches: &mut Vec<Branch>) {
         });
     }
 }
+
+#[path = "stage.rs"]
+pub mod stage;
 
 #[cfg(test)]
 #[path = "eval_tests.rs"]
