@@ -1,5 +1,5 @@
 //! Whole processes on large clusters: wall time and peak memory of `svcproxy compile`, and as root, in a network namespace
-//! of its own, of `iptables-save` beside `svcproxy diff`, of a one-endpoint `apply`, and in nftables mode of `nft -f` with
+//! of its own, of `iptables-save` beside `svcproxy diff` and `svcproxy verify`, of a one-endpoint `apply`, and in nftables mode of `nft -f` with
 //! the compiled document beside a first `svcproxy apply`, taking turns.
 //!
 //! `cargo bench --bench process` runs 1,000 to 30,000 Services; `cargo bench --bench process -- 10000` one size (as words
@@ -86,6 +86,7 @@ fn measure(services: usize, before: &Path, after: &Path) {
     once(services, "apply (first)", &svcproxy("apply", before));
     run("iptables-save", within(&["iptables-legacy-save"]));
     run("diff (same)", svcproxy("diff", before));
+    run("verify (same)", svcproxy("verify", before));
     once(services, "apply (one endpoint)", &svcproxy("apply", after));
     ip("del").unwrap();
 }
@@ -125,6 +126,7 @@ fn measure_nftables(services: usize, before: &Path, after: &Path, folder: &Path)
             }
             walls.push(once(services, name, &words));
             if name == "apply (first)" && ratios.len() + 1 == TURNS {
+                once(services, "verify (nftables)", &within(svcproxy("verify", before)));
                 once(services, "apply (one endpoint)", &within(svcproxy("apply", after)));
             }
             ip("del").unwrap();

@@ -5,10 +5,11 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use crate::command::{self, Console, Error, Outcome};
 use crate::host::Host;
 
-/// Compile Kubernetes Services to the rules of a node; diff, dry-run and apply them
+/// Compile Kubernetes Services to the rules of a node; diff, verify, dry-run and apply them; inspect and trace what a node has
 ///
 /// svcproxy reads Service, EndpointSlice, Endpoints and Node manifests, decides what one node must do with each packet, and
-/// writes the rules that kube-proxy would. It shows what separates a node from them, and makes the node so.
+/// writes the rules that kube-proxy would. It shows what separates a node from them, and makes the node so. It reads rules back,
+/// and tells where a packet goes.
 #[derive(Debug, Parser)]
 #[command(name = "svcproxy", version, max_term_width = 100, after_long_help = EXAMPLES)]
 pub struct Cli {
@@ -41,12 +42,15 @@ Examples:
   svcproxy compile -f testdata/quickstart --node node-1
   kubectl get svc,endpointslices,nodes -A -o json | svcproxy diff -f -
   svcproxy apply -f cluster.json --node node-1 --dry-run
+  svcproxy verify -f cluster.json --node node-1 --from-dump dump/
+  svcproxy inspect
+  svcproxy trace 'pod 10.128.0.9 -> 10.96.0.10:53/udp'
 
 Environment:
   NO_COLOR  no colours, unless --color=always
 
 Exit status:
-  0  done; for diff: nothing differs
+  0  done; for diff and verify: nothing differs
   1  something differs
   2  an error";
 
@@ -58,8 +62,11 @@ pub enum Command {
     Diff(command::diff::DiffArgs),
     Apply(command::apply::ApplyArgs),
     Run(Box<command::run::RunArgs>),
-    Inspect(command::inspect::InspectArgs),
     Cleanup(command::cleanup::CleanupArgs),
+    Verify(command::verify::VerifyArgs),
+    Inspect(command::inspect::InspectArgs),
+    Trace(command::trace::TraceArgs),
+    Explain(command::explain::ExplainArgs),
     Completions(command::completions::CompletionsArgs),
 }
 
@@ -70,8 +77,11 @@ pub fn run(cli: &Cli, host: &mut dyn Host, console: &mut Console<'_>) -> Result<
         Command::Diff(args) => command::diff::run(args, host, console),
         Command::Apply(args) => command::apply::run(args, host, console),
         Command::Run(args) => command::run::run(args, host, console),
-        Command::Inspect(args) => command::inspect::run(args, host, console),
         Command::Cleanup(args) => command::cleanup::run(args, host, console),
+        Command::Verify(args) => command::verify::run(args, host, console),
+        Command::Inspect(args) => command::inspect::run(args, host, console),
+        Command::Trace(args) => command::trace::run(args, host, console),
+        Command::Explain(args) => command::explain::run(args, host, console),
         Command::Completions(args) => command::completions::run::<Cli>(args, console),
     }
 }

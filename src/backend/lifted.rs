@@ -1,9 +1,11 @@
 //! What rules say about Services, read back: the common result of every mode's `lift`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::net::{AddrPort, Port, Protocol};
+use crate::program::xtables::Counter;
+use crate::resolve::FrontendKind;
 
 /// A VIP as rules tell of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,3 +54,45 @@ pub struct LiftedPort {
 
 /// Display name of a Service port (`namespace/name:port`) and its protocol: all that rules tell of its identity.
 pub type LiftedName = (String, Protocol);
+
+/// What rules tell of a Service port's policies, in one family. What no rule shows is `None` or empty.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LiftedPolicies {
+    /// For how many seconds a client stays with its endpoint.
+    pub affinity_seconds: Option<u32>,
+    /// Whether the cluster IP leads to endpoints of this node only (internalTrafficPolicy Local).
+    pub internal_local: Option<bool>,
+    /// Whether clients outside are led to endpoints of this node only (externalTrafficPolicy Local).
+    pub external_local: Option<bool>,
+    /// Who may use the load balancer's addresses, as the rules write it; empty is anyone.
+    pub source_ranges: Vec<String>,
+    /// The kinds of VIPs that rules tell.
+    pub kinds: BTreeMap<LiftedVip, FrontendKind>,
+    /// New connections to each VIP, where rules count.
+    pub vip_counts: BTreeMap<LiftedVip, Counter>,
+    /// New connections to each endpoint, where rules count.
+    pub endpoint_counts: BTreeMap<AddrPort, Counter>,
+}
+
+/// A rule, or an element of a map, that carries a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CarryingRule {
+    /// Its table: `nat`, `ip kube-proxy`.
+    pub table: String,
+    /// Its chain or map.
+    pub chain: String,
+    /// Its place in its chain, from 1; `None` for an element of a map.
+    pub number: Option<usize>,
+    /// As its tool prints it.
+    pub text: String,
+    /// What it does, in words.
+    pub word: String,
+    /// The chains that it calls.
+    pub calls: Vec<String>,
+    /// The VIP that it is for.
+    pub vip: Option<LiftedVip>,
+    /// The endpoints that it sends to.
+    pub endpoints: Vec<AddrPort>,
+    /// What it has counted, where rules count.
+    pub counter: Option<Counter>,
+}

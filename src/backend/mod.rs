@@ -14,7 +14,7 @@ mod table_change;
 pub mod userspace;
 
 pub use change::{ChainDelta, Changes, ObjectChange, PortChange, changes, leftovers};
-pub use lifted::{LiftedName, LiftedPort, LiftedVip};
+pub use lifted::{CarryingRule, LiftedName, LiftedPolicies, LiftedPort, LiftedVip};
 pub use owned::{holds_ours, scope};
 pub use server_change::server_changes;
 pub use table_change::table_changes;

@@ -84,6 +84,18 @@ pub(super) fn read_userspace_dump(
     Ok(live)
 }
 
+/// Whether a folder has recorded rules of iptables, in either family.
+pub(super) fn has_iptables_dump(host: &mut dyn Host, folder: &str) -> Result<bool, Error> {
+    for name in DUMP_NAMES.iter().flat_map(|(_, names)| names) {
+        match host.read_file(&format!("{}/{name}", folder.trim_end_matches('/'))) {
+            Ok(_) => return Ok(true),
+            Err(error) if error.kind == HostErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(false)
+}
+
 /// Names of recorded `nft -j list` output in a folder.
 const NFT_DUMP_NAMES: [&str; 2] = ["nft.json", "ruleset.json"];
 

@@ -170,6 +170,11 @@ pub(super) struct Understood {
 }
 
 impl Understood {
+    /// Says nothing of one code.
+    pub(super) fn forget(&mut self, code: &str) {
+        self.diagnostics.retain(|diagnostic| diagnostic.code != code);
+    }
+
     /// The cluster, and what decisions about it depend on, if the texts tell.
     pub(super) fn cluster(&self) -> Option<(&Cluster, &Config, &Node)> {
         let (config, node) = self.config_and_node.as_ref().ok()?;

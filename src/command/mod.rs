@@ -10,17 +10,24 @@ pub mod compile;
 pub mod completions;
 pub mod diff;
 mod dump;
+mod equivalence;
 mod error;
+pub mod explain;
 mod input;
 pub mod inspect;
+mod listeners;
 mod live;
 mod lock;
+mod observed;
 pub mod options;
 mod progress;
 mod refusal;
 pub mod run;
 mod steps;
+pub mod trace;
+pub mod verify;
 mod virtual_servers;
+mod watch;
 
 pub use error::{Error, ErrorKind};
 

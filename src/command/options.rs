@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, FromArgMatches, ValueEnum};
 
 use crate::backend::{ipvs, nftables, userspace};
 use crate::manifest::PlaceholderRanges;
@@ -148,6 +148,30 @@ pub struct InputArgs {
     /// What is said of the node here.
     #[command(flatten)]
     pub node_options: NodeArgs,
+}
+
+/// The same where no manifest need be given.
+#[derive(Debug, Clone)]
+pub struct OptionalInput(pub InputArgs);
+
+impl Args for OptionalInput {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        InputArgs::augment_args(command).mut_arg("filenames", |filenames| filenames.required(false))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        InputArgs::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for OptionalInput {
+    fn from_arg_matches(matches: &clap::ArgMatches) -> Result<OptionalInput, clap::Error> {
+        InputArgs::from_arg_matches(matches).map(OptionalInput)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(matches)
+    }
 }
 
 /// What the Node object, the configuration or the API server would say.

@@ -32,10 +32,14 @@ pub struct FakeHost {
     pub variants: Vec<XtablesTools>,
     /// The rules of each variant and family.
     pub tables: BTreeMap<(XtablesVariant, IpFamily), FakeTables>,
+    /// What `iptables-save -c` prints, where it is not just the rules.
+    pub counted: BTreeMap<(XtablesVariant, IpFamily), String>,
     /// The version of `nft`; `None` if it is not installed.
     pub nft_installed: Option<(u32, u32, u32)>,
     /// What `nft -j list table` prints, by family (`ip`, `ip6`) and table. Documents that are run do not change it.
     pub nft: BTreeMap<(String, String), Vec<u8>>,
+    /// What `nft monitor trace` prints.
+    pub traced: Vec<String>,
     /// Whether the kernel has no IPv6.
     pub no_ipv6: bool,
     /// Kernel settings.
@@ -60,6 +64,8 @@ pub struct FakeHost {
     pub kernel_release: String,
     /// Contents by path; `-` is standard input.
     pub files: BTreeMap<String, Vec<u8>>,
+    /// The columns of its terminal.
+    pub terminal_width: Option<u16>,
     /// The environment.
     pub env: BTreeMap<String, String>,
     /// Its name.
@@ -289,6 +295,16 @@ impl Host for FakeHost {
         Ok(self.rules(variant, family))
     }
 
+    fn xtables_save_counted(
+        &mut self,
+        variant: XtablesVariant,
+        family: IpFamily,
+    ) -> Result<String, HostError> {
+        self.fails("xtables_save_counted")?;
+        self.need(variant, family)?;
+        Ok(self.counted.get(&(variant, family)).cloned().unwrap_or_else(|| self.rules(variant, family)))
+    }
+
     fn xtables_restore(
         &mut self,
         variant: XtablesVariant,
@@ -373,6 +389,12 @@ impl Host for FakeHost {
         Ok(self.nft.get(&(family.to_owned(), table.to_owned())).cloned())
     }
 
+    fn nft_tables(&mut self) -> Result<Vec<(String, String)>, HostError> {
+        self.fails("nft_tables")?;
+        self.need_nft()?;
+        Ok(self.nft.keys().cloned().collect())
+    }
+
     fn nft_run(&mut self, document: &[u8], check: bool) -> Result<(), RestoreError> {
         let text = String::from_utf8_lossy(document).into_owned();
         let (word, mode) = if check { ("check", RestoreMode::Test) } else { ("run", RestoreMode::Commit) };
@@ -383,6 +405,21 @@ impl Host for FakeHost {
             Some((line, error)) => Err(RestoreError { line, error }),
             None => Ok(()),
         }
+    }
+
+    fn nft_watch(
+        &mut self,
+        document: &str,
+        (family, table): (&str, &str),
+        _limit: Duration,
+        on_line: &mut dyn FnMut(&str),
+    ) -> Result<(), HostError> {
+        self.calls.push(format!("nft watch with {family} {table}"));
+        self.documents.push((RestoreMode::Commit, document.to_owned()));
+        self.fails("nft_watch")?;
+        self.need_nft()?;
+        self.traced.iter().for_each(|line| on_line(line));
+        Ok(())
     }
 
     fn sysctl_read(&self, key: &str) -> Result<Option<String>, HostError> {
@@ -637,6 +674,10 @@ impl Host for FakeHost {
 
     fn now(&self) -> Duration {
         Duration::ZERO
+    }
+
+    fn terminal_width(&self) -> Option<u16> {
+        self.terminal_width
     }
 
     fn env(&self, name: &str) -> Option<String> {

@@ -12,7 +12,7 @@ use super::ipvs::Ipvs;
 use super::watch::Watch;
 use super::xtables::{Jump, Xtables};
 use super::{Event, Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
-use super::{files, ipset, link, lock, nfacct, nft, sysctl};
+use super::{files, ipset, link, lock, nfacct, nft, nft_watch, sysctl};
 use crate::net::IpFamily;
 use crate::program::ipvs;
 use crate::program::listener::{Listeners, Status};
@@ -73,7 +73,15 @@ impl Host for LinuxHost {
     }
 
     fn xtables_save(&mut self, variant: XtablesVariant, family: IpFamily) -> Result<String, HostError> {
-        self.xtables.save(variant, family)
+        self.xtables.save(variant, family, false)
+    }
+
+    fn xtables_save_counted(
+        &mut self,
+        variant: XtablesVariant,
+        family: IpFamily,
+    ) -> Result<String, HostError> {
+        self.xtables.save(variant, family, true)
     }
 
     fn xtables_restore(
@@ -127,8 +135,22 @@ impl Host for LinuxHost {
         nft::list(family, table)
     }
 
+    fn nft_tables(&mut self) -> Result<Vec<(String, String)>, HostError> {
+        nft::tables()
+    }
+
     fn nft_run(&mut self, document: &[u8], check: bool) -> Result<(), RestoreError> {
         nft::run(document, check)
+    }
+
+    fn nft_watch(
+        &mut self,
+        document: &str,
+        table: (&str, &str),
+        limit: Duration,
+        on_line: &mut dyn FnMut(&str),
+    ) -> Result<(), HostError> {
+        nft_watch::watch(document, table, limit, on_line)
     }
 
     fn sysctl_read(&self, key: &str) -> Result<Option<String>, HostError> {
@@ -270,6 +292,11 @@ impl Host for LinuxHost {
 
     fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    fn terminal_width(&self) -> Option<u16> {
+        let size = rustix::termios::tcgetwinsize(rustix::stdio::stdout()).ok()?;
+        Some(size.ws_col).filter(|columns| *columns > 0)
     }
 
     fn env(&self, name: &str) -> Option<String> {

@@ -17,6 +17,7 @@ mod lock;
 mod netlink;
 mod nfacct;
 mod nft;
+mod nft_watch;
 mod sysctl;
 mod tool;
 mod watch;
@@ -119,6 +120,13 @@ pub trait Host {
     /// see [`unreadable_tables`].
     fn xtables_save(&mut self, variant: XtablesVariant, family: IpFamily) -> Result<String, HostError>;
 
+    /// The same with what each chain and rule has counted, as `iptables-save -c` prints it.
+    fn xtables_save_counted(
+        &mut self,
+        variant: XtablesVariant,
+        family: IpFamily,
+    ) -> Result<String, HostError>;
+
     /// Feeds a document to `iptables-restore --noflush --counters`.
     ///
     /// Each table of it is loaded as a whole or not at all; tables before the one that failed stay loaded. In test mode the
@@ -164,12 +172,26 @@ pub trait Host {
     /// The version of the tool `nft`, as 1.0.6. `None` if it is not installed.
     fn nft_version(&mut self) -> Result<Option<(u32, u32, u32)>, HostError>;
 
-    /// A table of nftables as `nft -j list table` prints it, `family` being `ip` or `ip6`. `None` if there is no such table.
+    /// A table of nftables as `nft -j list table` prints it, `family` being `ip`, `ip6`, `inet` or another of nft's. `None` if there is no such table.
     fn nft_list(&mut self, family: &str, table: &str) -> Result<Option<Vec<u8>>, HostError>;
+
+    /// Family and name of every table of nftables, those of iptables-nft among them. `Unsupported` if the kernel has none.
+    fn nft_tables(&mut self) -> Result<Vec<(String, String)>, HostError>;
 
     /// Feeds a document to `nft`, which takes all of it as one transaction, or nothing. With `check` it is only asked, and the
     /// kernel with it, whether it would. The line of an error is that of the first command that was refused.
     fn nft_run(&mut self, document: &[u8], check: bool) -> Result<(), RestoreError>;
+
+    /// Puts a table there for as long as the call lasts (`document`: one command a line; the table with `flags owner`), and gives
+    /// every line of `nft monitor trace` to `on_line`, until a moment after the first, or until the limit is over.
+    /// However this process ends, the table goes with it.
+    fn nft_watch(
+        &mut self,
+        document: &str,
+        table: (&str, &str),
+        limit: Duration,
+        on_line: &mut dyn FnMut(&str),
+    ) -> Result<(), HostError>;
 
     /// The value of a kernel setting, as `net/ipv4/conf/all/route_localnet`, without its final newline. `None` if the
     /// kernel has no such setting.
@@ -273,6 +295,9 @@ pub trait Host {
 
     /// Time since the host value was made; never goes back.
     fn now(&self) -> Duration;
+
+    /// How many columns the terminal has that standard output is; `None` if it is none.
+    fn terminal_width(&self) -> Option<u16>;
 
     /// An environment variable, if it is set and is text.
     fn env(&self, name: &str) -> Option<String>;

@@ -47,6 +47,24 @@ pub(super) fn list(family: &str, table: &str) -> Result<Option<Vec<u8>>, HostErr
     }
 }
 
+/// Family and name of every table.
+pub(super) fn tables() -> Result<Vec<(String, String)>, HostError> {
+    let program = program()?;
+    let listed = again(FIRST_PAUSE, || {
+        let done = tool::run(&program, &["list", "tables"], b"", LIMIT).map_err(nowhere)?;
+        let said = refusal(&done.stderr, done.status);
+        if done.status.success() { Ok(done.stdout) } else { Err(said) }
+    });
+    let text = listed.map_err(|refused| refused.error)?;
+    Ok(table_names(&String::from_utf8_lossy(&text)))
+}
+
+/// `table ip nat`, one a line.
+fn table_names(text: &str) -> Vec<(String, String)> {
+    let names = text.lines().filter_map(|line| line.trim().strip_prefix("table ")?.split_once(' '));
+    names.map(|(family, name)| (family.to_owned(), name.trim().to_owned())).collect()
+}
+
 /// Takes a document as one transaction, or only asks whether the kernel would.
 pub(super) fn run(document: &[u8], check: bool) -> Result<(), RestoreError> {
     let program = program().map_err(nowhere)?;
@@ -251,6 +269,14 @@ mod tests {
             let said = refused(stderr);
             assert_eq!((said.line, said.error.kind, said.error.detail.as_str()), (line, kind, words));
         }
+    }
+
+    #[test]
+    fn reads_the_names_of_tables() {
+        let names = table_names("table ip nat\ntable ip6 kube-proxy\n");
+        let texts: Vec<(&str, &str)> = names.iter().map(|(f, n)| (f.as_str(), n.as_str())).collect();
+        assert_eq!(texts, [("ip", "nat"), ("ip6", "kube-proxy")]);
+        assert_eq!(table_names(""), []);
     }
 
     #[test]

@@ -56,13 +56,19 @@ impl Xtables {
         Ok(self.installed()?.iter().map(|installed| installed.tools.clone()).collect())
     }
 
-    pub(super) fn save(&mut self, variant: XtablesVariant, family: IpFamily) -> Result<String, HostError> {
+    pub(super) fn save(
+        &mut self,
+        variant: XtablesVariant,
+        family: IpFamily,
+        counters: bool,
+    ) -> Result<String, HostError> {
         need_family(family, "read")?;
         if variant == XtablesVariant::Legacy && legacy_has_no_tables(family)? {
             return Ok(String::new());
         }
         let (program, _) = self.program(variant, family, "-save")?;
-        let done = tool::run(&program, &[], b"", LIMIT)?;
+        let args: &[&str] = if counters { &["--counters"] } else { &[] };
+        let done = tool::run(&program, args, b"", LIMIT)?;
         if !done.status.success() {
             return Err(refused(&program, xtables_words::read(&done.stderr), done.status));
         }

@@ -35,6 +35,11 @@ impl IpCidr {
         self.0.addr()
     }
 
+    /// Last address of the network.
+    pub fn last(&self) -> IpAddr {
+        self.0.broadcast()
+    }
+
     /// Prefix length in bits.
     pub fn prefix_len(&self) -> u8 {
         self.0.prefix_len()

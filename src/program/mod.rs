@@ -2,20 +2,24 @@
 //! It has never heard of Kubernetes, and does no IO.
 
 mod emitted;
+pub mod eval;
 pub mod ipset;
 pub mod ipvs;
 pub mod listener;
 pub mod nft;
+pub mod question;
 mod scope;
 mod sides;
 mod tag;
 mod text;
+mod transit;
 mod words;
 pub mod xtables;
 
 pub use emitted::{Emitted, LineTags};
 pub use scope::{ChainPattern, Scope};
 pub use tag::Tag;
+pub use transit::{Action, Crossing, Memory, Met, Part, Place, Setting};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -2,10 +2,23 @@
 
 pub mod diagnostic;
 pub mod diff;
+pub mod explain;
+pub mod explain_json;
+pub mod graph;
+pub mod graph_svg;
+pub mod inspect;
+pub mod inspect_json;
 pub mod ipvs;
 pub mod json;
+pub mod junit;
 pub mod listeners;
 pub mod plan;
+mod table;
+pub mod trace;
+pub mod trace_json;
+pub mod verify;
+pub mod verify_json;
+mod yaml;
 
 use std::fmt::Write as _;
 

@@ -1,8 +1,9 @@
 //! The oracle: the fate of a packet by the decisions of a [`NodeView`] alone. Rules are right if they agree with it.
 
-use crate::net::{AddrPort, Port, Protocol};
+use crate::net::{AddrPort, IpCidr, Protocol};
 use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
 
+use super::directory::Directory;
 use super::{
     Frontend, FrontendKind, LocalTraffic, NodePortScope, NodeView, PoolKind, PortView, Route, Routes,
     SourceRanges, UnusedPorts, Vip,
@@ -18,19 +19,82 @@ use super::{
 /// `facts` are about the node as it is without Services: the addresses of a dummy device are no part of them. Endpoints
 /// are told with equal chances, as if the scheduler of IPVS took them by turns.
 pub fn fate(view: &NodeView, packet: &Packet, facts: &NodeFacts) -> Fate {
-    Case { view, packet, facts, previous: None }.fate()
+    Oracle::new(view).fate(packet, facts)
 }
 
 /// What must become of the first packet of a flow whose source address was sent to `previous` not long ago: with
 /// session affinity it goes there again, as long as the pool that is meant for it still has that endpoint. In IPVS mode it
 /// must have come by the same frontend.
 pub fn fate_remembered(view: &NodeView, packet: &Packet, facts: &NodeFacts, previous: AddrPort) -> Fate {
-    Case { view, packet, facts, previous: Some(previous) }.fate()
+    Oracle::new(view).fate_remembered(packet, facts, previous)
+}
+
+/// A view made ready to be asked about many packets.
+#[derive(Debug, Clone)]
+pub struct Oracle<'a> {
+    view: &'a NodeView,
+    directory: Directory<'a>,
+    service_cidrs: Vec<IpCidr>,
+}
+
+impl<'a> Oracle<'a> {
+    /// Makes it ready.
+    pub fn new(view: &'a NodeView) -> Oracle<'a> {
+        Oracle { view, directory: Directory::new(view), service_cidrs: Vec::new() }
+    }
+
+    /// With what is known of where cluster IPs come from: a mode that refuses unused ports of cluster IPs discards packets
+    /// to those that no Service has (reference section 4.5).
+    pub fn with_service_cidrs(self, service_cidrs: Vec<IpCidr>) -> Oracle<'a> {
+        Oracle { service_cidrs, ..self }
+    }
+
+    /// The view.
+    pub fn view(&self) -> &'a NodeView {
+        self.view
+    }
+
+    /// Networks whose addresses are discarded where no Service has them.
+    pub fn guarded_cidrs(&self) -> &[IpCidr] {
+        match self.view.habits.unused_ports {
+            UnusedPorts::RefusedOnClusterIps => &self.service_cidrs,
+            UnusedPorts::LeftAlone | UnusedPorts::RefusedOnVips => &[],
+        }
+    }
+
+    /// What [`fate`] says.
+    pub fn fate(&self, packet: &Packet, facts: &NodeFacts) -> Fate {
+        self.case(packet, facts, None).fate()
+    }
+
+    /// What [`fate_remembered`] says.
+    pub fn fate_remembered(&self, packet: &Packet, facts: &NodeFacts, previous: AddrPort) -> Fate {
+        self.case(packet, facts, Some(previous)).fate()
+    }
+
+    /// Whose a packet is: the place of the Service port in the view.
+    pub fn owner(&self, packet: &Packet, facts: &NodeFacts) -> Option<usize> {
+        self.owner_of(packet.destination, packet.protocol, facts)
+    }
+
+    /// Whose packets to a destination are.
+    pub fn owner_of(&self, to: AddrPort, protocol: Protocol, facts: &NodeFacts) -> Option<usize> {
+        if let Some((index, ..)) = self.directory.at_address(to, protocol) {
+            return Some(index);
+        }
+        let is_local = facts.is_local(to.addr);
+        self.directory.at_node_port(to.port, protocol).filter(|_| is_local).map(|(index, _)| index)
+    }
+
+    fn case<'c>(&'c self, packet: &'c Packet, facts: &'c NodeFacts, previous: Option<AddrPort>) -> Case<'c> {
+        Case { oracle: self, view: self.view, packet, facts, previous }
+    }
 }
 
 /// A packet at a node.
 #[derive(Clone, Copy)]
 struct Case<'a> {
+    oracle: &'a Oracle<'a>,
     view: &'a NodeView,
     packet: &'a Packet,
     facts: &'a NodeFacts,
@@ -91,6 +155,9 @@ impl<'a> Case<'a> {
         if self.refuses_unused() && !(answers && self.meets_servers_first()) {
             return Fate::Rejected;
         }
+        if self.is_guarded() {
+            return Fate::Dropped;
+        }
         let Some(port) = node_port.filter(|_| answers || self.is_here()) else { return Fate::Untouched };
         let routes = port.routes(FrontendKind::NodePort);
         if answers {
@@ -142,29 +209,28 @@ impl<'a> Case<'a> {
 
     /// Whether the destination refuses ports that no Service has.
     fn refuses_unused(self) -> bool {
-        let addr = self.packet.destination.addr;
-        let is_of = |only: Option<FrontendKind>| {
-            self.view.frontends().any(|(_, frontend)| match frontend.vip {
-                Vip::Address(vip) => vip.addr == addr && only.is_none_or(|kind| kind == frontend.kind),
-                Vip::NodePort(_) => false,
-            })
-        };
-        let is_cluster_ip = || is_of(Some(FrontendKind::ClusterIp));
+        let (addr, directory) = (self.packet.destination.addr, &self.oracle.directory);
+        let is_cluster_ip = || directory.is_cluster_ip(addr);
         match self.view.habits.unused_ports {
             UnusedPorts::LeftAlone => false,
             UnusedPorts::RefusedOnClusterIps => !self.is_here() && is_cluster_ip(),
             // Cluster IPs are bound for the sake of Services even where they are the node's anyway.
             UnusedPorts::RefusedOnVips => {
-                (is_cluster_ip() || (!self.is_here() && is_of(None))) && !self.is_health_check()
+                (is_cluster_ip() || (!self.is_here() && directory.is_vip(addr))) && !self.is_health_check()
             }
         }
     }
 
+    /// Whether the destination could be a cluster IP, and no Service has it.
+    fn is_guarded(self) -> bool {
+        let addr = self.packet.destination.addr;
+        !self.is_here() && self.oracle.guarded_cidrs().iter().any(|cidr| cidr.contains(addr))
+    }
+
     /// Whether the destination port is that of a health check. Sets of ports know no SCTP.
     fn is_health_check(self) -> bool {
-        let port = Some(self.packet.destination.port);
         self.packet.protocol != Protocol::Sctp
-            && self.view.ports.iter().any(|one| one.health_check_node_port == port)
+            && self.oracle.directory.is_health_check(self.packet.destination.port)
     }
 
     /// Whether the packet escapes the refusal of an external address: the node's own, which only goes out.
@@ -175,18 +241,14 @@ impl<'a> Case<'a> {
             && !self.is_here()
     }
 
-    /// The frontends of the packet's protocol.
-    fn frontends(self) -> impl Iterator<Item = (&'a PortView, &'a Frontend)> {
-        self.view.frontends().filter(move |(port, _)| port.name.protocol == self.packet.protocol)
-    }
-
     fn address_frontend(self) -> Option<(&'a PortView, &'a Frontend)> {
-        self.frontends().find(|(_, frontend)| frontend.vip == Vip::Address(self.packet.destination))
+        let found = self.oracle.directory.at_address(self.packet.destination, self.packet.protocol);
+        found.map(|(_, port, frontend)| (port, frontend))
     }
 
     fn node_port_frontend(self) -> Option<&'a PortView> {
-        let node_port: Port = self.packet.destination.port;
-        self.frontends().find(|(_, frontend)| frontend.vip == Vip::NodePort(node_port)).map(|(port, _)| port)
+        let found = self.oracle.directory.at_node_port(self.packet.destination.port, self.packet.protocol);
+        found.map(|(_, port)| port)
     }
 
     /// Whether node ports answer on the destination.
@@ -279,9 +341,7 @@ impl<'a> Case<'a> {
         let habits = self.view.habits;
         let is_here = || {
             if habits.masquerades_by_sets {
-                let same_protocol = |one: &&PortView| one.name.protocol == self.packet.protocol;
-                let ports = &mut self.view.ports.iter().filter(same_protocol);
-                ports.any(|one| one.endpoints_here.contains(&endpoint))
+                self.oracle.directory.is_endpoint_here(endpoint, self.packet.protocol)
             } else {
                 port.endpoints.iter().any(|one| one.addr == endpoint && one.on_this_node)
             }
@@ -297,11 +357,9 @@ impl<'a> Case<'a> {
         }
         let is_told = match kind {
             FrontendKind::ClusterIp => {
-                let same = Vip::Address(AddrPort::new(source, port));
-                let is_source =
-                    |(_, one): (_, &Frontend)| one.kind == FrontendKind::ClusterIp && one.vip == same;
-                (self.view.local_traffic.is_none() && self.frontends().any(is_source))
-                    || self.has_node_port_number()
+                let same = AddrPort::new(source, port);
+                let is_source = || self.oracle.directory.has_cluster_ip(same, self.packet.protocol);
+                (self.view.local_traffic.is_none() && is_source()) || self.has_node_port_number()
             }
             FrontendKind::LoadBalancer => self.has_node_port_number(),
             FrontendKind::ExternalIp | FrontendKind::NodePort => false,
@@ -312,11 +370,11 @@ impl<'a> Case<'a> {
     /// Whether the destination port is a node port whose packets do not keep their source. Sets of ports know no SCTP: there
     /// the address counts too.
     fn has_node_port_number(self) -> bool {
-        let node_port = Vip::NodePort(self.packet.destination.port);
-        let mut owners = self.frontends().filter(|(_, frontend)| frontend.vip == node_port).peekable();
-        (self.packet.protocol != Protocol::Sctp || self.is_in_scope())
+        let Packet { destination, protocol, .. } = self.packet;
+        let mut owners = self.oracle.directory.with_node_port(destination.port, *protocol).peekable();
+        (*protocol != Protocol::Sctp || self.is_in_scope())
             && owners.peek().is_some()
-            && owners.all(|(port, _)| !port.external_keeps_source)
+            && owners.all(|port| !port.external_keeps_source)
     }
 }
 

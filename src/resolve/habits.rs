@@ -35,6 +35,8 @@ pub struct Habits {
     pub asks_ranges_on_the_way_in: bool,
     /// An endpoint of another node that comes back to itself has its source rewritten too.
     pub masquerades_remote_hairpins: bool,
+    /// Health-check node ports are let in, whatever other rules do with packets to the node.
+    pub admits_health_checks: bool,
     /// Whose source is rewritten is told by sets that all Services share (reference section 3.8): loopback addresses keep
     /// theirs, the number of a node port is enough on any address of Services, and where pods cannot be told a packet
     /// from a cluster IP is rewritten, since the node reaches a cluster IP from that very address.
@@ -61,6 +63,7 @@ impl Habits {
                 asks_ranges_first: false,
                 asks_ranges_on_the_way_in: false,
                 masquerades_remote_hairpins: true,
+                admits_health_checks: true,
                 masquerades_by_sets: false,
                 local_falls_back: false,
                 short_circuits: true,
@@ -74,6 +77,7 @@ impl Habits {
                 asks_ranges_first: true,
                 asks_ranges_on_the_way_in: false,
                 masquerades_remote_hairpins: false,
+                admits_health_checks: false,
                 masquerades_by_sets: false,
                 local_falls_back: false,
                 short_circuits: true,
@@ -87,6 +91,7 @@ impl Habits {
                 asks_ranges_first: true,
                 asks_ranges_on_the_way_in: true,
                 masquerades_remote_hairpins: false,
+                admits_health_checks: true,
                 masquerades_by_sets: true,
                 local_falls_back: true,
                 short_circuits: false,
@@ -100,6 +105,7 @@ impl Habits {
                 asks_ranges_first: true,
                 asks_ranges_on_the_way_in: false,
                 masquerades_remote_hairpins: true,
+                admits_health_checks: false,
                 masquerades_by_sets: false,
                 local_falls_back: false,
                 short_circuits: true,

@@ -1,20 +1,25 @@
 //! Cluster × Node × IpFamily → NodeView: every decision is taken here, and nowhere else.
 //!
 //! `node` says what is particular to this node, `topology` and `pool` choose endpoints, `frontend` lists the addresses
-//! that a Service port answers on, `route` decides what happens to packets for them.
+//! that a Service port answers on, `route` decides what happens to packets for them. `reason` and `client` tell of it.
 
+mod client;
+mod directory;
 mod fate;
 mod frontend;
 mod habits;
 mod node;
 mod pool;
+mod reason;
 mod route;
 mod topology;
 mod view;
 
-pub use fate::{fate, fate_remembered};
+pub use client::{Client, Treatment};
+pub use fate::{Oracle, fate, fate_remembered};
 pub use habits::{Habits, UnusedPorts};
 pub use node::{NodeContext, node_name};
+pub use reason::{Account, AccountedPort, JudgedEndpoint, Reason, StrayReason, Strays, account};
 pub use view::{
     Frontend, FrontendKind, LocalTraffic, NodePortScope, NodeView, PoolEndpoint, PoolKind, PortView, Route,
     Routes, SourceRanges, Vip,
@@ -41,6 +46,11 @@ pub fn resolve(cluster: &Cluster, node: &NodeContext, family: IpFamily) -> NodeV
     }
     // Services come sorted, their ports as written.
     ports.sort_by(|left, right| left.name.cmp(&right.name));
+    view(node, family, ports, n_endpoints)
+}
+
+/// The view of a node that serves some ports.
+fn view(node: &NodeContext, family: IpFamily, mut ports: Vec<PortView>, n_endpoints: usize) -> NodeView {
     let node_ports = node.node_port_scope(family, &ports);
     if node.habits.lists_node_port_addresses && node_ports == NodePortScope::Addresses(Vec::new()) {
         ports.iter_mut().for_each(frontend::leave_out_node_port);

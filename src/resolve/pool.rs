@@ -6,6 +6,7 @@ use crate::net::AddrPort;
 
 use super::frontend::Exposure;
 use super::node::NodeContext;
+use super::reason::Reason;
 use super::topology::HintMode;
 use super::view::PoolEndpoint;
 
@@ -28,41 +29,98 @@ fn is_fallback(conditions: Conditions) -> bool {
     conditions.serving && conditions.terminating
 }
 
+/// What the endpoints of a Service port, taken together, mean for each of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Choice<'a> {
+    node: &'a NodeContext,
+    uses_cluster: bool,
+    uses_local: bool,
+    hints: HintMode,
+    cluster_has_ready: bool,
+    local_has_ready: bool,
+}
+
+impl<'a> Choice<'a> {
+    /// Looks at all of them.
+    pub(super) fn of(node: &'a NodeContext, exposure: Exposure, endpoints: &[Endpoint]) -> Choice<'a> {
+        let uses_cluster = exposure.uses_cluster_endpoints();
+        let uses_local = exposure.uses_local_endpoints();
+        let hints = if uses_cluster { HintMode::of(node, endpoints) } else { HintMode::None };
+        let is_local = |endpoint: &Endpoint| endpoint.node.as_ref() == Some(&node.name);
+        // Hints count for ready endpoints only, and never for the pool of policy Local.
+        let cluster_has_ready =
+            uses_cluster && endpoints.iter().any(|one| one.conditions.ready && hints.admits(node, one));
+        let local_has_ready = uses_local && endpoints.iter().any(|one| one.conditions.ready && is_local(one));
+        Choice { node, uses_cluster, uses_local, hints, cluster_has_ready, local_has_ready }
+    }
+
+    fn is_local(&self, endpoint: &Endpoint) -> bool {
+        endpoint.node.as_ref() == Some(&self.node.name)
+    }
+
+    /// The answer of the pool of policy Cluster.
+    pub(super) fn cluster(&self, endpoint: &Endpoint) -> Reason {
+        if !self.uses_cluster {
+            return Reason::PoolUnused;
+        }
+        let reason = by_conditions(endpoint.conditions, self.cluster_has_ready);
+        if reason != Reason::Ready {
+            return reason;
+        }
+        match (self.hints, self.hints.admits(self.node, endpoint)) {
+            (HintMode::None, _) => Reason::Ready,
+            (HintMode::SameNode, true) => Reason::ReadyForNode,
+            (HintMode::SameZone, true) => Reason::ReadyForZone,
+            (HintMode::SameNode, false) => Reason::HintsOtherNode,
+            (HintMode::SameZone, false) => Reason::HintsOtherZone,
+        }
+    }
+
+    /// The answer of the pool of policy Local.
+    pub(super) fn local(&self, endpoint: &Endpoint) -> Reason {
+        if !self.uses_local {
+            Reason::PoolUnused
+        } else if !self.is_local(endpoint) {
+            Reason::OtherNode
+        } else {
+            by_conditions(endpoint.conditions, self.local_has_ready)
+        }
+    }
+}
+
+/// Ready ones, or, if there are none, those that terminate but serve.
+fn by_conditions(conditions: Conditions, has_ready: bool) -> Reason {
+    match (has_ready, conditions.ready, is_fallback(conditions)) {
+        (true, true, _) => Reason::Ready,
+        (false, _, true) => Reason::Fallback,
+        (true, false, true) => Reason::Terminating,
+        (_, _, false) if conditions.terminating => Reason::NotServing,
+        // Without any ready one among those that count, readiness alone is of no use.
+        (_, _, false) => Reason::NotReady,
+    }
+}
+
 /// Chooses both pools.
 pub(super) fn choose(node: &NodeContext, exposure: Exposure, endpoints: &[Endpoint]) -> Pools {
-    let is_local = |endpoint: &Endpoint| endpoint.node.as_ref() == Some(&node.name);
-    let uses_cluster = exposure.uses_cluster_endpoints();
-    let uses_local = exposure.uses_local_endpoints();
-
-    let hints = if uses_cluster { HintMode::of(node, endpoints) } else { HintMode::None };
-    // Hints count for ready endpoints only, and never for the pool of policy Local.
-    let cluster_has_ready =
-        uses_cluster && endpoints.iter().any(|one| one.conditions.ready && hints.admits(node, one));
-    let local_has_ready = uses_local && endpoints.iter().any(|one| one.conditions.ready && is_local(one));
-
+    let choice = Choice::of(node, exposure, endpoints);
+    let here = endpoints.iter().filter(|endpoint| choice.is_local(endpoint));
     let mut pools = Pools {
         endpoints: Vec::with_capacity(endpoints.len()),
-        endpoints_here: endpoints.iter().filter(|one| is_local(one)).map(|one| one.addr).collect(),
+        endpoints_here: here.map(|endpoint| endpoint.addr).collect(),
         cluster_is_empty: true,
         local_is_empty: true,
         has_usable: false,
     };
     for endpoint in endpoints {
         let conditions = endpoint.conditions;
-        let in_cluster = uses_cluster
-            && if cluster_has_ready {
-                conditions.ready && hints.admits(node, endpoint)
-            } else {
-                is_fallback(conditions)
-            };
-        let in_local = uses_local
-            && is_local(endpoint)
-            && if local_has_ready { conditions.ready } else { is_fallback(conditions) };
-        pools.has_usable |= in_cluster || (uses_local && (conditions.ready || is_fallback(conditions)));
+        let in_cluster = choice.cluster(endpoint).is_in();
+        let in_local = choice.local(endpoint).is_in();
+        pools.has_usable |=
+            in_cluster || (choice.uses_local && (conditions.ready || is_fallback(conditions)));
         pools.cluster_is_empty &= !in_cluster;
         pools.local_is_empty &= !in_local;
         if in_cluster || in_local {
-            let on_this_node = is_local(endpoint);
+            let on_this_node = choice.is_local(endpoint);
             pools.endpoints.push(PoolEndpoint { addr: endpoint.addr, in_cluster, in_local, on_this_node });
         }
     }

@@ -38,7 +38,7 @@ pub(crate) fn given(folder: &Path, mode: Mode) -> Given {
 }
 
 /// Its flows.
-fn flows(folder: &Path, given: &Given) -> Vec<Flow> {
+pub(crate) fn flows(folder: &Path, given: &Given) -> Vec<Flow> {
     let first = |family| given.node.addresses.iter().copied().find(|addr| IpFamily::of(*addr) == family);
     let context = PacketContext {
         node_addresses: PerFamily::from_fn(first),
@@ -185,7 +185,7 @@ fn whoever_was_remembered_stays_with_its_endpoint() {
         let first = eval(&rules, &flow.packet, &facts, &Memory::default());
         for (endpoint, lists) in &first.remembered {
             let remembered = lists.iter().map(|list| (list.clone(), flow.packet.source.addr)).collect();
-            let second = eval(&rules, &flow.packet, &facts, &Memory { remembered });
+            let second = eval(&rules, &flow.packet, &facts, &Memory { remembered, ..Memory::default() });
             let oracle = resolve::fate_remembered(&view, &flow.packet, &facts, *endpoint);
             assert!(second.fate.is_same(&oracle), "{}: {} against {oracle}", flow.packet, second.fate);
             assert!(second.fate.to_string().starts_with(&endpoint.to_string()), "{}", second.fate);

@@ -18,7 +18,7 @@ pub(crate) fn run(host: &mut FakeHost, args: &str) -> Ran {
     run_with(host, &args.split_whitespace().collect::<Vec<_>>())
 }
 
-fn run_with(host: &mut FakeHost, args: &[&str]) -> Ran {
+pub(crate) fn run_with(host: &mut FakeHost, args: &[&str]) -> Ran {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let cli = match Cli::try_parse_from(std::iter::once("svcproxy").chain(args.iter().copied())) {
         Ok(cli) => cli,

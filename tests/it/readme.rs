@@ -23,15 +23,26 @@ fn block_lines(text: &str) -> Vec<String> {
     lines
 }
 
+/// Words between blanks; what stands in single quotes is one word.
+fn quoted_words(command: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (nth, part) in command.split('\'').enumerate() {
+        if nth % 2 == 1 {
+            words.push(part.to_owned());
+        } else {
+            words.extend(part.split_whitespace().map(str::to_owned));
+        }
+    }
+    words
+}
+
 /// The commands of ours in a line of shell: those on either side of a pipe, without redirections.
 fn commands(line: &str) -> Vec<Vec<String>> {
     let line = line.replace("cargo run --release -- ", "svcproxy ");
     let words = |command: &str| -> Vec<String> {
-        command
-            .split_whitespace()
-            .take_while(|word| !word.starts_with(['>', '<']))
-            .map(str::to_owned)
-            .collect()
+        let mut words = quoted_words(command);
+        words.truncate(words.iter().position(|word| word.starts_with(['>', '<'])).unwrap_or(words.len()));
+        words
     };
     line.split('|').map(words).filter(|words| words.first().is_some_and(|word| word == "svcproxy")).collect()
 }

@@ -13,7 +13,7 @@ use svcproxy::{plan, resolve};
 
 use crate::given;
 
-fn folders() -> Vec<PathBuf> {
+pub(crate) fn folders() -> Vec<PathBuf> {
     let parent = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata/recordings");
     let entries = fs::read_dir(parent).unwrap().map(|entry| entry.unwrap().path());
     let mut folders: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();

@@ -155,17 +155,17 @@ fn what_cannot_be_is_said() {
 #[test]
 fn inspect_prints_what_a_process_tells() {
     let mut host = machine();
-    let nobody = run(&mut host, "inspect");
+    let nobody = run(&mut host, "inspect listeners");
     assert_eq!(nobody.status, 2);
     assert!(nobody.err.contains("no `svcproxy run` answers there"), "{}", nobody.err);
     let listener = ListenerStatus { label: "shop/api:grpc".to_owned(), ..ListenerStatus::default() };
     host.status = Some(Status { process: 7, max: 100, listeners: vec![listener], ..Status::default() });
-    let text = run(&mut host, "inspect").ok(0).out;
+    let text = run(&mut host, "inspect listeners").ok(0).out;
     assert!(
         text.starts_with("process 7 for 0 s: 0 of 100 connections\n") && text.contains("no endpoint"),
         "{text}"
     );
-    let json: Status = serde_json::from_str(&run(&mut host, "inspect -o json").ok(0).out).unwrap();
+    let json: Status = serde_json::from_str(&run(&mut host, "inspect listeners -o json").ok(0).out).unwrap();
     assert_eq!(Some(json), host.status);
 }
 

@@ -7,7 +7,7 @@ use crate::backend::{LiftedName, LiftedPort, LiftedVip};
 use crate::net::{AddrPort, Port, Protocol};
 use crate::program::xtables::{Chain, ChainName, Match, Rule, Ruleset, TableName, Target};
 
-use super::names;
+use super::{base, names};
 
 /// The Service ports that a ruleset serves, by name. With `only`, no others are looked at.
 pub fn lift(ruleset: &Ruleset, only: Option<&BTreeSet<LiftedName>>) -> BTreeMap<LiftedName, LiftedPort> {
@@ -27,8 +27,15 @@ pub fn name_of(rule: &Rule) -> Option<LiftedName> {
     Some((service_in(rule.comment_text()?)?.to_owned(), protocol))
 }
 
+/// The Service port (`namespace/name:port`) that a rule of one of our chains was made for, as its comment tells.
+pub fn service_of(chain: &str, comment: Option<&str>) -> Option<String> {
+    let is_ours = names::PREFIXES.iter().any(|prefix| chain.starts_with(prefix))
+        || base::FIXED_CHAINS.iter().any(|(_, fixed)| fixed.as_str() == chain);
+    service_in(comment.filter(|_| is_ours)?).map(str::to_owned)
+}
+
 /// The first word with a slash in it: no other word of a comment has one.
-fn service_in(comment: &str) -> Option<&str> {
+pub(super) fn service_in(comment: &str) -> Option<&str> {
     comment.split(' ').find(|word| word.contains('/'))
 }
 
@@ -116,7 +123,8 @@ fn destination_port(rule: &Rule) -> Option<Port> {
     })
 }
 
-fn vip(rule: &Rule) -> Option<LiftedVip> {
+/// The VIP that a dispatch rule is for.
+pub(super) fn vip(rule: &Rule) -> Option<LiftedVip> {
     let port = destination_port(rule)?;
     Some(match rule.destination {
         Some(destination) if destination.cidr.is_host() => {

@@ -15,14 +15,18 @@
 //! ```
 
 mod base;
+mod carried;
 mod endpoint;
 mod lift;
 pub mod names;
 mod owned;
+mod policy;
 mod service;
 
-pub use lift::{lift, name_of};
-pub use owned::{Traits, holds_kubelet_chains, holds_ours, is_hashed, scope, uses_table};
+pub use carried::carried;
+pub use lift::{lift, name_of, service_of};
+pub use owned::{Traits, holds_kubelet_chains, holds_ours, is_hashed, scope, strangers, uses_table};
+pub use policy::policies;
 
 use std::collections::BTreeMap;
 

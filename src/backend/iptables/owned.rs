@@ -1,6 +1,8 @@
 //! Which live chains and jumps are ours (reference section 11, ownership).
 
-use crate::program::xtables::{ChainName, ConntrackStates, Match, Rule, Ruleset, TableName, Target};
+use crate::program::xtables::{
+    Chain, ChainName, ConntrackStates, Match, Rule, RuleOrder, Ruleset, Table, TableName, Target,
+};
 use crate::program::{ChainPattern, Scope};
 
 use super::{base, names};
@@ -20,6 +22,22 @@ pub fn scope(live: &Ruleset) -> Scope {
         jumps: base::jumps().filter(|(_, _, rule)| rule.chain().is_some_and(ours)).collect(),
         ..Scope::default()
     }
+}
+
+/// The rules of others in a live ruleset: what packets would meet if ours were not there.
+pub fn strangers(live: &Ruleset) -> Ruleset {
+    let scope = scope(live);
+    let mut others = Ruleset::empty(live.family);
+    for (name, table) in &live.tables {
+        let owned = |chain: &ChainName| scope.owns(*name, chain);
+        let chains = table.chains.iter().filter(|(chain, _)| !owned(chain)).map(|(chain_name, chain)| {
+            let is_theirs = |rule: &&Rule| !rule.chain().is_some_and(owned);
+            let rules = chain.rules.iter().filter(is_theirs).cloned().collect();
+            (*chain_name, Chain { rules, policy: chain.policy, order: RuleOrder::Exact })
+        });
+        others.tables.insert(*name, Table { chains: chains.collect() });
+    }
+    others
 }
 
 /// Whether a chain belongs to one Service or one endpoint: its name is made of a hash.

@@ -194,6 +194,26 @@ pub(super) fn adopt_service_cidrs(wanted: &mut Table, live: &Table) {
     }
 }
 
+/// Where a table discards packets to cluster IPs that no Service has.
+pub(super) fn guarded_cidrs(table: &Table) -> Vec<IpCidr> {
+    let is_it = |rule: &&Rule| rule.comment.as_ref().is_some_and(|comment| comment.as_str() == UNALLOCATED);
+    let rules = table.chains.get(names::CLUSTER_IPS_CHECK).into_iter().flat_map(|chain| &chain.rules);
+    let mut found = Vec::new();
+    for stmt in rules.filter(is_it).flat_map(|rule| &rule.stmts) {
+        if let Stmt::Match { right: Right::Keys(keys), .. } = stmt {
+            found.extend(keys.as_slice().iter().filter_map(network));
+        }
+    }
+    found
+}
+
+/// The network that an interval of addresses is, if it is one.
+fn network(key: &Key) -> Option<IpCidr> {
+    let (first, last) = (key.first().first()?.addr()?, key.last().first()?.addr()?);
+    let is_whole = |cidr: &IpCidr| (cidr.network(), cidr.last()) == (first, last);
+    (0..=IpFamily::of(first).bits()).filter_map(|len| IpCidr::new(first, len)).find(is_whole)
+}
+
 fn masquerading(family: IpFamily, options: &LowerOptions) -> Vec<Rule> {
     let mark = options.masquerade_mark;
     let masquerade = || Stmt::Masquerade(NatFlags { fully_random: true, ..NatFlags::default() });

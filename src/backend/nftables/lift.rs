@@ -44,12 +44,14 @@ fn add_vip(port: &mut LiftedPort, vip: LiftedVip, cluster_ips: &BTreeSet<IpAddr>
     }
 }
 
-fn addresses(table: &Table, set: &str) -> BTreeSet<IpAddr> {
+/// The addresses in a set.
+pub(super) fn addresses(table: &Table, set: &str) -> BTreeSet<IpAddr> {
     let keys = table.sets.get(set).into_iter().flat_map(|set| set.elements.keys());
     keys.filter_map(|key| key.first().first()?.addr()).collect()
 }
 
-fn verdicts<'a>(table: &'a Table, map: &str) -> impl Iterator<Item = (&'a Key, &'a Verdict)> {
+/// The elements of a verdict map.
+pub(super) fn verdicts<'a>(table: &'a Table, map: &str) -> impl Iterator<Item = (&'a Key, &'a Verdict)> {
     let elements = table.sets.get(map).into_iter().flat_map(|set| &set.elements);
     elements.filter_map(|(key, element)| match &element.data {
         Some(Data::Verdict(verdict)) => Some((key, verdict)),
@@ -58,7 +60,7 @@ fn verdicts<'a>(table: &'a Table, map: &str) -> impl Iterator<Item = (&'a Key, &
 }
 
 /// What an element is for: address, protocol and port, or protocol and port.
-fn vip(key: &Key) -> Option<(LiftedVip, Protocol)> {
+pub(super) fn vip(key: &Key) -> Option<(LiftedVip, Protocol)> {
     let (addr, protocol, port) = match key.first() {
         [addr, Scalar::Protocol(protocol), Scalar::Port(port)] => (Some(addr.addr()?), *protocol, *port),
         [Scalar::Protocol(protocol), Scalar::Port(port)] => (None, *protocol, *port),
@@ -69,9 +71,21 @@ fn vip(key: &Key) -> Option<(LiftedVip, Protocol)> {
     Some((vip, Protocol::from_number(protocol)?))
 }
 
+/// The Service port (`namespace/name:port`) that a rule was made for, as the name of its chain, of the chain that it calls, or
+/// the comment of the element of a map that it found tells.
+pub fn service_of(chain: &str, called: Option<&str>, comment: Option<&str>) -> Option<String> {
+    let named = [Some(chain), called].into_iter().flatten().find_map(display_of);
+    let (named, commented) = (named.map(|(display, _)| display), comment.filter(|text| text.contains('/')));
+    named.or_else(|| commented.map(str::to_owned))
+}
+
 /// `service-HASH-namespace/name/protocol/port` → `namespace/name:port`. A name that was cut tells no more than it has.
-fn name_of_chain(chain: &Name) -> Option<LiftedName> {
-    let (_, rest) = chain.as_str().split_once('-')?;
+pub(super) fn name_of_chain(chain: &Name) -> Option<LiftedName> {
+    display_of(chain.as_str())
+}
+
+fn display_of(chain: &str) -> Option<LiftedName> {
+    let (_, rest) = chain.split_once('-')?;
     let (_, base) = rest.split_once('-')?;
     let mut parts = base.split('/');
     let (namespace, name, protocol) = (parts.next()?, parts.next()?, Protocol::from_name(parts.next()?)?);
@@ -102,7 +116,7 @@ fn collect_endpoints(table: &Table, chain: &Name, depth: usize, found: &mut BTre
 }
 
 /// The endpoints that a translation names.
-fn destinations(to: &NatTarget) -> Vec<AddrPort> {
+pub(super) fn destinations(to: &NatTarget) -> Vec<AddrPort> {
     match to {
         NatTarget::Addr(addr, Some(port)) => vec![AddrPort::new(*addr, *port)],
         NatTarget::Map { map: MapRef::Anonymous(entries), .. } => {

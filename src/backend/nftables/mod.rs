@@ -12,14 +12,19 @@
 //! ```
 
 mod base;
+mod carried;
 mod endpoint;
 mod lift;
 mod names;
 mod owned;
+mod policy;
 mod service;
 
-pub use lift::lift;
-pub use owned::{is_hashed, owns_table};
+pub use carried::carried;
+pub use lift::{lift, service_of};
+pub use names::{WATCH_CHAIN, WATCH_FAMILY, WATCH_TABLE};
+pub use owned::{is_hashed, may_stand_alone, owns_table};
+pub use policy::policies;
 
 use crate::net::IpCidr;
 use crate::program::Tag;
@@ -65,6 +70,11 @@ pub fn bare_table(family: Family, object_comments: bool) -> Table {
 /// Takes over from a live table what is known of ServiceCIDRs, if nothing else was said of them.
 pub fn adopt_service_cidrs(wanted: &mut Table, live: &Table) {
     base::adopt_service_cidrs(wanted, live);
+}
+
+/// Where a live table discards packets to cluster IPs that no Service has.
+pub fn guarded_cidrs(table: &Table) -> Vec<IpCidr> {
+    base::guarded_cidrs(table)
 }
 
 /// The name of the table, in each family.

@@ -7,6 +7,13 @@ use crate::program::nft::Name;
 /// The table, in each family.
 pub(super) const TABLE: &str = "kube-proxy";
 
+/// The table by which `trace --live` asks for the way of packets: it is there no longer than the question.
+pub const WATCH_TABLE: &str = "svcproxy-trace";
+/// Its family.
+pub const WATCH_FAMILY: &str = "inet";
+/// Its chain.
+pub const WATCH_CHAIN: &str = "watch";
+
 /// Base chains, in the order of the hooks.
 pub(super) const PREROUTING_PRE_DNAT: &str = "filter-prerouting-pre-dnat";
 /// Of the node's own packets, before NAT.

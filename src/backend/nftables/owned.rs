@@ -13,3 +13,8 @@ pub fn owns_table(table: &Table) -> bool {
 pub fn is_hashed(name: &Name) -> bool {
     name.as_str().contains('/')
 }
+
+/// Whether a chain is there even if nothing leads to it: the one that refuses, on nodes where nothing is refused.
+pub fn may_stand_alone(name: &Name) -> bool {
+    name.as_str() == names::REJECT
+}

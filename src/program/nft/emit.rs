@@ -249,6 +249,31 @@ pub fn write_rule(out: &mut Vec<u8>, table: &Table, chain: &Name, rule: &Rule) {
     Document::new(out, None, table).rule(chain, rule);
 }
 
+/// A rule as nft prints it in its chain; what is not modelled as the JSON that nft printed.
+pub fn rule_text(table: &Table, rule: &Rule) -> String {
+    let mut text = Vec::new();
+    for stmt in &rule.stmts {
+        if !text.is_empty() {
+            text.push(b' ');
+        }
+        match stmt.unmodelled() {
+            Some(json) => text.extend_from_slice(json.as_bytes()),
+            None => write_stmt(&mut text, table.family, stmt),
+        }
+    }
+    if let Some(comment) = &rule.comment {
+        write_comment(&mut text, comment);
+    }
+    String::from_utf8_lossy(text.trim_ascii_start()).into_owned()
+}
+
+/// A key as nft prints it: a value, an interval or a prefix, or several of them.
+pub fn key_text(key: &Key) -> String {
+    let mut text = Vec::new();
+    write_key(&mut text, key);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 /// Writes a document that makes a whole table where there is none. Every line of `header` becomes a comment at its head.
 pub fn write_document(out: &mut Vec<u8>, table: &Table, header: &str) {
     let Ok(()) = document::<Infallible>(&mut Document::new(out, None, table), table, header, |_| Ok(()));

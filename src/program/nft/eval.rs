@@ -5,10 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::net::AddrPort;
 use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
+use crate::program::transit::{Action, Record};
 
+use super::index::Entry;
+pub use super::index::Indexed;
 use super::matching::{Answer, Branch, Doubt, Found, Interface, Scene, State};
 use super::{
     Chain, ChainKind, Data, Expr, Family, Hook, MapRef, Name, NatTarget, Policy, Rule, Ruleset, Scalar, Stmt,
@@ -20,6 +24,8 @@ use super::{
 pub struct Memory {
     /// Names of sets of addresses, with an address that each remembers.
     pub remembered: BTreeSet<(String, IpAddr)>,
+    /// How long ago that was.
+    pub age: Duration,
 }
 
 /// A rule: family, table, chain, place in the chain from 0.
@@ -41,6 +47,17 @@ pub struct Evaluation {
 /// Where something that is not modelled may decide, the fate is [`Fate::Unknown`] and names the rule; what cannot concern
 /// the packet, or would change nothing, does not count.
 pub fn eval(ruleset: &Ruleset, packet: &Packet, facts: &NodeFacts, memory: &Memory) -> Evaluation {
+    Indexed::new(ruleset.tables.values()).eval(packet, facts, memory)
+}
+
+impl Indexed<'_> {
+    /// What [`eval`] says, for many packets.
+    pub fn eval(&self, packet: &Packet, facts: &NodeFacts, memory: &Memory) -> Evaluation {
+        send(self, packet, facts, memory)
+    }
+}
+
+fn send(rules: &Indexed<'_>, packet: &Packet, facts: &NodeFacts, memory: &Memory) -> Evaluation {
     let start = State {
         destination: packet.destination,
         translated: false,
@@ -50,7 +67,7 @@ pub fn eval(ruleset: &Ruleset, packet: &Packet, facts: &NodeFacts, memory: &Memo
         remembered: BTreeSet::new(),
     };
     let start = vec![Branch { weight: 1.0, state: start, doubt: None }];
-    let mut walk = Walk::new(ruleset, packet, facts, memory);
+    let mut walk = Walk::new(rules, packet, facts, memory);
     let mut delivered = Vec::new();
     match packet.origin {
         Origin::Pod | Origin::Outside => {
@@ -149,6 +166,15 @@ struct Stop<'a> {
     scene: Scene<'a>,
 }
 
+/// Whether the tables of a family see a packet.
+fn sees(family: Family, packet: &Packet) -> bool {
+    match family {
+        Family::Inet | Family::Netdev => true,
+        Family::Ip | Family::Ip6 => family.ip() == Some(packet.family()),
+        Family::Arp | Family::Bridge => false,
+    }
+}
+
 /// A rule of a chain, and one of its statements.
 #[derive(Clone, Copy)]
 struct At<'a> {
@@ -170,7 +196,7 @@ struct Exits {
 /// A packet on its way.
 #[derive(Clone)]
 struct Walk<'a> {
-    ruleset: &'a Ruleset,
+    rules: &'a Indexed<'a>,
     packet: &'a Packet,
     facts: &'a NodeFacts,
     memory: &'a Memory,
@@ -180,6 +206,7 @@ struct Walk<'a> {
     matched: Vec<RulePlace>,
     met: BTreeSet<(*const Table, &'a Name, usize)>,
     calls: Vec<&'a Name>,
+    record: Record,
 }
 
 impl<'a> Walk<'a> {
@@ -192,9 +219,9 @@ impl<'a> Walk<'a> {
     /// Before this priority connection tracking has not seen a packet.
     const CONNTRACK: i32 = -200;
 
-    fn new(ruleset: &'a Ruleset, packet: &'a Packet, facts: &'a NodeFacts, memory: &'a Memory) -> Walk<'a> {
+    fn new(rules: &'a Indexed<'a>, packet: &'a Packet, facts: &'a NodeFacts, memory: &'a Memory) -> Walk<'a> {
         Walk {
-            ruleset,
+            rules,
             packet,
             facts,
             memory,
@@ -204,54 +231,37 @@ impl<'a> Walk<'a> {
             matched: Vec::new(),
             met: BTreeSet::new(),
             calls: Vec::new(),
+            record: Record::default(),
         }
     }
 
     fn hook(&mut self, place: Place, mut branches: Vec<Branch>) -> Vec<Branch> {
-        let mut chains = Vec::new();
-        for table in self.ruleset.tables.values().filter(|table| self.sees(table.family)) {
-            for (name, chain) in &table.chains {
-                let Some(base) = chain.base.filter(|base| base.hook == place.hook()) else { continue };
-                // All nat chains of a hook are one stop of netfilter's, at a priority of its own.
-                let priority = match (base.kind, base.hook) {
-                    (ChainKind::Nat, Hook::Prerouting | Hook::Output) => -100,
-                    (ChainKind::Nat, _) => 100,
-                    (ChainKind::Filter | ChainKind::Route, _) => base.priority,
-                };
-                if base.kind != ChainKind::Nat || place.asks_nat() {
-                    chains.push((
-                        priority,
-                        base.kind == ChainKind::Nat,
-                        base.priority,
-                        table,
-                        name,
-                        chain,
-                        base.kind,
-                    ));
-                }
-            }
-        }
-        chains.sort_by_key(|(priority, is_nat, own, ..)| (*priority, *is_nat, *own));
-        for (priority, _, _, table, name, chain, kind) in chains {
-            let scene = Scene {
-                packet: self.packet,
-                facts: self.facts,
-                memory: self.memory,
-                tracked: priority > Walk::CONNTRACK || place == Place::LoopbackPrerouting,
-                input: place.input(self.packet),
-                output: place.output(),
-            };
-            branches = self.base_chain(Stop { place, kind, table, scene }, name, chain, branches);
+        for entry in self.entries(place) {
+            branches = self.enter(place, entry, branches);
         }
         branches
     }
 
-    fn sees(&self, family: Family) -> bool {
-        match family {
-            Family::Inet | Family::Netdev => true,
-            Family::Ip | Family::Ip6 => family.ip() == Some(self.packet.family()),
-            Family::Arp | Family::Bridge => false,
-        }
+    /// The base chains of a hook in the order in which netfilter asks them.
+    fn entries(&self, place: Place) -> impl Iterator<Item = Entry<'a>> + use<'a> {
+        let packet = self.packet;
+        let is_asked = move |entry: &&Entry<'a>| {
+            sees(entry.table.family, packet) && (entry.kind != ChainKind::Nat || place.asks_nat())
+        };
+        self.rules.at(place.hook()).iter().filter(is_asked).copied()
+    }
+
+    fn enter(&mut self, place: Place, entry: Entry<'a>, branches: Vec<Branch>) -> Vec<Branch> {
+        let Entry { priority, kind, table, name, chain, .. } = entry;
+        let scene = Scene {
+            packet: self.packet,
+            facts: self.facts,
+            memory: self.memory,
+            tracked: priority > Walk::CONNTRACK || place == Place::LoopbackPrerouting,
+            input: place.input(self.packet),
+            output: place.output(),
+        };
+        self.base_chain(Stop { place, kind, table, scene }, name, chain, branches)
     }
 
     fn base_chain(
@@ -271,7 +281,10 @@ impl<'a> Walk<'a> {
         let exits = self.chain(stop, name, branches);
         accepted.extend(exits.accepted);
         match chain.base.map(|base| base.policy) {
-            Some(Policy::Drop) => self.drop(exits.returned),
+            Some(Policy::Drop) => {
+                self.note_policy(name, &exits.returned);
+                self.drop(exits.returned);
+            }
             Some(Policy::Accept) | None => accepted.extend(exits.returned),
         }
         for branch in &mut accepted {
@@ -359,17 +372,20 @@ impl<'a> Walk<'a> {
                 Stmt::Verdict(Verdict::Continue) | Stmt::Counter => {}
                 Stmt::Verdict(verdict) => {
                     self.meet(stop, at);
+                    self.note(at, branch.weight, || verdict.into());
                     return self.verdict(stop, verdict, branch, next, exits);
                 }
                 Stmt::SetMark { mask, value } => branch.state.mark = (branch.state.mark & !mask) ^ value,
                 Stmt::Dnat { to, .. } => return self.dnat(stop, at, to, branch, next, exits),
                 Stmt::Masquerade(_) => {
                     self.meet(stop, at);
+                    self.note(at, branch.weight, || Action::Masquerade);
                     branch.state.source_nat = true;
                     return exits.accepted.push(branch);
                 }
                 Stmt::Reject(_) => {
                     self.meet(stop, at);
+                    self.note(at, branch.weight, || Action::Reject);
                     return self.reject(branch);
                 }
                 Stmt::UpdateSet { op, set, key, .. } => {
@@ -385,18 +401,26 @@ impl<'a> Walk<'a> {
                 Stmt::Notrack => branch.state.untracked = true,
                 Stmt::Unmodelled(json) => match unmodelled(json, stop, &branch.state) {
                     Effect::Nothing => {}
-                    Effect::Accepted => return exits.accepted.push(branch),
+                    Effect::Accepted => {
+                        self.note(at, branch.weight, || Action::Accept);
+                        return exits.accepted.push(branch);
+                    }
                     Effect::Masqueraded => {
+                        self.note(at, branch.weight, || Action::Masquerade);
                         branch.state.source_nat = true;
                         return exits.accepted.push(branch);
                     }
-                    Effect::Rejected => return self.reject(branch),
+                    Effect::Rejected => {
+                        self.note(at, branch.weight, || Action::Reject);
+                        return self.reject(branch);
+                    }
                     Effect::Asks => return self.unsure(stop, at, branch, next),
                     Effect::Unknown => return self.give_up(|| describe(stop, at, json)),
                 },
             }
         }
         self.meet(stop, at);
+        self.note(at, branch.weight, || stage::passed(at.rule, &branch.state));
         next.push(branch);
     }
 
@@ -424,6 +448,7 @@ impl<'a> Walk<'a> {
             self.meet(stop, at);
         }
         for (verdict, share) in verdicts {
+            self.note_verdict(stop, at, (key, map), verdict, branch.weight * share, &branch.state);
             let part = Branch { weight: branch.weight * share, ..branch.clone() };
             match verdict {
                 Verdict::Continue => {
@@ -474,6 +499,7 @@ impl<'a> Walk<'a> {
         next: &mut Vec<Branch>,
         exits: &mut Exits,
     ) {
+        let n_before = exits.accepted.len();
         let mut go = |share: f64, addr: Option<IpAddr>, port: Option<u16>| {
             let mut part = Branch { weight: branch.weight * share, ..branch.clone() };
             let before = part.state.destination;
@@ -503,6 +529,9 @@ impl<'a> Walk<'a> {
             }
         }
         self.meet(stop, at);
+        for part in &exits.accepted[n_before..] {
+            self.note(at, part.weight, || Action::Dnat(part.state.destination));
+        }
     }
 
     /// What comes of it if it cannot be told whether a branch passes a statement.
@@ -511,10 +540,8 @@ impl<'a> Walk<'a> {
         if rest.iter().any(|stmt| certainly_not(stop, stmt, &branch.state)) {
             return next.push(branch);
         }
-        let mut trial = Walk {
-            calls: self.calls.clone(),
-            ..Walk::new(self.ruleset, self.packet, self.facts, self.memory)
-        };
+        let mut trial =
+            Walk { calls: self.calls.clone(), ..Walk::new(self.rules, self.packet, self.facts, self.memory) };
         let (mut goes_on, mut exits) = (Vec::new(), Exits::default());
         trial.run(stop, At { stmt: at.stmt + 1, ..at }, branch.clone(), &mut goes_on, &mut exits);
         let is_unchanged = |one: &Branch| one.state == branch.state;
@@ -700,3 +727,6 @@ fn join(branches: &mut Vec<Branch>) {
         });
     }
 }
+
+#[path = "stage.rs"]
+pub mod stage;

@@ -215,8 +215,10 @@ impl<'a> Scene<'a> {
             return any(set.elements.keys().map(|key| within(values, key)));
         };
         let just_now = || state.remembered.contains(&(name.clone(), key.clone()));
+        let has_expired =
+            |seconds: u32| self.memory.age >= std::time::Duration::from_secs(u64::from(seconds));
         let earlier = || match key.first() {
-            [one] => {
+            [one] if !set.timeout.is_some_and(has_expired) => {
                 one.addr().is_some_and(|addr| self.memory.remembered.contains(&(name.to_string(), addr)))
             }
             _ => false,

@@ -8,6 +8,7 @@
 //! takes them where later versions print them, and `diff` does not compare them.
 
 mod expr;
+mod index;
 mod matching;
 mod name;
 mod rule;
@@ -19,7 +20,9 @@ pub mod check;
 pub mod diff;
 pub mod emit;
 pub mod eval;
+pub mod monitor;
 pub mod parse;
+pub mod reach;
 #[cfg(test)]
 mod tests;
 pub mod transaction;

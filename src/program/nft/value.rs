@@ -223,7 +223,7 @@ impl Scalar {
     }
 
     /// Whether it is in an interval. A pattern of interfaces holds what it means.
-    fn is_within(&self, first: &Scalar, last: &Scalar) -> bool {
+    pub(super) fn is_within(&self, first: &Scalar, last: &Scalar) -> bool {
         match (self, first) {
             (Scalar::Interface(name), Scalar::Interface(pattern)) => pattern.matches(name.as_str()),
             _ => self.scalar_type() == first.scalar_type() && first <= self && self <= last,

@@ -55,6 +55,13 @@ pub fn rule_args(rule: &Rule, family: IpFamily) -> Vec<String> {
     Words::all(&body).into_iter().map(std::borrow::Cow::into_owned).collect()
 }
 
+/// What follows `-A CHAIN` in a line, as iptables-save prints it.
+pub fn rule_text(rule: &Rule, family: IpFamily) -> String {
+    let mut body = Vec::with_capacity(128);
+    write_body(&mut body, family, rule);
+    String::from_utf8_lossy(body.trim_ascii_start()).into_owned()
+}
+
 /// Writes one `-A CHAIN ...` line.
 pub fn write_rule(out: &mut Vec<u8>, family: IpFamily, chain: &ChainName, rule: &Rule) {
     out.extend_from_slice(b"-A ");

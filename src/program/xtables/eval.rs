@@ -9,7 +9,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::net::{AddrPort, IpFamily};
 use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
+use crate::program::transit::Record;
 
+use super::index::Index;
 pub use super::matching::Memory;
 use super::matching::{Answer, Branch, Interface, Meeting, Scene, State};
 use super::{
@@ -43,6 +45,42 @@ pub fn eval_among(
     memory: &Memory,
     surroundings: &dyn Surroundings,
 ) -> Evaluation {
+    send(Walk::new(Case { ruleset, index: None, packet, facts, memory, surroundings }))
+}
+
+/// A ruleset with an index of its long chains, for many packets.
+#[derive(Debug)]
+pub struct Indexed<'a> {
+    pub(super) ruleset: &'a Ruleset,
+    pub(super) index: Index,
+}
+
+impl<'a> Indexed<'a> {
+    /// Makes the index.
+    pub fn new(ruleset: &'a Ruleset) -> Indexed<'a> {
+        Indexed { ruleset, index: Index::new(ruleset) }
+    }
+
+    /// What [`eval`] says, without a walk through rules that are for other destinations.
+    pub fn eval(&self, packet: &Packet, facts: &NodeFacts, memory: &Memory) -> Evaluation {
+        self.eval_among(packet, facts, memory, &RulesAlone)
+    }
+
+    /// What [`eval_among`] says.
+    pub fn eval_among(
+        &self,
+        packet: &Packet,
+        facts: &NodeFacts,
+        memory: &Memory,
+        surroundings: &dyn Surroundings,
+    ) -> Evaluation {
+        let (ruleset, index) = (self.ruleset, Some(&self.index));
+        send(Walk::new(Case { ruleset, index, packet, facts, memory, surroundings }))
+    }
+}
+
+fn send(mut walk: Walk<'_>) -> Evaluation {
+    let Case { ruleset, packet, facts, .. } = walk.case;
     let start = State {
         destination: packet.destination,
         translated: false,
@@ -53,7 +91,6 @@ pub fn eval_among(
         remembered: BTreeSet::new(),
     };
     let start = vec![Branch { weight: 1.0, state: start }];
-    let mut walk = Walk::new(ruleset, packet, facts, memory, surroundings);
     let mut delivered = Vec::new();
     if packet.family() != ruleset.family {
         delivered = start;
@@ -190,14 +227,21 @@ struct Exits {
     returned: Vec<Branch>,
 }
 
-/// A packet on its way.
-#[derive(Clone)]
-struct Walk<'a> {
+/// What is the same for a packet on its whole way.
+#[derive(Clone, Copy)]
+struct Case<'a> {
     ruleset: &'a Ruleset,
+    index: Option<&'a Index>,
     packet: &'a Packet,
     facts: &'a NodeFacts,
     memory: &'a Memory,
     surroundings: &'a dyn Surroundings,
+}
+
+/// A packet on its way.
+#[derive(Clone)]
+struct Walk<'a> {
+    case: Case<'a>,
     /// What virtual servers send away from the node.
     scheduled: Vec<Branch>,
     rejected: f64,
@@ -208,6 +252,7 @@ struct Walk<'a> {
     calls: Vec<ChainName>,
     /// It only looks where a packet would go.
     is_trial: bool,
+    record: Record,
 }
 
 impl<'a> Walk<'a> {
@@ -217,19 +262,9 @@ impl<'a> Walk<'a> {
     /// More chains than this within each other are not followed.
     const MAX_CALLS: usize = 128;
 
-    fn new(
-        ruleset: &'a Ruleset,
-        packet: &'a Packet,
-        facts: &'a NodeFacts,
-        memory: &'a Memory,
-        surroundings: &'a dyn Surroundings,
-    ) -> Walk<'a> {
+    fn new(case: Case<'a>) -> Walk<'a> {
         Walk {
-            ruleset,
-            packet,
-            facts,
-            memory,
-            surroundings,
+            case,
             scheduled: Vec::new(),
             rejected: 0.0,
             dropped: 0.0,
@@ -238,28 +273,28 @@ impl<'a> Walk<'a> {
             met: BTreeSet::new(),
             calls: Vec::new(),
             is_trial: false,
+            record: Record::default(),
         }
     }
 
     /// Another one over the same rules, to see where a packet would go from a rule.
     fn trial(&self) -> Walk<'a> {
-        let calls = self.calls.clone();
-        let walk = Walk::new(self.ruleset, self.packet, self.facts, self.memory, self.surroundings);
-        Walk { calls, is_trial: true, ..walk }
+        Walk { calls: self.calls.clone(), is_trial: true, ..Walk::new(self.case) }
     }
 
     fn hook(&mut self, hook: Hook, mut branches: Vec<Branch>) -> Vec<Branch> {
+        let Case { ruleset, packet, facts, memory, surroundings, .. } = self.case;
         for &name in hook.tables() {
-            if let Some(table) = self.ruleset.tables.get(&name) {
+            if let Some(table) = ruleset.tables.get(&name) {
                 let scene = Scene {
-                    packet: self.packet,
-                    facts: self.facts,
-                    memory: self.memory,
-                    surroundings: self.surroundings,
+                    packet,
+                    facts,
+                    memory,
+                    surroundings,
                     // `raw` comes before connection tracking; a packet that comes by again is known already.
                     tracked: name != TableName::Raw
                         || matches!(hook, Hook::LoopbackPrerouting | Hook::Scheduled),
-                    input: hook.input(self.packet),
+                    input: hook.input(packet),
                     output: hook.output(),
                 };
                 branches = self.table(Stop { hook, name, table, scene }, branches);
@@ -276,11 +311,11 @@ impl<'a> Walk<'a> {
         let mut staying = Vec::with_capacity(branches.len());
         for branch in branches {
             let at = branch.state.destination;
-            match self.surroundings.schedule(self.packet.protocol, at) {
+            match self.case.surroundings.schedule(self.case.packet.protocol, at) {
                 Scheduled::Passed => staying.push(branch),
                 Scheduled::Refused => self.rejected += branch.weight,
                 Scheduled::Unknown => {
-                    self.give_up(|| format!("virtual server {at}/{}", self.packet.protocol.api_name()));
+                    self.give_up(|| format!("virtual server {at}/{}", self.case.packet.protocol.api_name()));
                 }
                 Scheduled::Sent(choices) => {
                     for (destination, share) in choices {
@@ -291,7 +326,7 @@ impl<'a> Walk<'a> {
                             ..branch.state.clone()
                         };
                         let branch = Branch { weight: branch.weight * share, state };
-                        if self.facts.is_local(destination.addr) {
+                        if self.case.facts.is_local(destination.addr) {
                             staying.push(branch);
                         } else {
                             self.scheduled.push(branch);
@@ -311,7 +346,10 @@ impl<'a> Walk<'a> {
         let exits = self.chain(stop, name, branches);
         accepted.extend(exits.accepted);
         match chain.policy {
-            Some(Policy::Drop) => self.dropped += weight(&exits.returned),
+            Some(Policy::Drop) => {
+                self.note_policy(name, &exits.returned);
+                self.dropped += weight(&exits.returned);
+            }
             Some(Policy::Accept) | None => accepted.extend(exits.returned),
         }
         join(&mut accepted);
@@ -329,8 +367,14 @@ impl<'a> Walk<'a> {
             Some(_) if self.calls.len() >= Walk::MAX_CALLS => "is nested too deep",
             Some(chain) => {
                 self.calls.push(name);
-                for (index, rule) in chain.rules.iter().enumerate() {
-                    live = self.rule(stop, (name, index), rule, live, &mut exits);
+                // No rule sends branches elsewhere and keeps them in the chain: where they are bound for stays the same.
+                let bound_for = live.iter().map(|branch| branch.state.destination);
+                let candidates =
+                    self.case.index.and_then(|index| index.candidates(stop.name, &name, bound_for));
+                let n_rules = candidates.as_ref().map_or(chain.rules.len(), Vec::len);
+                for nth in 0..n_rules {
+                    let index = candidates.as_ref().map_or(nth, |candidates| candidates[nth]);
+                    live = self.rule(stop, (name, index), &chain.rules[index], live, &mut exits);
                     if live.is_empty() {
                         break;
                     }
@@ -377,6 +421,7 @@ impl<'a> Walk<'a> {
             if self.met.insert(place) {
                 self.matched.push(place);
             }
+            self.note(stop, at, rule, &matching);
             self.target(stop, at, rule, matching, &mut next, exits);
         }
         if next.len() > n_live {
@@ -455,13 +500,13 @@ impl<'a> Walk<'a> {
     /// The address that REDIRECT sends a packet to: loopback for the node's own. Of the addresses of the interface that a
     /// packet came in by any may be the first; whoever listens there listens on all of them.
     fn redirected_to(&self, hook: Hook) -> IpAddr {
-        let family = self.packet.family();
+        let family = self.case.packet.family();
         let loopback = match family {
             IpFamily::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpFamily::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
         };
         let of_node = || {
-            let mut found = self.facts.local_addresses.iter().copied();
+            let mut found = self.case.facts.local_addresses.iter().copied();
             found.find(|addr| IpFamily::of(*addr) == family && !addr.is_loopback())
         };
         if hook == Hook::Output { loopback } else { of_node().unwrap_or(loopback) }
@@ -630,6 +675,9 @@ fn join(branches: &mut Vec<Branch>) {
         });
     }
 }
+
+#[path = "stage.rs"]
+pub mod stage;
 
 #[cfg(test)]
 #[path = "eval_tests.rs"]

@@ -307,7 +307,10 @@ fn affinity_remembers_and_keeps() {
         told,
         ["10.128.0.5:8080 {\"SEP-0\"}", "10.128.0.6:8080 {\"SEP-1\"}", "10.128.1.5:8080 {\"SEP-2\"}"]
     );
-    let memory = Memory { remembered: [("SEP-1".to_owned(), "10.128.0.9".parse().unwrap())].into() };
+    let memory = Memory {
+        remembered: [("SEP-1".to_owned(), "10.128.0.9".parse().unwrap())].into(),
+        ..Memory::default()
+    };
     let kept = |text: &str| eval(&rules, &packet(text), &facts(), &memory).fate.to_string();
     assert_eq!(kept("pod 10.128.0.9 -> 10.96.0.1:80/tcp"), "10.128.0.6:8080");
     assert_eq!(kept("pod 10.128.0.8 -> 10.96.0.1:80/tcp"), "10.128.0.5:8080|10.128.0.6:8080|10.128.1.5:8080");

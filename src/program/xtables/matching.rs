@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::net::{AddrPort, Port};
 use crate::packet::{NodeFacts, Origin, Packet};
@@ -14,8 +15,10 @@ use super::{
 /// What the `recent` lists hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Names of lists, with a source address that each remembers: recent enough for any `--seconds`.
+    /// Names of lists, with a source address that each remembers.
     pub remembered: BTreeSet<(String, IpAddr)>,
+    /// How long ago that was.
+    pub age: Duration,
 }
 
 /// What the rules have made of a packet so far.
@@ -245,10 +248,13 @@ impl Scene<'_> {
                 state.remembered.insert(recent.list.clone());
                 true
             }
-            RecentAction::Check { seconds: _, reap: _ } => {
+            RecentAction::Check { seconds, reap: _ } => {
                 let entry = || (recent.list.to_string(), self.packet.source.addr);
+                let is_recent = self.memory.age <= Duration::from_secs(seconds.into());
                 state.remembered.contains(&recent.list)
-                    || (!self.memory.remembered.is_empty() && self.memory.remembered.contains(&entry()))
+                    || (is_recent
+                        && !self.memory.remembered.is_empty()
+                        && self.memory.remembered.contains(&entry()))
             }
         }
     }

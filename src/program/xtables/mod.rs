@@ -4,6 +4,8 @@
 //! (`--or-mark 0x4000`, `--set-xmark 0x4000/0x4000`; `-d 10.0.0.1`, `-d 10.0.0.1/32`) is one value. What is not
 //! modelled is kept as text, and `eval` says that it does not know.
 
+mod counter;
+mod index;
 mod matching;
 mod name;
 mod protocol;
@@ -16,9 +18,11 @@ pub mod diff;
 pub mod emit;
 pub mod eval;
 pub mod parse;
+pub mod reach;
 #[cfg(test)]
 mod tests;
 
+pub use counter::{Counter, Counters};
 pub use name::{ChainName, NameError, TableName};
 pub use rule::{
     AddrMatch, AddrType, ConntrackStates, Direction, InterfaceMatch, Interfaces, IpvsMatch, MarkMatch, Match,

@@ -7,6 +7,7 @@ mod kill;
 mod kill_nft;
 mod modes;
 mod userspace;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -345,6 +346,10 @@ impl<'a> Table<'a> {
                     problems.push(format!("line {}: {}: {who}: {said}", flow.line, flow.packet));
                 }
             }
+            let foretold = self.fate_by_trace(&flow.packet);
+            if foretold != fate.to_string() {
+                problems.push(format!("line {}: {}: trace: {foretold}", flow.line, flow.packet));
+            }
             if let Err(got) = self.send(&flow.packet, fate) {
                 problems.push(format!("line {}: {} = {fate}\n      {got}", flow.line, flow.packet));
             }
@@ -363,6 +368,14 @@ impl<'a> Table<'a> {
                 nft::eval::eval(rules, packet, &self.facts, &nft::eval::Memory::default()).fate
             }
         }
+    }
+
+    /// What `svcproxy trace` says of all rules of the machine, those of others among them.
+    fn fate_by_trace(&self, packet: &Packet) -> String {
+        let said = svcproxy(self.rig.node_ns(), &["trace", &packet.to_string(), "-o", "json"]);
+        assert!(matches!(said.status, Some(0 | 1)), "{packet}: {}", said.stderr);
+        let document: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+        document["fate"].as_str().unwrap().to_owned()
     }
 
     /// Sends real packets, as many as it takes to meet all endpoints.

@@ -87,7 +87,7 @@ fn affinity_is_remembered() {
     let sets: Vec<&String> = evaluation.remembered.values().flatten().collect();
     assert_eq!(sets.len(), 2);
     let remembered: BTreeSet<(String, IpAddr)> = [(sets[1].clone(), packet.source.addr)].into();
-    let again = eval(&ruleset, &packet, &facts(), &Memory { remembered });
+    let again = eval(&ruleset, &packet, &facts(), &Memory { remembered, ..Memory::default() });
     assert_eq!(again.fate.to_string(), format!("{} masq", evaluation.remembered.keys().nth(1).unwrap()));
     assert!(again.matched.iter().any(|(_, _, chain, _)| chain.as_str().starts_with("endpoint-")));
 }

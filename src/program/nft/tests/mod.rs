@@ -2,6 +2,7 @@
 
 mod eval;
 mod random;
+mod reach;
 mod text;
 
 use std::path::PathBuf;

@@ -15,7 +15,7 @@ use nom::sequence::{delimited, preceded, separated_pair, terminated};
 
 use crate::net::IpFamily;
 
-use super::{Chain, ChainName, Policy, Rule, RuleOrder, Ruleset, Table, TableName};
+use super::{Chain, ChainName, Counter, Counters, Policy, Rule, RuleOrder, Ruleset, Table, TableName};
 use rule::{Fault, RuleReader};
 
 /// Why a text is no rule set, and where.
@@ -59,14 +59,14 @@ const LONGEST_RULE: usize = 10_240;
 
 /// Reads a text of one family.
 pub fn parse(text: &str, family: IpFamily) -> Result<Ruleset, ParseError> {
-    let mut reader = Reader::new(text, family);
-    while let Some(line) = reader.next_line() {
-        reader.read_line(line)?;
-    }
-    match &reader.table {
-        Some(_) => Err(reader.error_at(reader.line + 1, "", 0, Expected::Grammar("COMMIT"))),
-        None => Ok(Ruleset { family, tables: reader.tables }),
-    }
+    Reader::new(text, family).read_all()
+}
+
+/// Reads a text of one family with what its rules have counted (`iptables-save -c`).
+pub fn parse_counted(text: &str, family: IpFamily) -> Result<(Ruleset, Counters), ParseError> {
+    let mut reader = Reader { counters: Some(Counters::default()), ..Reader::new(text, family) };
+    let ruleset = reader.read_all()?;
+    Ok((ruleset, reader.counters.unwrap_or_default()))
 }
 
 /// A chain that a table has declared.
@@ -174,11 +174,31 @@ struct Reader<'a> {
     rules: RuleReader,
     tables: BTreeMap<TableName, Table>,
     table: Option<OpenTable>,
+    /// What rules have counted, if somebody wants to know.
+    counters: Option<Counters>,
 }
 
 impl<'a> Reader<'a> {
     fn new(text: &'a str, family: IpFamily) -> Reader<'a> {
-        Reader { text, at: 0, line: 0, rules: RuleReader::new(family), tables: BTreeMap::new(), table: None }
+        Reader {
+            text,
+            at: 0,
+            line: 0,
+            rules: RuleReader::new(family),
+            tables: BTreeMap::new(),
+            table: None,
+            counters: None,
+        }
+    }
+
+    fn read_all(&mut self) -> Result<Ruleset, ParseError> {
+        while let Some(line) = self.next_line() {
+            self.read_line(line)?;
+        }
+        match &self.table {
+            Some(_) => Err(self.error_at(self.line + 1, "", 0, Expected::Grammar("COMMIT"))),
+            None => Ok(Ruleset { family: self.rules.family(), tables: std::mem::take(&mut self.tables) }),
+        }
     }
 
     fn next_line(&mut self) -> Option<&'a str> {
@@ -286,7 +306,10 @@ impl<'a> Reader<'a> {
 
     /// `-A CHAIN ...`, `-N CHAIN`, `-X CHAIN`; counters may stand before.
     fn read_command(&mut self, line: &'a str) -> Result<(), ParseError> {
-        let start = if line.starts_with('[') { self.skip_counters(line)? } else { 0 };
+        let (start, counter) = match line.starts_with('[') {
+            true => self.read_counters(line).map(|(start, counter)| (start, Some(counter)))?,
+            false => (0, None),
+        };
         let word = |text: &'a str| {
             let mut parser = take_while1::<_, _, nom::error::Error<&str>>(|c: char| c != ' ' && c != '\t');
             parser.parse(text).map_or((text, ""), |(rest, word)| (rest, word))
@@ -301,7 +324,11 @@ impl<'a> Reader<'a> {
             return Err(self.error(line, name_at, "the name of a chain"));
         }
         match command {
-            "-A" | "--append" => self.append(line, name_at, name, line.len() - body.len()),
+            "-A" | "--append" => {
+                self.append(line, name_at, name, line.len() - body.len())?;
+                self.count(counter);
+                Ok(())
+            }
             "-N" | "--new-chain" => self.declare(line, name_at, name, None),
             "-X" | "--delete-chain" => {
                 let found = self.find(line, name_at, name)?;
@@ -314,12 +341,27 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn skip_counters(&self, line: &str) -> Result<usize, ParseError> {
-        let counters: Result<_, nom::Err<nom::error::Error<&str>>> =
-            (char('['), digit1, char(':'), digit1, char(']'), space1).parse(line);
-        match counters {
-            Ok((rest, _)) => Ok(line.len() - rest.len()),
+    fn read_counters(&self, line: &str) -> Result<(usize, Counter), ParseError> {
+        type Error<'e> = nom::error::Error<&'e str>;
+        let counters = separated_pair(digit1::<&str, Error<'_>>, char(':'), digit1);
+        match terminated(delimited(char('['), counters, char(']')), space1).parse(line) {
+            Ok((rest, (packets, bytes))) => {
+                // More than fits is more than anybody can count.
+                let number = |digits: &str| digits.parse().unwrap_or(u64::MAX);
+                let counter = Counter { packets: number(packets), bytes: number(bytes) };
+                Ok((line.len() - rest.len(), counter))
+            }
             Err(_) => Err(self.error(line, 1, "packets:bytes] and a rule")),
+        }
+    }
+
+    /// Keeps what the rule that was read last has counted.
+    fn count(&mut self, counter: Option<Counter>) {
+        if let (Some(counters), Some(counter), Some(table)) = (&mut self.counters, counter, &self.table)
+            && let Some(declared) = table.current.and_then(|current| table.chains.get(current))
+            && let Some(index) = (declared.chain.rules.len() + table.rules.len()).checked_sub(1)
+        {
+            counters.count((table.name, declared.name, index), counter);
         }
     }
 

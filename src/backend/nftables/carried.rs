@@ -1,0 +1,154 @@
+//! The elements and rules that carry one Service port, each with a word on what it does.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::backend::{CarryingRule, LiftedName};
+use crate::program::nft::{Data, MapRef, Name, NatTarget, Rule, Stmt, Table, Verdict, emit};
+
+use super::{lift, names};
+
+/// Maps whose elements name Services or lead to their chains.
+const MAPS: [&str; 5] = [
+    names::SERVICE_IPS,
+    names::SERVICE_NODE_PORTS,
+    names::FIREWALL_IPS,
+    names::NO_ENDPOINT_SERVICES,
+    names::NO_ENDPOINT_NODE_PORTS,
+];
+
+/// All elements and rules of a table that carry a Service port.
+pub fn carried(table: &Table, name: &LiftedName) -> Vec<CarryingRule> {
+    let table_text = format!("{} {}", table.family, table.name);
+    let (mut found, mut next, mut seen) = (Vec::new(), VecDeque::new(), BTreeSet::new());
+    for map in MAPS {
+        for (key, element) in table.sets.get(map).into_iter().flat_map(|set| &set.elements) {
+            let Some((vip, protocol)) = lift::vip(key) else { continue };
+            let verdict = match &element.data {
+                Some(Data::Verdict(verdict)) => verdict,
+                Some(Data::Values(_)) | None => continue,
+            };
+            let called = verdict.chain();
+            let by_chain = called.and_then(lift::name_of_chain).is_some_and(|its| its == *name);
+            let by_comment = element.comment.as_ref().is_some_and(|comment| comment.as_str() == name.0);
+            if !(by_chain || by_comment && protocol == name.1) {
+                continue;
+            }
+            if let Some(chain) = called.filter(|chain| super::is_hashed(chain))
+                && seen.insert(chain.clone())
+            {
+                next.push_back(chain.clone());
+            }
+            let mut text = Vec::new();
+            emit::write_element(&mut text, key, element);
+            found.push(CarryingRule {
+                table: table_text.clone(),
+                chain: map.to_owned(),
+                number: None,
+                text: String::from_utf8_lossy(text.trim_ascii()).into_owned(),
+                word: element_word(map, verdict),
+                calls: called.map(ToString::to_string).into_iter().collect(),
+                vip: Some(vip),
+                endpoints: Vec::new(),
+                counter: None,
+            });
+        }
+    }
+    while let Some(chain) = next.pop_front() {
+        let Some(content) = table.chains.get(&chain) else { continue };
+        for (index, rule) in content.rules.iter().enumerate() {
+            for called in called_by(rule) {
+                if super::is_hashed(&called) && seen.insert(called.clone()) {
+                    next.push_back(called);
+                }
+            }
+            found.push(CarryingRule {
+                table: table_text.clone(),
+                chain: chain.to_string(),
+                number: Some(index + 1),
+                text: emit::rule_text(table, rule),
+                word: rule_word(&chain, rule),
+                calls: called_by(rule).iter().map(ToString::to_string).collect(),
+                vip: None,
+                endpoints: rule.stmts.iter().flat_map(sent_to).collect(),
+                counter: None,
+            });
+        }
+    }
+    found
+}
+
+fn called_by(rule: &Rule) -> Vec<Name> {
+    let mut called = Vec::new();
+    for stmt in &rule.stmts {
+        stmt.references(|chain| called.push(chain.clone()), |_| {});
+    }
+    called
+}
+
+fn sent_to(stmt: &Stmt) -> Vec<crate::net::AddrPort> {
+    if let Stmt::Dnat { to, .. } = stmt { lift::destinations(to) } else { Vec::new() }
+}
+
+fn element_word(map: &str, verdict: &Verdict) -> String {
+    match (map, verdict) {
+        (_, Verdict::Drop) => "drops: there is no endpoint on this node",
+        (names::NO_ENDPOINT_SERVICES | names::NO_ENDPOINT_NODE_PORTS, _) => "refuses: there is no endpoint",
+        (names::FIREWALL_IPS, _) => "asks who may come",
+        (_, verdict) => match verdict.chain().map(Name::as_str) {
+            Some(chain) if chain.starts_with(names::EXTERNAL_PREFIX) => {
+                "takes traffic from outside the cluster"
+            }
+            Some(chain) if chain.starts_with(names::LOCAL_PREFIX) => {
+                "takes traffic for endpoints on this node"
+            }
+            Some(_) | None => "takes traffic for any endpoint",
+        },
+    }
+    .to_owned()
+}
+
+fn rule_word(chain: &Name, rule: &Rule) -> String {
+    let within = |prefix: &str| chain.as_str().starts_with(prefix);
+    // kube-proxy says it itself where it is not plain.
+    if let Some(comment) = &rule.comment {
+        return comment.to_string();
+    }
+    for stmt in &rule.stmts {
+        match stmt {
+            Stmt::Dnat { to: NatTarget::Map { map: MapRef::Anonymous(entries), .. }, .. } => {
+                return match entries.len() {
+                    1 => "sends to the endpoint".to_owned(),
+                    n => format!("sends to one of {n} endpoints, each with the same chance"),
+                };
+            }
+            Stmt::Dnat { to: NatTarget::Addr(addr, Some(port)), .. } => {
+                return format!("sends to {}", crate::net::AddrPort::new(*addr, *port));
+            }
+            Stmt::Dnat { .. } => return "sends elsewhere".to_owned(),
+            Stmt::SetMark { .. } => return "has the source rewritten".to_owned(),
+            Stmt::UpdateSet { .. } => return "remembers the client".to_owned(),
+            Stmt::Vmap { .. } => return "chooses an endpoint, each with the same chance".to_owned(),
+            Stmt::Verdict(Verdict::Drop) if within(names::FIREWALL_PREFIX) => {
+                return "drops what no source range lets in".to_owned();
+            }
+            Stmt::Verdict(verdict) => {
+                return match verdict.chain().map(Name::as_str) {
+                    Some(to) if to.starts_with(names::ENDPOINT_PREFIX) => "who was there comes back to it",
+                    Some(to) if to.starts_with(names::LOCAL_PREFIX) => "others use endpoints on this node",
+                    Some(_) => "others use any endpoint",
+                    None => "ends",
+                }
+                .to_owned();
+            }
+            Stmt::Match { .. }
+            | Stmt::CtState { .. }
+            | Stmt::CtNat { .. }
+            | Stmt::Masquerade(_)
+            | Stmt::Reject(_)
+            | Stmt::Counter
+            | Stmt::Notrack
+            | Stmt::Unmodelled(_) => {}
+        }
+    }
+    "goes on".to_owned()
+}

@@ -1,0 +1,35 @@
+//! `svcproxy inspect listeners`: what the process that carries this node's connections tells of them.
+
+use crate::host::{Host, HostErrorKind};
+use crate::report;
+
+use super::inspect::{InspectArgs, InspectOutput};
+use super::{Console, Error, Outcome};
+
+/// Asks the process and prints what it says.
+pub(super) fn show(
+    args: &InspectArgs,
+    host: &mut dyn Host,
+    console: &mut Console<'_>,
+) -> Result<Outcome, Error> {
+    if args.from_dump.is_some() || args.graph.is_some() {
+        return Err(Error::usage(
+            "listeners are those of a running process: no dump has them, nothing draws them",
+        ));
+    }
+    let status = host.forward_status(args.socket.as_deref()).map_err(|error| {
+        let is_nobody = error.kind == HostErrorKind::NotFound;
+        let error = Error::from(error);
+        let hint = "it is `svcproxy run --mode userspace` that tells; --socket says where";
+        if is_nobody { error.hint(hint) } else { error }
+    })?;
+    match args.output {
+        InspectOutput::Text | InspectOutput::Wide => report::listeners::write(console.out, &status)?,
+        InspectOutput::Json => report::listeners::write_json(console.out, &status)?,
+        InspectOutput::Yaml => {
+            return Err(Error::usage("listeners come as a table or as JSON").hint("-o text or -o json"));
+        }
+    }
+    console.out.flush()?;
+    Ok(Outcome::Done)
+}

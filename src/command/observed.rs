@@ -1,0 +1,321 @@
+//! All rules of a machine for the inspector, whoever made them: both iptables and every table of nft, live, recorded, or as they
+//! would be compiled.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use crate::backend::nftables;
+use crate::host::{Host, HostErrorKind, XtablesVariant, unreadable_tables};
+use crate::inspect::Held;
+use crate::model::Mode;
+use crate::net::{IpFamily, PerFamily};
+use crate::program::xtables::{Counters, Ruleset, TableName, parse};
+use crate::program::{NftTable, Program, nft};
+use crate::trace::{Rules, Source};
+
+use super::Error;
+
+/// The rules of one iptables.
+#[derive(Debug, Clone)]
+pub(super) struct Xtables {
+    /// Which iptables.
+    pub(super) source: Source,
+    /// Its rules in each family, with what they have counted.
+    pub(super) rules: PerFamily<Option<(Ruleset, Counters)>>,
+}
+
+/// The rules of a machine.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Observed {
+    /// Those of iptables.
+    pub(super) xtables: Vec<Xtables>,
+    /// Those of nft, apart from the tables of iptables-nft.
+    pub(super) nft: nft::Ruleset,
+    /// The addresses on its interfaces, as far as they are known.
+    pub(super) local_addresses: BTreeSet<IpAddr>,
+}
+
+impl Observed {
+    /// What packets of a family meet.
+    pub(super) fn rules(&self, family: IpFamily) -> Rules<'_> {
+        let of_family = |one: &'_ Xtables| one.rules.get(family).is_some();
+        let xtables = self.xtables.iter().filter(|one| of_family(one));
+        Rules {
+            xtables: xtables
+                .filter_map(|one| Some((one.source, &one.rules.get(family).as_ref()?.0)))
+                .collect(),
+            nft: Some(&self.nft),
+        }
+    }
+
+    /// The same with what it has counted, for readings.
+    pub(super) fn held(&self, family: IpFamily) -> Held<'_> {
+        let of_family = |one: &'_ Xtables| one.rules.get(family).is_some();
+        let xtables = self.xtables.iter().filter(|one| of_family(one));
+        let sees = |of: nft::Family| of.ip().is_none_or(|of| of == family);
+        Held {
+            xtables: xtables
+                .filter_map(|one| {
+                    let (ruleset, counters) = one.rules.get(family).as_ref()?;
+                    Some((one.source, ruleset, counters))
+                })
+                .collect(),
+            nft: self.nft.tables.values().filter(|table| sees(table.family)).collect(),
+        }
+    }
+
+    /// Leaves the rules that a mode makes, and others in the same language.
+    pub(super) fn retain_mode(&mut self, mode: Option<Mode>) {
+        match mode {
+            Some(Mode::Nftables) => self.xtables.clear(),
+            Some(Mode::Iptables | Mode::Ipvs | Mode::Userspace) => {
+                self.nft.tables.retain(|_, table| !nftables::owns_table(table));
+            }
+            None => {}
+        }
+    }
+
+    /// What was compiled.
+    pub(super) fn compiled(program: Program, local_addresses: BTreeSet<IpAddr>) -> Observed {
+        let Program { xtables, nft: tables, .. } = program;
+        let PerFamily { v4, v6 } = xtables;
+        let mut observed = Observed { local_addresses, ..Observed::default() };
+        if v4.is_some() || v6.is_some() {
+            let counted = |rules: Option<Ruleset>| rules.map(|rules| (rules, Counters::default()));
+            let rules = PerFamily { v4: counted(v4), v6: counted(v6) };
+            observed.xtables.push(Xtables { source: Source::Xtables, rules });
+        }
+        for table in [tables.v4, tables.v6] {
+            if let NftTable::Present(table) = table {
+                observed.nft.tables.insert((table.family, table.name.clone()), table);
+            }
+        }
+        observed
+    }
+
+    /// What this machine has.
+    pub(super) fn live(
+        host: &mut dyn Host,
+        families: &BTreeSet<IpFamily>,
+        counters: bool,
+    ) -> Result<Observed, Error> {
+        let mut observed = Observed {
+            local_addresses: host.local_addresses()?.into_iter().map(|local| local.addr).collect(),
+            ..Observed::default()
+        };
+        let mut hidden = BTreeSet::new();
+        for tools in host.xtables_variants()? {
+            let source = match tools.variant {
+                XtablesVariant::Legacy => Source::XtablesLegacy,
+                XtablesVariant::Nft => Source::XtablesNft,
+            };
+            let mut one = Xtables { source, rules: PerFamily::default() };
+            for family in families {
+                let Some(text) = saved(host, tools.variant, *family, counters)? else { continue };
+                let name = format!("what {} {family} tools print", tools.variant);
+                *one.rules.get_mut(*family) = Some(counted(&text, *family, &name)?);
+                if tools.variant == XtablesVariant::Nft {
+                    hidden.extend(unreadable_tables(&text).map(|table| (*family, table.to_owned())));
+                }
+            }
+            observed.xtables.push(one);
+        }
+        if host.nft_version()?.is_some() {
+            observed.read_nft(host, families, &hidden)?;
+        }
+        Ok(observed)
+    }
+
+    fn read_nft(
+        &mut self,
+        host: &mut dyn Host,
+        families: &BTreeSet<IpFamily>,
+        hidden: &BTreeSet<(IpFamily, String)>,
+    ) -> Result<(), Error> {
+        let tables = match host.nft_tables() {
+            Ok(tables) => tables,
+            // A kernel without nf_tables has none.
+            Err(error) if error.kind == HostErrorKind::Unsupported => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        for (family, table) in tables {
+            let Some(of) = nft::Family::from_name(&family) else { continue };
+            let is_asked = of.ip().is_none_or(|ip| families.contains(&ip));
+            let is_shown = of
+                .ip()
+                .is_some_and(|ip| self.has_table(ip, &table) && !hidden.contains(&(ip, table.clone())));
+            if !is_asked || is_shown {
+                continue;
+            }
+            // One that has gone meanwhile has no rules.
+            let Some(json) = host.nft_list(&family, &table)? else { continue };
+            let read = nft::parse::parse(&json).map_err(|error| {
+                Error::host(format!("what nft prints of table {family} {table}: {error}"))
+            })?;
+            self.nft.tables.extend(read.tables);
+            self.nft.unmodelled.extend(read.unmodelled);
+        }
+        Ok(())
+    }
+
+    /// Whether iptables-nft has shown a table.
+    fn has_table(&self, family: IpFamily, table: &str) -> bool {
+        let of_nft = self.xtables.iter().filter(|one| one.source == Source::XtablesNft);
+        let mut rulesets = of_nft.filter_map(|one| one.rules.get(family).as_ref());
+        TableName::from_name(table)
+            .is_some_and(|name| rulesets.any(|(ruleset, _)| ruleset.tables.contains_key(&name)))
+    }
+}
+
+fn saved(
+    host: &mut dyn Host,
+    variant: XtablesVariant,
+    family: IpFamily,
+    counters: bool,
+) -> Result<Option<String>, Error> {
+    let text = match counters {
+        true => host.xtables_save_counted(variant, family),
+        false => host.xtables_save(variant, family),
+    };
+    match text {
+        Ok(text) => Ok(Some(text)),
+        // A machine without IPv6 has no IPv6 rules.
+        Err(error) if error.kind == HostErrorKind::Unsupported => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn counted(text: &str, family: IpFamily, name: &str) -> Result<(Ruleset, Counters), Error> {
+    parse::parse_counted(text, family).map_err(|error| Error::host(format!("{name}: {error}")))
+}
+
+/// Names of recorded output in a folder: who printed it, of which family.
+const XTABLES_DUMPS: [(Source, IpFamily, &str); 10] = [
+    (Source::XtablesLegacy, IpFamily::V4, "iptables-legacy-save.txt"),
+    (Source::XtablesLegacy, IpFamily::V6, "ip6tables-legacy-save.txt"),
+    (Source::XtablesNft, IpFamily::V4, "iptables-nft-save.txt"),
+    (Source::XtablesNft, IpFamily::V6, "ip6tables-nft-save.txt"),
+    (Source::Xtables, IpFamily::V4, "iptables-save.txt"),
+    (Source::Xtables, IpFamily::V6, "ip6tables-save.txt"),
+    (Source::Xtables, IpFamily::V4, "iptables.rules"),
+    (Source::Xtables, IpFamily::V6, "ip6tables.rules"),
+    (Source::Xtables, IpFamily::V4, "iptables-save"),
+    (Source::Xtables, IpFamily::V6, "ip6tables-save"),
+];
+
+/// Names of recorded `nft -j list ruleset` output.
+const NFT_DUMPS: [&str; 2] = ["nft.json", "ruleset.json"];
+
+/// The rules that a folder, or one file, has recorded; of a mode, or of all.
+pub(super) fn recorded(
+    host: &mut dyn Host,
+    path: &str,
+    families: &BTreeSet<IpFamily>,
+    mode: Option<Mode>,
+) -> Result<Observed, Error> {
+    let mut observed = Observed::default();
+    match host.read_file(path) {
+        Ok(bytes) => observed.add_file(path, bytes, families)?,
+        Err(error) if error.kind == HostErrorKind::IsFolder => observed.add_folder(host, path, mode)?,
+        Err(error) => return Err(error.into()),
+    }
+    for one in &mut observed.xtables {
+        for family in IpFamily::ALL {
+            if !families.contains(&family) {
+                *one.rules.get_mut(family) = None;
+            }
+        }
+    }
+    observed.nft.tables.retain(|(family, _), _| family.ip().is_none_or(|family| families.contains(&family)));
+    Ok(observed)
+}
+
+impl Observed {
+    /// A file of iptables is of the family that is asked for, if it is one; else its name tells.
+    fn add_file(&mut self, path: &str, bytes: Vec<u8>, families: &BTreeSet<IpFamily>) -> Result<(), Error> {
+        if bytes.trim_ascii_start().starts_with(b"{") {
+            return self.add_nft(path, &bytes);
+        }
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let guessed = if name.contains("ip6") { IpFamily::V6 } else { IpFamily::V4 };
+        let family = families.first().copied().filter(|_| families.len() == 1).unwrap_or(guessed);
+        self.add_xtables(Source::Xtables, family, path, bytes)
+    }
+
+    fn add_folder(&mut self, host: &mut dyn Host, folder: &str, mode: Option<Mode>) -> Result<(), Error> {
+        let folder = folder.trim_end_matches('/');
+        let mut read = |name: &str| {
+            let path = format!("{folder}/{name}");
+            match host.read_file(&path) {
+                Ok(bytes) => Ok(Some((path, bytes))),
+                Err(error) if error.kind == HostErrorKind::NotFound => Ok(None),
+                Err(error) => Err(Error::from(error)),
+            }
+        };
+        let mut found = false;
+        if mode != Some(Mode::Nftables) {
+            for (source, family, name) in XTABLES_DUMPS {
+                if self.has(source, family) {
+                    continue;
+                }
+                if let Some((path, bytes)) = read(name)? {
+                    self.add_xtables(source, family, &path, bytes)?;
+                    found = true;
+                }
+            }
+        }
+        if mode.is_none_or(|mode| mode == Mode::Nftables) {
+            for name in NFT_DUMPS {
+                if let Some((path, bytes)) = read(name)? {
+                    self.add_nft(&path, &bytes)?;
+                    found = true;
+                    break;
+                }
+            }
+        }
+        if found {
+            return Ok(());
+        }
+        Err(Error::input(format!("`{folder}` has no recorded rules")).hint(
+            "record them with `iptables-save -c > iptables-save.txt`, `ip6tables-save -c > ip6tables-save.txt` and \
+             `nft -j list ruleset > nft.json`",
+        ))
+    }
+
+    fn has(&self, source: Source, family: IpFamily) -> bool {
+        self.xtables.iter().any(|one| one.source == source && one.rules.get(family).is_some())
+    }
+
+    fn add_xtables(
+        &mut self,
+        source: Source,
+        family: IpFamily,
+        path: &str,
+        bytes: Vec<u8>,
+    ) -> Result<(), Error> {
+        let text =
+            String::from_utf8(bytes).map_err(|_| Error::input(format!("`{path}` is not UTF-8 text")))?;
+        let rules = parse::parse_counted(&text, family)
+            .map_err(|error| Error::input(format!("`{path}`: {error}")))?;
+        let at = self.xtables.iter().position(|one| one.source == source).unwrap_or_else(|| {
+            self.xtables.push(Xtables { source, rules: PerFamily::default() });
+            self.xtables.len() - 1
+        });
+        *self.xtables[at].rules.get_mut(family) = Some(rules);
+        Ok(())
+    }
+
+    fn add_nft(&mut self, path: &str, bytes: &[u8]) -> Result<(), Error> {
+        let mut read =
+            nft::parse::parse(bytes).map_err(|error| Error::input(format!("`{path}`: {error}")))?;
+        // What iptables-nft prints of its tables tells more than what nft prints.
+        let is_shown = |family: nft::Family, name: &nft::Name| {
+            let recorded = family.ip().is_some_and(|family| self.has(Source::XtablesNft, family));
+            recorded && TableName::from_name(name.as_str()).is_some()
+        };
+        read.tables.retain(|(family, name), _| !is_shown(*family, name));
+        self.nft.tables.extend(read.tables);
+        self.nft.unmodelled.extend(read.unmodelled);
+        Ok(())
+    }
+}

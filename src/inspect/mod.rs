@@ -1,0 +1,108 @@
+//! What the rules of a machine say of Services: readings, one for each set of rules and family, and what is odd about them. The
+//! rules alone are asked, not what is wanted.
+//!
+//! A further mode adds a [`Reading`] of its own; whoever has no rules in the kernel (a running process) can make one too.
+
+mod chain;
+mod finding;
+mod foreign;
+pub mod graph;
+
+pub use chain::{ChainOwner, ChainRow, chains};
+pub use finding::{Finding, FindingKind, findings};
+
+use std::collections::BTreeMap;
+
+use crate::backend::{CarryingRule, LiftedName, LiftedPolicies, LiftedPort, iptables, nftables};
+use crate::model::Mode;
+use crate::net::IpFamily;
+use crate::program::nft;
+use crate::program::xtables::{Counters, Ruleset};
+use crate::trace::Source;
+
+/// All rules of a machine in one family.
+#[derive(Debug, Clone, Default)]
+pub struct Held<'a> {
+    /// Those of iptables, with what they have counted.
+    pub xtables: Vec<(Source, &'a Ruleset, &'a Counters)>,
+    /// The tables of nft that see the family, without those of iptables-nft.
+    pub nft: Vec<&'a nft::Table>,
+}
+
+impl<'a> Held<'a> {
+    /// The table of nftables mode.
+    pub fn table(&self) -> Option<&'a nft::Table> {
+        self.nft.iter().copied().find(|table| nftables::owns_table(table))
+    }
+}
+
+/// A Service port as one set of rules tells of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServiceReading {
+    /// Its VIPs and endpoints.
+    pub port: LiftedPort,
+    /// Its policies, and what was counted.
+    pub policies: LiftedPolicies,
+}
+
+/// The Services that one set of rules serves in one family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// Who holds the rules.
+    pub source: Source,
+    /// The mode that they are of.
+    pub mode: Mode,
+    /// The family.
+    pub family: IpFamily,
+    /// Service ports by name.
+    pub services: BTreeMap<LiftedName, ServiceReading>,
+    /// Whether the rules count.
+    pub counted: bool,
+}
+
+/// Reads all Services back from the rules of one family. Sets of rules without any are left out.
+pub fn readings(held: &Held<'_>, family: IpFamily) -> Vec<Reading> {
+    let mut readings = Vec::new();
+    for (source, ruleset, counters) in &held.xtables {
+        let ports = iptables::lift(ruleset, None);
+        let services = joined(ports, iptables::policies(ruleset, counters));
+        let counted = counters.known;
+        readings.push(Reading { source: *source, mode: Mode::Iptables, family, services, counted });
+    }
+    if let Some(table) = held.table() {
+        let services = joined(nftables::lift(table), nftables::policies(table));
+        readings.push(Reading {
+            source: Source::Nft,
+            mode: Mode::Nftables,
+            family,
+            services,
+            counted: false,
+        });
+    }
+    readings.retain(|reading| !reading.services.is_empty());
+    readings
+}
+
+fn joined(
+    ports: BTreeMap<LiftedName, LiftedPort>,
+    mut policies: BTreeMap<LiftedName, LiftedPolicies>,
+) -> BTreeMap<LiftedName, ServiceReading> {
+    let both = |(name, port): (LiftedName, LiftedPort)| {
+        let policies = policies.remove(&name).unwrap_or_default();
+        (name, ServiceReading { port, policies })
+    };
+    ports.into_iter().map(both).collect()
+}
+
+/// The rules that carry a Service port, in the set of rules that a reading is of.
+pub fn carried(held: &Held<'_>, reading: &Reading, name: &LiftedName) -> Vec<CarryingRule> {
+    match reading.mode {
+        Mode::Nftables => held.table().map(|table| nftables::carried(table, name)).unwrap_or_default(),
+        Mode::Iptables | Mode::Ipvs | Mode::Userspace => {
+            let of_source = held.xtables.iter().find(|(source, ..)| *source == reading.source);
+            of_source
+                .map(|(_, ruleset, counters)| iptables::carried(ruleset, counters, name))
+                .unwrap_or_default()
+        }
+    }
+}

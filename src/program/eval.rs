@@ -1,0 +1,136 @@
+//! A packet against all that a program says about one family, whatever language says it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::net::{AddrPort, IpFamily};
+use crate::packet::{Fate, NodeFacts, Packet};
+
+use super::question::{Destination, Destinations, Questions};
+use super::{Program, nft, xtables};
+
+/// What rules have remembered of sources: names of lists or sets with an address, and how long ago that was.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Lists and sets, each with an address that it holds.
+    pub remembered: BTreeSet<(String, IpAddr)>,
+    /// For how long they have held them.
+    pub age: Duration,
+}
+
+/// What a program does with a packet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// What becomes of it.
+    pub fate: Fate,
+    /// For each endpoint that it can go to: the lists and sets that then remember its source.
+    pub remembered: BTreeMap<AddrPort, BTreeSet<String>>,
+    /// The rules that it can match, as text, in the order in which it meets them first.
+    pub path: Vec<String>,
+}
+
+/// The rules of one family, made ready for many packets.
+#[derive(Debug)]
+pub struct Evaluator<'a> {
+    family: IpFamily,
+    language: Language<'a>,
+}
+
+/// The language that decides.
+#[derive(Debug)]
+enum Language<'a> {
+    Xtables(&'a xtables::Ruleset, xtables::eval::Indexed<'a>),
+    Nft(&'a nft::Table, Box<nft::eval::Indexed<'a>>),
+    Nothing,
+}
+
+impl<'a> Evaluator<'a> {
+    /// Of a table of nft, if the program has one for this family; else of its iptables rules.
+    pub fn new(program: &'a Program, family: IpFamily) -> Evaluator<'a> {
+        let language = match (program.nft.get(family).table(), program.xtables.get(family)) {
+            (Some(table), _) => Language::Nft(table, Box::new(nft::eval::Indexed::new([table]))),
+            (None, Some(ruleset)) => Language::Xtables(ruleset, xtables::eval::Indexed::new(ruleset)),
+            (None, None) => Language::Nothing,
+        };
+        Evaluator { family, language }
+    }
+
+    /// The family whose packets it knows.
+    pub fn family(&self) -> IpFamily {
+        self.family
+    }
+
+    /// Sends the first packet of a flow through all rules.
+    pub fn eval(&self, packet: &Packet, facts: &NodeFacts, memory: &Memory) -> Evaluation {
+        self.run(packet, facts, memory, false)
+    }
+
+    /// The same, with the rules on the way.
+    pub fn eval_with_path(&self, packet: &Packet, facts: &NodeFacts, memory: &Memory) -> Evaluation {
+        self.run(packet, facts, memory, true)
+    }
+
+    fn run(&self, packet: &Packet, facts: &NodeFacts, memory: &Memory, with_path: bool) -> Evaluation {
+        let (remembered, age) = (memory.remembered.clone(), memory.age);
+        match &self.language {
+            Language::Xtables(ruleset, rules) => {
+                let memory = xtables::eval::Memory { remembered, age };
+                let xtables::eval::Evaluation { fate, remembered, matched } =
+                    rules.eval(packet, facts, &memory);
+                let text =
+                    |place: &(xtables::TableName, xtables::ChainName, usize)| xtables_rule(ruleset, place);
+                let path = matched.iter().filter(|_| with_path).map(text).collect();
+                Evaluation { fate, remembered, path }
+            }
+            Language::Nft(table, rules) => {
+                let memory = nft::eval::Memory { remembered, age };
+                let nft::eval::Evaluation { fate, remembered, matched } = rules.eval(packet, facts, &memory);
+                let text = |place: &nft::eval::RulePlace| nft_rule(table, place);
+                let path = matched.iter().filter(|_| with_path).map(text).collect();
+                Evaluation { fate, remembered, path }
+            }
+            Language::Nothing => {
+                Evaluation { fate: Fate::Untouched, remembered: BTreeMap::new(), path: Vec::new() }
+            }
+        }
+    }
+
+    /// Every original destination that some rule tells from others.
+    pub fn destinations(&self, found: &mut Destinations) {
+        match &self.language {
+            Language::Xtables(ruleset, _) => xtables::reach::destinations(ruleset, found),
+            Language::Nft(table, _) => nft::reach::destinations([*table], found),
+            Language::Nothing => {}
+        }
+    }
+
+    /// What rules ask of packets to a destination.
+    pub fn questions(&self, destination: &Destination, facts: &NodeFacts, found: &mut Questions) {
+        match &self.language {
+            Language::Xtables(_, rules) => xtables::reach::questions(rules, destination, facts, found),
+            Language::Nft(_, rules) => nft::reach::questions(rules, destination, facts, found),
+            Language::Nothing => {}
+        }
+    }
+}
+
+/// A rule as its tool writes it, with its table.
+fn xtables_rule(
+    ruleset: &xtables::Ruleset,
+    (table, chain, index): &(xtables::TableName, xtables::ChainName, usize),
+) -> String {
+    let mut text = Vec::new();
+    if let Some(rule) = ruleset.chain(*table, chain).and_then(|chain| chain.rules.get(*index)) {
+        xtables::emit::write_rule(&mut text, ruleset.family, chain, rule);
+    }
+    format!("{table}: {}", String::from_utf8_lossy(&text).trim_end())
+}
+
+fn nft_rule(table: &nft::Table, (_, _, chain, index): &nft::eval::RulePlace) -> String {
+    let mut text = Vec::new();
+    if let Some(rule) = table.chains.get(chain).and_then(|chain| chain.rules.get(*index)) {
+        nft::emit::write_rule(&mut text, table, chain, rule);
+    }
+    String::from_utf8_lossy(&text).trim_end().to_owned()
+}

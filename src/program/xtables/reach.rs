@@ -1,0 +1,175 @@
+//! What rules ask of packets to a destination: a walk through every rule that such packets may meet, whatever else they are.
+
+use std::collections::BTreeSet;
+
+use crate::net::{AddrPort, IpFamily, Protocol};
+use crate::packet::NodeFacts;
+use crate::program::question::{Destination, Destinations, InterfacePattern, Questions, range_of};
+
+use super::eval::Indexed;
+use super::{ChainName, Match, PortsMatch, RecentAction, Rule, Ruleset, TableName, Target};
+
+/// Every original destination that some rule tells from others.
+pub fn destinations(ruleset: &Ruleset, found: &mut Destinations) {
+    let chains = ruleset.tables.values().flat_map(|table| table.chains.values());
+    for matched in chains.flat_map(|chain| &chain.rules).filter_map(|rule| rule.destination) {
+        found.insert(range_of(&matched.cidr));
+    }
+}
+
+/// What the rules ask of packets to a destination.
+pub fn questions(rules: &Indexed<'_>, destination: &Destination, facts: &NodeFacts, found: &mut Questions) {
+    let mut walk = Walk { rules, facts, found, seen: BTreeSet::new(), sent_to: BTreeSet::new() };
+    if IpFamily::of(destination.addr) != rules.ruleset.family {
+        return;
+    }
+    for hook in ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"] {
+        walk.hook(hook, destination, true);
+    }
+    // Where they are sent instead they meet rules again, but those of nat that are asked once a flow.
+    let sent_to = std::mem::take(&mut walk.sent_to);
+    for (to, protocol) in sent_to {
+        let destination =
+            Destination { addr: to.addr, service: protocol.map(|protocol| (protocol, to.port)) };
+        walk.seen.clear();
+        for hook in ["PREROUTING", "OUTPUT"] {
+            walk.hook(hook, &destination, false);
+        }
+        for hook in ["INPUT", "FORWARD", "POSTROUTING"] {
+            walk.hook(hook, &destination, true);
+        }
+    }
+}
+
+struct Walk<'a, 'q> {
+    rules: &'a Indexed<'a>,
+    facts: &'a NodeFacts,
+    found: &'q mut Questions,
+    /// Chains that were walked for the present destination.
+    seen: BTreeSet<(TableName, ChainName)>,
+    /// Where rules send packets, by the protocol that they go on with.
+    sent_to: BTreeSet<(AddrPort, Option<Protocol>)>,
+}
+
+impl Walk<'_, '_> {
+    fn hook(&mut self, hook: &'static str, destination: &Destination, with_nat: bool) {
+        let is_local = self.facts.is_local(destination.addr);
+        if (hook == "INPUT" && !is_local) || (hook == "FORWARD" && is_local) {
+            return;
+        }
+        for table in TableName::ALL.into_iter().filter(|table| with_nat || *table != TableName::Nat) {
+            self.chain(table, ChainName::literal(hook), destination);
+        }
+    }
+
+    fn chain(&mut self, table: TableName, name: ChainName, destination: &Destination) {
+        let rules = self.rules;
+        let Some(chain) = rules.ruleset.chain(table, &name) else { return };
+        if !self.seen.insert((table, name)) {
+            return;
+        }
+        let addr = (destination.addr, self.facts.is_local(destination.addr));
+        let port = destination.service.map(|(_, port)| port);
+        match rules.index.candidates_of_address(table, &name, addr, port) {
+            Some(candidates) => {
+                candidates.into_iter().for_each(|at| self.rule(table, &chain.rules[at], destination));
+            }
+            None => chain.rules.iter().for_each(|rule| self.rule(table, rule, destination)),
+        }
+    }
+
+    fn rule(&mut self, table: TableName, rule: &Rule, destination: &Destination) {
+        if !self.may_match(rule, destination) {
+            return;
+        }
+        self.ask(rule, destination);
+        match &rule.target {
+            Some(Target::Jump(chain) | Target::Goto(chain)) => self.chain(table, *chain, destination),
+            Some(Target::Dnat(to)) => {
+                self.sent_to.insert((*to, destination.service.map(|(protocol, _)| protocol)));
+            }
+            Some(
+                Target::Accept
+                | Target::Drop
+                | Target::Return
+                | Target::Reject(_)
+                | Target::Mark { .. }
+                | Target::Masquerade { .. }
+                | Target::Redirect(_)
+                | Target::Unmodelled(_),
+            )
+            | None => {}
+        }
+    }
+
+    /// Whether what is known of the destination lets a packet match.
+    fn may_match(&self, rule: &Rule, destination: &Destination) -> bool {
+        let is_local = self.facts.is_local(destination.addr);
+        let fits = |one: &Match| match one {
+            Match::AddrType(kind) => kind.destination_local.is_none_or(|negated| is_local != negated),
+            Match::Ports(ports) => destination.service.is_none_or(|(protocol, port)| {
+                let is_within = ports
+                    .destination
+                    .is_none_or(|range| (range.first..=range.last).contains(&port) != range.negated);
+                ports.protocol == protocol && is_within
+            }),
+            Match::Comment(_)
+            | Match::Probability(_)
+            | Match::Mark(_)
+            | Match::Conntrack(_)
+            | Match::Recent(_)
+            | Match::Nfacct(_)
+            | Match::Set(_)
+            | Match::Ipvs(_)
+            | Match::PhysdevIsIn { .. }
+            | Match::Unmodelled(_) => true,
+        };
+        let is_protocol = |number: u8| {
+            destination.service.is_none_or(|(protocol, _)| number == 0 || number == protocol.number())
+        };
+        rule.destination.is_none_or(|one| one.cidr.contains(destination.addr) != one.negated)
+            && rule.protocol.is_none_or(|one| one.negated || is_protocol(one.number))
+            && rule.matches.iter().all(fits)
+    }
+
+    /// Notes what a rule asks besides.
+    fn ask(&mut self, rule: &Rule, destination: &Destination) {
+        let found = &mut *self.found;
+        found.sources.extend(rule.source.map(|one| range_of(&one.cidr)));
+        let input = rule.interfaces.as_ref().and_then(|interfaces| interfaces.input.as_ref());
+        found.interfaces.extend(input.map(|one| InterfacePattern::new(&one.name, '+')));
+        if destination.service.is_none() {
+            found.protocols.extend(rule.protocol.and_then(|one| Protocol::from_number(one.number)));
+        }
+        for one in &rule.matches {
+            match one {
+                Match::Ports(PortsMatch { protocol, source, destination: range }) => {
+                    found.source_ports.extend(source.map(|range| (range.first, range.last)));
+                    if destination.service.is_none() {
+                        found.protocols.insert(*protocol);
+                        found.ports.extend(range.map(|range| (Some(*protocol), range.first, range.last)));
+                    }
+                }
+                Match::AddrType(kind) => found.source_is_local |= kind.source_local.is_some(),
+                Match::Recent(recent) => {
+                    if let RecentAction::Check { seconds, .. } = recent.action {
+                        found.lifetimes.insert(seconds);
+                    }
+                }
+                Match::Comment(_)
+                | Match::Probability(_)
+                | Match::Mark(_)
+                | Match::Conntrack(_)
+                | Match::Nfacct(_)
+                | Match::Set(_)
+                | Match::Ipvs(_)
+                | Match::PhysdevIsIn { .. }
+                | Match::Unmodelled(_) => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "reach_tests.rs"]
+mod tests;

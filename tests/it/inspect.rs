@@ -1,0 +1,475 @@
+//! `inspect`: what it reads back from rules is what `resolve` decided; tables, JSON, YAML, pictures; what is odd; errors.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use expect_test::expect;
+use svcproxy::host::{FakeHost, XtablesVariant};
+use svcproxy::model::Mode;
+use svcproxy::net::IpFamily;
+use svcproxy::resolve::{self, NodeView, PortView, Route, Vip};
+
+use crate::cli::{machine, run_with};
+use crate::given;
+
+/// A machine with a folder of recorded rules, called `dump`.
+fn with_dump(folder: &Path) -> FakeHost {
+    let mut host = FakeHost::new();
+    for name in ["iptables-save.txt", "ip6tables-save.txt", "nft.json"] {
+        host.files.insert(format!("dump/{name}"), fs::read(folder.join(name)).unwrap());
+    }
+    host
+}
+
+fn recordings() -> Vec<PathBuf> {
+    let parent = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/recordings");
+    let entries = fs::read_dir(parent).unwrap().map(|entry| entry.unwrap().path());
+    let mut folders: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
+    folders.sort();
+    assert_eq!(folders.len(), 12);
+    folders
+}
+
+/// VIPs, endpoints, affinity and source ranges by family, name and protocol.
+type Services = BTreeMap<(String, String, String), Facts>;
+
+#[derive(Debug, PartialEq, Eq)]
+struct Facts {
+    vips: BTreeSet<String>,
+    closed: BTreeSet<String>,
+    endpoints: BTreeSet<String>,
+    affinity: Option<u64>,
+}
+
+/// What decisions give rules for.
+fn decided(view: &NodeView, mode: Mode, services: &mut Services) {
+    for port in &view.ports {
+        let routes = |port: &PortView| {
+            let all = [Some(port.internal), port.external].into_iter().flatten();
+            all.flat_map(|routes| [routes.pods, routes.node, routes.outside]).collect::<Vec<Route>>()
+        };
+        let mut endpoints = BTreeSet::new();
+        for route in routes(port) {
+            if let Route::Forward { pool, .. } = route {
+                endpoints.extend(port.pool(pool).map(|endpoint| endpoint.to_string()));
+            }
+        }
+        let text = |vip: Vip| match vip {
+            Vip::Address(vip) => vip.to_string(),
+            Vip::NodePort(port) => format!("node:{port}"),
+        };
+        let mut vips: BTreeSet<String> = port.frontends.iter().map(|one| text(one.vip)).collect();
+        let is_closed = |route: Route| !matches!(route, Route::Forward { .. });
+        let closed = port.frontends.iter().filter(|one| is_closed(port.routes(one.kind).outside));
+        let closed = closed.map(|one| text(one.vip)).collect();
+        if mode == Mode::Iptables {
+            vips.extend(port.health_check_node_port.map(|port| format!("health check node:{port}")));
+        }
+        let affinity = port.affinity_seconds.map(u64::from).filter(|_| !endpoints.is_empty());
+        let key = (view.family.to_string(), port.name.to_string(), port.name.protocol.api_name().to_owned());
+        services.insert(key, Facts { vips, closed, endpoints, affinity });
+    }
+}
+
+/// What `inspect -o json` lists.
+fn listed(host: &mut FakeHost, mode: Mode) -> Services {
+    let ran = run_with(host, &["inspect", "--from-dump", "dump", "--mode", mode.name(), "-o", "json"]);
+    assert_eq!((ran.status, ran.err.as_str()), (0, ""));
+    let document: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(document["findings"], serde_json::json!([]), "nothing is odd about a recording");
+    let mut services = Services::new();
+    for service in document["services"].as_array().unwrap() {
+        let text = |field: &str| service[field].as_str().unwrap().to_owned();
+        let name = format!("{}/{}", text("namespace"), text("name"));
+        let name = if text("port").is_empty() { name } else { format!("{name}:{}", text("port")) };
+        let vips = service["vips"].as_array().unwrap();
+        let facts = Facts {
+            vips: vips.iter().map(|vip| vip["vip"].as_str().unwrap().to_owned()).collect(),
+            closed: vips
+                .iter()
+                .filter(|vip| vip["closed"].as_bool().unwrap())
+                .map(|vip| vip["vip"].as_str().unwrap().to_owned())
+                .collect(),
+            endpoints: service["endpoints"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|one| one["endpoint"].as_str().unwrap().to_owned())
+                .collect(),
+            affinity: service["affinitySeconds"].as_u64(),
+        };
+        let before = services.insert((text("family"), name, text("protocol")), facts);
+        assert!(before.is_none(), "listed once");
+    }
+    services
+}
+
+fn check_recordings(mode: Mode) {
+    let mut n_services = 0;
+    for folder in recordings() {
+        let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+        let given = given::given(&read("cluster.json"), &read(&format!("config-{}.json", mode.name())));
+        let mut decided_services = Services::new();
+        for family in IpFamily::ALL {
+            let view = resolve::resolve(&given.cluster, &given.context, family);
+            decided(&view, mode, &mut decided_services);
+        }
+        let listed = listed(&mut with_dump(&folder), mode);
+        n_services += listed.len();
+        let keys: BTreeSet<_> = listed.keys().chain(decided_services.keys()).collect();
+        for key in keys {
+            assert_eq!(listed.get(key), decided_services.get(key), "{}: {key:?}", folder.display());
+        }
+    }
+    assert!(n_services > 100, "{n_services}");
+}
+
+#[test]
+fn recordings_in_iptables_mode_are_read_back_exactly() {
+    check_recordings(Mode::Iptables);
+}
+
+#[test]
+fn recordings_in_nftables_mode_are_read_back_exactly() {
+    check_recordings(Mode::Nftables);
+}
+
+/// The quickstart's rules as a dump, with one rule that has counted.
+fn quickstart() -> FakeHost {
+    let mut host = machine();
+    let ran = run_with(&mut host, &["compile", "-f", "shop", "--node", "node-1", "--output-dir", "dump"]);
+    assert_eq!((ran.status, ran.err.as_str()), (0, ""));
+    let rules = String::from_utf8(host.files.remove("dump/iptables.rules").unwrap()).unwrap();
+    let counted: String = rules
+        .lines()
+        .map(|line| match line {
+            line if line.starts_with("-A ") && line.contains("cart cluster IP") => {
+                format!("[7:420] {line}\n")
+            }
+            line if line.starts_with("-A ") && line.contains("10.128.1.40:6379") && line.contains("DNAT") => {
+                format!("[3:180] {line}\n")
+            }
+            line if line.starts_with("-A ") => format!("[0:0] {line}\n"),
+            line => format!("{line}\n"),
+        })
+        .collect();
+    host.files.insert("dump/iptables-save.txt".to_owned(), counted.into());
+    host
+}
+
+/// Runs `inspect` on the quickstart's dump; what it prints.
+fn printed(args: &[&str]) -> String {
+    let ran = run_with(&mut quickstart(), &[&["inspect", "--from-dump", "dump"], args].concat());
+    assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{}", ran.out);
+    ran.out
+}
+
+#[test]
+fn services_are_listed() {
+    expect![[r#"
+         SERVICE                       PROTOCOL  VIPS                                                                ENDPOINTS
+         default/kubernetes:https      tcp       10.96.0.1:443                                                       1
+         kube-system/kube-dns:dns      udp       10.96.0.10:53                                                       2
+         kube-system/kube-dns:dns      udp       [fd00:96::a]:53                                                     2
+         kube-system/kube-dns:dns-tcp  tcp       10.96.0.10:53                                                       2
+         kube-system/kube-dns:dns-tcp  tcp       [fd00:96::a]:53                                                     2
+         shop/api:grpc                 tcp       10.96.40.3:9090 192.0.2.40:9090 node:30909                          3
+         shop/cart                     tcp       10.96.77.1:6379                                                     2
+         shop/search:http              tcp       10.96.90.9:80 (closed)                                              0
+         shop/web:http                 tcp       10.96.12.7:80 203.0.113.10:80 node:30080 health check node:32100    2
+         shop/web:https                tcp       10.96.12.7:443 203.0.113.10:443 node:30443 health check node:32100  2
+    "#]].assert_eq(&printed(&[]));
+    expect![[r#"
+         SERVICE                       PROTOCOL  VIPS                                                                ENDPOINTS                                           AFFINITY          INTERNAL  EXTERNAL  RANGES                                           CONNECTIONS  RULES
+         default/kubernetes:https      tcp       10.96.0.1:443                                                       192.168.77.10:6443                                  none              Cluster   -         -                                                0            iptables IPv4
+         kube-system/kube-dns:dns      udp       10.96.0.10:53                                                       10.128.0.2:53 10.128.2.2:53                         none              Cluster   -         -                                                0            iptables IPv4
+         kube-system/kube-dns:dns-tcp  tcp       10.96.0.10:53                                                       10.128.0.2:53 10.128.2.2:53                         none              Cluster   -         -                                                0            iptables IPv4
+         shop/api:grpc                 tcp       10.96.40.3:9090 192.0.2.40:9090 node:30909                          10.128.0.31:9090 10.128.1.31:9090 10.128.2.31:9090  none              Cluster   Cluster   -                                                0            iptables IPv4
+         shop/cart                     tcp       10.96.77.1:6379                                                     10.128.1.40:6379 10.128.2.40:6379                   ClientIP 10800 s  Cluster   -         -                                                7            iptables IPv4
+         shop/search:http              tcp       10.96.90.9:80 (closed)                                              -                                                   none              -         -         -                                                0            iptables IPv4
+         shop/web:http                 tcp       10.96.12.7:80 203.0.113.10:80 node:30080 health check node:32100    10.128.0.20:8080 10.128.1.20:8080                   none              Cluster   Local     198.51.100.0/24 192.168.77.0/24 203.0.113.10/32  0            iptables IPv4
+         shop/web:https                tcp       10.96.12.7:443 203.0.113.10:443 node:30443 health check node:32100  10.128.0.20:8443 10.128.1.20:8443                   none              Cluster   Local     198.51.100.0/24 192.168.77.0/24 203.0.113.10/32  0            iptables IPv4
+    "#]].assert_eq(&printed(&["-o", "wide", "--family", "ipv4"]));
+}
+
+#[test]
+fn endpoints_chains_and_numbers_are_listed() {
+    expect![[r#"
+         SERVICE    PROTOCOL  ENDPOINT          CONNECTIONS  BYTES
+         shop/cart  tcp       10.128.1.40:6379  3            180
+         shop/cart  tcp       10.128.2.40:6379  0            0
+    "#]]
+    .assert_eq(&printed(&["endpoints", "shop/cart"]));
+    expect![[r#"
+        RULES          TABLE   NAME                    KIND   LENGTH  REFERENCES  OWNER
+        iptables IPv6  filter  FORWARD                 chain  4       hook        netfilter
+        iptables IPv6  filter  INPUT                   chain  4       hook        netfilter
+        iptables IPv6  filter  KUBE-EXTERNAL-SERVICES  chain  0       2           all Services
+        iptables IPv6  filter  KUBE-FIREWALL           chain  0       2           all Services
+        iptables IPv6  filter  KUBE-FORWARD            chain  3       1           all Services
+        iptables IPv6  filter  KUBE-NODEPORTS          chain  0       1           all Services
+        iptables IPv6  filter  KUBE-PROXY-FIREWALL     chain  0       3           all Services
+        iptables IPv6  filter  KUBE-SERVICES           chain  0       2           all Services
+        iptables IPv6  filter  OUTPUT                  chain  3       hook        netfilter
+        iptables IPv6  nat     INPUT                   chain  0       hook        netfilter
+        iptables IPv6  nat     KUBE-MARK-MASQ          chain  1       4           all Services
+        iptables IPv6  nat     KUBE-NODEPORTS          chain  0       1           all Services
+        iptables IPv6  nat     KUBE-POSTROUTING        chain  3       1           all Services
+        iptables IPv6  nat     KUBE-SERVICES           chain  3       2           all Services
+        iptables IPv6  nat     OUTPUT                  chain  1       hook        netfilter
+        iptables IPv6  nat     POSTROUTING             chain  1       hook        netfilter
+        iptables IPv6  nat     PREROUTING              chain  1       hook        netfilter
+
+        6 chains and sets of Services are not shown: `-o wide` shows them
+    "#]]
+    .assert_eq(&printed(&["chains", "--family", "ipv6"]));
+    expect![[r#"
+         RULES          CHAINS  LENGTH  SETS  ELEMENTS  SERVICES  VIPS  CLOSED  ENDPOINTS  CONNECTIONS
+         iptables IPv4  45      106     0     0         8         16    1       14         7
+         iptables IPv6  23      36      0     0         2         2     0       4          -
+    "#]]
+    .assert_eq(&printed(&["stats"]));
+}
+
+#[test]
+fn one_service_is_told_with_its_rules() {
+    expect![[r#"
+        shop/cart tcp in iptables IPv4
+          cluster IP 10.96.77.1:6379, 7 connections
+          endpoint 10.128.1.40:6379, 3 connections
+          endpoint 10.128.2.40:6379, 0 connections
+          affinity ClientIP 10800 s
+          traffic policies: internal Cluster, external -
+
+        TABLE  CHAIN                      RULE  WHAT IT DOES                                         PACKETS
+        nat    KUBE-SERVICES              6     10.96.77.1:6379: takes traffic for any endpoint      7
+        nat    KUBE-SVC-N5W5PH5NLY2BP4HG  1     who was there in the last 10800 s comes back to it   0
+        nat    KUBE-SVC-N5W5PH5NLY2BP4HG  2     who was there in the last 10800 s comes back to it   0
+        nat    KUBE-SVC-N5W5PH5NLY2BP4HG  3     50.0 % of those who are left                         0
+        nat    KUBE-SVC-N5W5PH5NLY2BP4HG  4     all who are left                                     0
+        nat    KUBE-SEP-6QMMS5HUEG4IFVIF  1     who is sent back to itself has its source rewritten  0
+        nat    KUBE-SEP-6QMMS5HUEG4IFVIF  2     sends to 10.128.1.40:6379, and remembers the client  3
+        nat    KUBE-SEP-GKNF537QAZ5RVO4N  1     who is sent back to itself has its source rewritten  0
+        nat    KUBE-SEP-GKNF537QAZ5RVO4N  2     sends to 10.128.2.40:6379, and remembers the client  0
+
+    "#]]
+    .assert_eq(&printed(&["shop/cart"]));
+    let mut host = with_dump(&recordings()[3]);
+    let ran = run_with(&mut host, &["inspect", "--from-dump", "dump", "--mode", "nftables", "stats"]);
+    assert_eq!((ran.status, ran.err.as_str()), (0, ""));
+}
+
+#[test]
+fn json_and_yaml_say_the_same() {
+    let (json, yaml) = (printed(&["shop/cart", "-o", "json"]), printed(&["shop/cart", "-o", "yaml"]));
+    let document: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(document["services"][0]["vips"][0]["counter"]["packets"], 7);
+    assert_eq!(document["services"][0]["affinitySeconds"], 10800);
+    expect![[r#"
+        services:
+        - namespace: shop
+          name: cart
+          port: ""
+          protocol: TCP
+          mode: iptables
+          source: iptables
+          family: IPv4
+          clusterIp: "10.96.77.1"
+          vips:
+          - vip: "10.96.77.1:6379"
+            kind: "cluster IP"
+            closed: false
+            counter:
+              packets: 7
+              bytes: 420
+          endpoints:
+          - endpoint: "10.128.1.40:6379"
+            counter:
+              packets: 3
+              bytes: 180
+          - endpoint: "10.128.2.40:6379"
+            counter:
+              packets: 0
+              bytes: 0
+          affinitySeconds: 10800
+    "#]]
+    .assert_eq(&yaml.lines().take(26).map(|line| format!("{line}\n")).collect::<String>());
+}
+
+#[test]
+fn tables_fit_the_terminal() {
+    let mut host = quickstart();
+    for (format, width) in [("text", 70), ("wide", 130)] {
+        host.terminal_width = Some(width);
+        let ran = run_with(&mut host, &["inspect", "--from-dump", "dump", "-o", format]);
+        assert!(ran.out.lines().all(|line| line.chars().count() <= usize::from(width)), "{}", ran.out);
+        assert!(ran.out.contains("shop/cart"), "{}", ran.out);
+    }
+}
+
+#[test]
+fn graphs_are_drawn() {
+    expect![[r#"
+        digraph "shop/cart in iptables IPv4" {
+          rankdir=LR;
+          node [shape=box, fontname="monospace"];
+          n0 [label="nat OUTPUT", shape=cds];
+          n1 [label="nat PREROUTING", shape=cds];
+          n2 [label="nat KUBE-SERVICES"];
+          n3 [label="nat KUBE-SVC-N5W5PH5NLY2BP4HG"];
+          n4 [label="nat KUBE-SEP-6QMMS5HUEG4IFVIF"];
+          n5 [label="nat KUBE-SEP-GKNF537QAZ5RVO4N"];
+          n6 [label="nat KUBE-MARK-MASQ"];
+          n7 [label="10.128.1.40:6379", shape=ellipse];
+          n8 [label="10.128.2.40:6379", shape=ellipse];
+          n0 -> n2;
+          n1 -> n2;
+          n2 -> n3 [label="10.96.77.1:6379"];
+          n3 -> n4;
+          n3 -> n5;
+          n4 -> n6;
+          n4 -> n7;
+          n5 -> n6;
+          n5 -> n8;
+        }
+    "#]]
+    .assert_eq(&printed(&["shop/cart", "--graph", "dot"]));
+    expect![[r#"
+        flowchart LR
+          %% shop/search in iptables IPv4
+          n0>"filter FORWARD"]
+          n1>"filter OUTPUT"]
+          n2["filter KUBE-SERVICES"]
+          n3{{"refused"}}
+          n0 --> n2
+          n1 --> n2
+          n2 -->|"10.96.90.9:80"| n3
+    "#]]
+    .assert_eq(&printed(&["shop/search", "--graph", "mermaid"]));
+    for service in ["shop/web", "shop/cart", "shop/search:http"] {
+        let svg = printed(&[service, "--graph", "svg"]);
+        well_formed(&svg);
+        assert!(
+            svg.starts_with("<svg ") && svg.contains(&format!("<title>{service} in iptables IPv4</title>"))
+        );
+    }
+    for folder in recordings() {
+        let ran = run_with(
+            &mut with_dump(&folder),
+            &["inspect", "default/kubernetes", "--from-dump", "dump", "--mode", "nftables", "--graph", "svg"],
+        );
+        assert_eq!(ran.status, 0, "{}", ran.err);
+        well_formed(&ran.out);
+    }
+}
+
+/// Every element is closed in order, attributes are quoted, and nothing stands unescaped.
+fn well_formed(xml: &str) {
+    let mut open: Vec<&str> = Vec::new();
+    let mut rest = xml;
+    while let Some(start) = rest.find('<') {
+        let (text, tag) = rest.split_at(start);
+        assert!(!text.contains('>'), "`>` in text: {text}");
+        for (at, _) in text.match_indices('&') {
+            let entity = &text[at..];
+            assert!(["&amp;", "&lt;", "&gt;", "&quot;", "&apos;"].iter().any(|one| entity.starts_with(one)));
+        }
+        let end = tag.find('>').unwrap_or_else(|| panic!("an open tag: {tag}"));
+        let inside = &tag[1..end];
+        assert!(inside.matches('"').count() % 2 == 0, "{inside}");
+        let name = inside.trim_end_matches('/').split_whitespace().next().unwrap();
+        match inside.strip_prefix('/') {
+            Some(closed) => assert_eq!(open.pop(), Some(closed)),
+            None if inside.ends_with('/') => {}
+            None => open.push(name),
+        }
+        rest = &tag[end + 1..];
+    }
+    assert!(open.is_empty() && rest.trim().is_empty(), "{open:?} {rest}");
+}
+
+#[test]
+fn what_is_odd_is_told() {
+    let mut host = quickstart();
+    let text = String::from_utf8(host.files["dump/iptables-save.txt"].clone()).unwrap();
+    let text = text
+        .replace("*nat\n", "*nat\n:KUBE-SEP-AAAAAAAAAAAAAAAA - [0:0]\n:MINE - [0:0]\n")
+        .replacen("COMMIT\n", "-A FORWARD -d 10.128.1.40/32 -p tcp -m tcp --dport 6379 -j DROP\n-A FORWARD -d 192.0.2.1/32 -p udp -j DROP\n-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\nCOMMIT\n", 1);
+    host.files.insert("dump/iptables-save.txt".to_owned(), text.into());
+    host.files.insert(
+        "dump/nft.json".to_owned(),
+        br#"{"nftables": [{"table": {"family": "inet", "name": "wall"}},
+            {"chain": {"family": "inet", "table": "wall", "name": "f", "type": "filter", "hook": "forward",
+             "prio": 0, "policy": "drop"}},
+            {"rule": {"family": "inet", "table": "wall", "chain": "f", "expr": [
+             {"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 6379}},
+             {"reject": null}]}},
+            {"rule": {"family": "inet", "table": "wall", "chain": "f", "expr": [
+             {"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 25}},
+             {"drop": null}]}},
+            {"chain": {"family": "inet", "table": "wall", "name": "fwd"}},
+            {"table": {"family": "ip", "name": "kube-proxy"}}]}"#
+            .to_vec(),
+    );
+    let ran = run_with(&mut host, &["inspect", "--from-dump", "dump", "--family", "ipv4"]);
+    assert_eq!((ran.status, ran.err.as_str()), (0, ""));
+    let odd = ran.out.split("\n\n").nth(1).unwrap_or_default();
+    expect![[r#"
+        leftover (IPv4): nft has the table kube-proxy, but no Service in it
+        orphan (IPv4): iptables nat KUBE-SEP-AAAAAAAAAAAAAAAA: nothing leads to this chain
+        unreadable (IPv4): nft inet wall: chain fwd
+        foreign rule (IPv4): iptables filter FORWARD rule 5: -d 10.128.1.40/32 -p tcp -m tcp --dport 6379 -j DROP
+        foreign rule (IPv4): nft inet wall f rule 1: tcp dport 6379 reject
+        foreign rule (IPv4): nft inet wall f: policy drop
+    "#]].assert_eq(odd);
+}
+
+#[test]
+fn this_machine_is_read_with_its_counters() {
+    let mut host = machine();
+    assert_eq!(run_with(&mut host, &["inspect"]).out, "no Service has rules here\n");
+    let text = String::from_utf8(quickstart().files["dump/iptables-save.txt"].clone()).unwrap();
+    host.counted.insert((XtablesVariant::Nft, IpFamily::V4), text);
+    let ran = run_with(&mut host, &["inspect", "endpoints", "shop/cart"]);
+    expect![[r#"
+         SERVICE    PROTOCOL  ENDPOINT          CONNECTIONS  BYTES
+         shop/cart  tcp       10.128.1.40:6379  3            180
+         shop/cart  tcp       10.128.2.40:6379  0            0
+    "#]]
+    .assert_eq(&ran.out);
+}
+
+#[test]
+fn bad_questions_are_told() {
+    let refused = |args: &[&str]| {
+        let ran = run_with(&mut quickstart(), &[&["inspect", "--from-dump", "dump"], args].concat());
+        assert_eq!((ran.status, ran.out.as_str()), (2, ""));
+        ran.err
+    };
+    expect![[r#"
+        error: `nothing` is nothing to inspect
+        hint: services, endpoints, chains, stats, or a Service as `shop/web` or `shop/web:http`
+    "#]]
+    .assert_eq(&refused(&["nothing"]));
+    expect![[r#"
+        error: `chains` are of all Services
+        hint: leave the Service out
+    "#]]
+    .assert_eq(&refused(&["chains", "shop/web"]));
+    expect![[r#"
+        error: no rule carries a Service `shop/none`
+        hint: `svcproxy inspect` lists those that have rules
+    "#]]
+    .assert_eq(&refused(&["shop/none"]));
+    expect![[r#"
+        error: --graph draws one Service
+        hint: name it: `svcproxy inspect shop/web --graph svg`
+    "#]]
+    .assert_eq(&refused(&["--graph", "svg"]));
+    let ran = run_with(&mut machine(), &["inspect", "--from-dump", "nowhere"]);
+    expect![[r#"
+        error: cannot read `nowhere`: No such file or directory
+    "#]]
+    .assert_eq(&ran.err);
+}
