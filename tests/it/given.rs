@@ -1,12 +1,13 @@
 //! From texts to what tests begin with: cluster, configuration, node, context.
 
 use svcproxy::backend::iptables::LowerOptions;
-use svcproxy::backend::{ipvs, nftables};
+use svcproxy::backend::{iptables, ipvs, nftables};
 use svcproxy::diagnostic::{Severity, Source, SourceId};
 use svcproxy::manifest::{self, LoadOptions};
 use svcproxy::model::{Cluster, Config, Mode, Node};
 use svcproxy::program::xtables::{RuleOrder, Ruleset};
-use svcproxy::resolve::{self, NodeContext};
+use svcproxy::program::{NftTable, Program};
+use svcproxy::resolve::{self, NodeContext, NodeView};
 
 /// A machine with everything.
 pub(crate) const OPTIONS: LowerOptions =
@@ -41,6 +42,21 @@ pub(crate) fn nftables_options(config: &Config) -> nftables::LowerOptions {
 pub(crate) fn ipvs_options(given: &Given) -> ipvs::LowerOptions {
     let bound_elsewhere = given.node.addresses.iter().copied().collect();
     ipvs::LowerOptions { bound_elsewhere, ..ipvs::LowerOptions::of(&given.config).unwrap() }
+}
+
+/// What a mode makes of a view.
+pub(crate) fn lowered(given: &Given, view: &NodeView) -> Program {
+    let family = view.family;
+    let mut program = Program::default();
+    match given.config.mode {
+        Mode::Nftables => {
+            let table = nftables::lower(view, &nftables_options(&given.config));
+            *program.nft.get_mut(family) = NftTable::Present(table);
+        }
+        Mode::Iptables => *program.xtables.get_mut(family) = Some(iptables::lower(view, &given.options())),
+        Mode::Ipvs => ipvs::lower(view, &ipvs_options(given)).add_to(&mut program, family),
+    }
+    program
 }
 
 /// Reads manifests and a configuration that have no errors, in the mode that the configuration says.
