@@ -117,7 +117,7 @@ pub fn wanted(
                 wanted.program.sysctls.extend(iptables::sysctls(&view));
                 *wanted.program.xtables.get_mut(family) = Some(ruleset);
             }
-            Rules::Ipvs(lowered) => add_ipvs(&mut wanted.program, family, *lowered),
+            Rules::Ipvs(lowered) => lowered.add_to(&mut wanted.program, family),
             Rules::Nft(table) => *wanted.program.nft.get_mut(family) = NftTable::Present(table),
             Rules::Userspace(lowered) => wanted.take_lowered(family, lowered),
         }
@@ -137,17 +137,6 @@ pub fn wanted(
         wanted.userspace = Some(options.clone());
     }
     wanted
-}
-
-/// Adds one family of IPVS mode. Both share the sets, by names of their own, and the dummy device.
-fn add_ipvs(program: &mut Program, family: IpFamily, lowered: ipvs::Lowered) {
-    let ipvs::Lowered { rules, servers, sets, addresses } = lowered;
-    *program.xtables.get_mut(family) = Some(rules);
-    *program.ipvs.get_mut(family) = Some(servers);
-    program.ipset.get_or_insert_default().extend(sets);
-    let devices = program.dummies.get_or_insert_default();
-    let device = devices.entry(ipvs::device().into()).or_default();
-    *device.addresses.get_mut(family) = Some(addresses);
 }
 
 /// Whether a program is well formed; what is wrong with it otherwise. A program of ours that is not is our fault, whatever

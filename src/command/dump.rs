@@ -86,7 +86,23 @@ pub(super) fn read_userspace_dump(
 
 /// Whether a folder has recorded rules of iptables, in either family.
 pub(super) fn has_iptables_dump(host: &mut dyn Host, folder: &str) -> Result<bool, Error> {
-    for name in DUMP_NAMES.iter().flat_map(|(_, names)| names) {
+    has_any(host, folder, DUMP_NAMES.iter().flat_map(|(_, names)| names))
+}
+
+/// Whether a folder has recorded virtual servers that belong to its rules of iptables. Where several modes were recorded
+/// side by side, the rules that go with them have a name of their own.
+pub(super) fn has_ipvs_dump(host: &mut dyn Host, folder: &str) -> Result<bool, Error> {
+    let of_ipvs_alone = IPVS_RULES_NAMES.iter().map(|(_, [first, ..])| first);
+    Ok(has_any(host, folder, &IPVS_DUMP_NAMES)?
+        && (!has_any(host, folder, of_ipvs_alone)? || !has_iptables_dump(host, folder)?))
+}
+
+fn has_any<'a>(
+    host: &mut dyn Host,
+    folder: &str,
+    names: impl IntoIterator<Item = &'a &'static str>,
+) -> Result<bool, Error> {
+    for name in names {
         match host.read_file(&format!("{}/{name}", folder.trim_end_matches('/'))) {
             Ok(_) => return Ok(true),
             Err(error) if error.kind == HostErrorKind::NotFound => {}

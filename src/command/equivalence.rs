@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use crate::host::{Host, HostErrorKind};
 use crate::model::Mode;
-use crate::net::{IpFamily, PerFamily};
+use crate::net::IpFamily;
 use crate::packet::NodeFacts;
 use crate::pipeline;
 use crate::program::Program;
@@ -50,7 +50,7 @@ pub(super) fn run(
     for (name, program) in names.iter().zip(of_mode) {
         let mut program = match program {
             Some(program) => program,
-            None => recorded(name, &families, host, console)?,
+            None => recorded(args.input.mode, name, &families, host, console)?,
         };
         forget_clients(&mut program);
         sides.push(program);
@@ -66,7 +66,8 @@ pub(super) fn run(
     };
     for family in families {
         if is_known(&family, left_program) || is_known(&family, right_program) {
-            let [one, other] = [left_program, right_program].map(|program| Evaluator::new(program, family));
+            let [one, other] =
+                [left_program, right_program].map(|program| Evaluator::new(program, family, &facts));
             reports.push(verify::equivalent(&one, &other, &options));
         }
     }
@@ -105,8 +106,9 @@ fn compiled(
     Ok((input, wanted.program))
 }
 
-/// Recorded rules: of iptables if there are any, else of nft.
+/// Recorded rules: of the mode that is asked for; else of iptables, with virtual servers if there are any, else of nft.
 fn recorded(
+    asked: Option<ModeArg>,
     path: &str,
     families: &BTreeSet<IpFamily>,
     host: &mut dyn Host,
@@ -114,17 +116,20 @@ fn recorded(
 ) -> Result<Program, Error> {
     let is_json = path.ends_with(".json");
     let is_folder = matches!(host.read_file(path), Err(error) if error.kind == HostErrorKind::IsFolder);
-    let mode = if is_json || (is_folder && !dump::has_iptables_dump(host, path)?) {
-        Mode::Nftables
-    } else {
-        Mode::Iptables
+    let mode = match asked {
+        Some(mode) => mode.mode(),
+        None if is_json => Mode::Nftables,
+        None if is_folder && dump::has_ipvs_dump(host, path)? => Mode::Ipvs,
+        None if is_folder && !dump::has_iptables_dump(host, path)? => Mode::Nftables,
+        None => Mode::Iptables,
     };
     let live = match mode {
         Mode::Nftables => dump::read_nft_dump(host, path, families)?,
-        Mode::Iptables | Mode::Ipvs | Mode::Userspace => dump::read_dump(host, path, families)?.0,
+        Mode::Ipvs => dump::read_ipvs_dump(host, path, families)?,
+        Mode::Iptables | Mode::Userspace => dump::read_dump(host, path, families)?.0,
     };
     live.warnings.iter().try_for_each(|warning| console.warn(warning))?;
-    Ok(Program { ipvs: PerFamily::default(), ..live.program })
+    Ok(live.program)
 }
 
 fn write(

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use clap::{Args, ValueEnum};
 
-use crate::backend::{LiftedVip, iptables, nftables};
+use crate::backend::{self, LiftedVip, iptables, ipvs, nftables};
 use crate::host::Host;
 use crate::model::{Mode, ServicePortName};
 use crate::net::{IpCidr, IpFamily, PerFamily, Protocol};
@@ -35,7 +35,7 @@ pub struct VerifyArgs {
     /// Verify recorded rules instead of this machine's: needs no root
     ///
     /// What `diff --against` takes: a folder with iptables-save.txt and ip6tables-save.txt, in nftables mode with nft.json, or
-    /// such a file.
+    /// such a file; in IPVS mode a folder with ipvs-save.txt, ipset-save.txt and ipvs-addr.txt as well.
     #[arg(long, value_name = "PATH", conflicts_with = "equivalent")]
     pub from_dump: Option<String>,
 
@@ -111,10 +111,10 @@ pub fn run(args: &VerifyArgs, host: &mut dyn Host, console: &mut Console<'_>) ->
     }
     let input = input::read(&args.input, &args.input.filenames, Notes::Hidden, host, console)?;
     input.say_left_out(console)?;
-    if matches!(input.config.mode, Mode::Ipvs | Mode::Userspace) {
-        // Half of what they do is in no rule: an answer from rules alone would be wrong.
+    if input.config.mode == Mode::Userspace {
+        // Half of what it does is in no rule: an answer from rules alone would be wrong.
         let said = format!("verify does not know {} mode yet", input.config.mode.name());
-        return Err(Error::usage(said).hint("it knows --mode iptables and nftables"));
+        return Err(Error::usage(said).hint("it knows --mode iptables, nftables and ipvs"));
     }
     let (mut program, local_addresses) = match &args.from_dump {
         Some(path) => (recorded(&input, path, host, console)?, None),
@@ -148,7 +148,8 @@ fn recorded(
 ) -> Result<Program, Error> {
     let live = match input.config.mode {
         Mode::Nftables => dump::read_nft_dump(host, path, &input.families)?,
-        Mode::Iptables | Mode::Ipvs | Mode::Userspace => dump::read_dump(host, path, &input.families)?.0,
+        Mode::Ipvs => dump::read_ipvs_dump(host, path, &input.families)?,
+        Mode::Iptables | Mode::Userspace => dump::read_dump(host, path, &input.families)?.0,
     };
     live.warnings.iter().try_for_each(|warning| console.warn(warning))?;
     Ok(live.program)
@@ -172,24 +173,29 @@ fn of_machine(
             "this machine has Service rules of {other} mode too, and the kernel obeys both; this is about {mode} mode"
         )
     };
-    match input.config.mode {
+    let mode = input.config.mode;
+    let rulesets = || [&program.xtables.v4, &program.xtables.v6].into_iter().flatten();
+    let held = [
+        (Mode::Iptables, rulesets().any(iptables::holds_services)),
+        (Mode::Ipvs, rulesets().any(ipvs::holds_ours)),
+        (Mode::Nftables, [&program.nft.v4, &program.nft.v6].into_iter().any(|table| table.table().is_some())),
+    ];
+    for (other, _) in held.into_iter().filter(|(other, is_held)| *is_held && *other != mode) {
+        console.warn(&obeys_both(other.name(), mode.name()))?;
+    }
+    match mode {
         Mode::Iptables | Mode::Ipvs | Mode::Userspace => {
             if let Some(hidden) = live.hidden {
                 return Err(Error::host(hidden)
                     .hint("move those rules into a table of their own, or choose with --iptables"));
             }
-            if IpFamily::ALL.into_iter().any(|family| program.nft.get(family).table().is_some()) {
-                console.warn(&obeys_both("nftables", "iptables"))?;
-            }
             program.nft = PerFamily::default();
         }
-        Mode::Nftables => {
-            let rulesets = [&program.xtables.v4, &program.xtables.v6];
-            if rulesets.into_iter().flatten().any(iptables::holds_ours) {
-                console.warn(&obeys_both("iptables", "nftables"))?;
-            }
-            program.xtables = PerFamily::default();
-        }
+        Mode::Nftables => program.xtables = PerFamily::default(),
+    }
+    if mode == Mode::Ipvs {
+        virtual_servers::require(host)?;
+        virtual_servers::read(host, program, &input.families)?;
     }
     Ok(live.program)
 }
@@ -220,15 +226,12 @@ fn verify_all(
     for family in input.families.iter().copied().filter(is_known) {
         let view = resolve::resolve(&input.loaded.cluster, &context, family);
         // What others' rules do with packets that are no Service's is theirs to say.
-        let strangers = Program {
-            xtables: PerFamily::from_fn(|_| program.xtables.get(family).as_ref().map(iptables::strangers)),
-            ..Program::default()
-        };
+        let strangers = backend::strangers(program, family);
         let surroundings = Surroundings {
             service_cidrs: service_cidrs(args, input, program, family),
-            strangers: Some(&Evaluator::new(&strangers, family)),
+            strangers: Some(&Evaluator::new(&strangers, family, &facts)),
         };
-        let report = verify::verify(&view, &Evaluator::new(program, family), &surroundings, &options);
+        let report = verify::verify(&view, &Evaluator::new(program, family, &facts), &surroundings, &options);
         let NodeView { ports, .. } = view;
         verified.push((report, ports.into_iter().map(|port| port.name).collect()));
     }

@@ -8,9 +8,10 @@ use crate::net::{AddrPort, IpFamily};
 use crate::packet::{Fate, NodeFacts, Packet};
 
 use super::question::{Destination, Destinations, Questions};
-use super::{Program, nft, xtables};
+use super::{Kernel, Program, nft, xtables};
 
-/// What rules have remembered of sources: names of lists or sets with an address, and how long ago that was.
+/// What rules and virtual servers have remembered of sources: names of lists or sets with an address, and how long ago that
+/// was.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Memory {
     /// Lists and sets, each with an address that it holds.
@@ -24,16 +25,19 @@ pub struct Memory {
 pub struct Evaluation {
     /// What becomes of it.
     pub fate: Fate,
-    /// For each endpoint that it can go to: the lists and sets that then remember its source.
+    /// For each endpoint that it can go to: the lists, sets and virtual servers that then remember its source.
     pub remembered: BTreeMap<AddrPort, BTreeSet<String>>,
     /// The rules that it can match, as text, in the order in which it meets them first.
     pub path: Vec<String>,
 }
 
-/// The rules of one family, made ready for many packets.
+/// All that a program says about one family of a node, made ready for many packets.
 #[derive(Debug)]
 pub struct Evaluator<'a> {
     family: IpFamily,
+    /// All addresses of the node.
+    facts: NodeFacts,
+    kernel: Kernel<'a>,
     language: Language<'a>,
 }
 
@@ -46,14 +50,16 @@ enum Language<'a> {
 }
 
 impl<'a> Evaluator<'a> {
-    /// Of a table of nft, if the program has one for this family; else of its iptables rules.
-    pub fn new(program: &'a Program, family: IpFamily) -> Evaluator<'a> {
+    /// Of a table of nft, if the program has one for this family; else of its iptables rules, with the sets that they ask,
+    /// virtual servers and addresses of dummy devices. `node` is told without these addresses.
+    pub fn new(program: &'a Program, family: IpFamily, node: &NodeFacts) -> Evaluator<'a> {
+        let kernel = Kernel::of(program, family);
         let language = match (program.nft.get(family).table(), program.xtables.get(family)) {
             (Some(table), _) => Language::Nft(table, Box::new(nft::eval::Indexed::new([table]))),
             (None, Some(ruleset)) => Language::Xtables(ruleset, xtables::eval::Indexed::new(ruleset)),
             (None, None) => Language::Nothing,
         };
-        Evaluator { family, language }
+        Evaluator { family, facts: kernel.facts(node), kernel, language }
     }
 
     /// The family whose packets it knows.
@@ -61,23 +67,28 @@ impl<'a> Evaluator<'a> {
         self.family
     }
 
+    /// Whether an address is the node's, be it for the sake of virtual servers.
+    pub fn is_local(&self, addr: IpAddr) -> bool {
+        self.facts.is_local(addr)
+    }
+
     /// Sends the first packet of a flow through all rules.
-    pub fn eval(&self, packet: &Packet, facts: &NodeFacts, memory: &Memory) -> Evaluation {
-        self.run(packet, facts, memory, false)
+    pub fn eval(&self, packet: &Packet, memory: &Memory) -> Evaluation {
+        self.run(packet, memory, false)
     }
 
     /// The same, with the rules on the way.
-    pub fn eval_with_path(&self, packet: &Packet, facts: &NodeFacts, memory: &Memory) -> Evaluation {
-        self.run(packet, facts, memory, true)
+    pub fn eval_with_path(&self, packet: &Packet, memory: &Memory) -> Evaluation {
+        self.run(packet, memory, true)
     }
 
-    fn run(&self, packet: &Packet, facts: &NodeFacts, memory: &Memory, with_path: bool) -> Evaluation {
-        let (remembered, age) = (memory.remembered.clone(), memory.age);
+    fn run(&self, packet: &Packet, memory: &Memory, with_path: bool) -> Evaluation {
+        let (facts, remembered, age) = (&self.facts, memory.remembered.clone(), memory.age);
         match &self.language {
             Language::Xtables(ruleset, rules) => {
                 let memory = xtables::eval::Memory { remembered, age };
                 let xtables::eval::Evaluation { fate, remembered, matched } =
-                    rules.eval(packet, facts, &memory);
+                    rules.eval_among(packet, facts, &memory, &self.kernel);
                 let text =
                     |place: &(xtables::TableName, xtables::ChainName, usize)| xtables_rule(ruleset, place);
                 let path = matched.iter().filter(|_| with_path).map(text).collect();
@@ -99,17 +110,19 @@ impl<'a> Evaluator<'a> {
     /// Every original destination that some rule tells from others.
     pub fn destinations(&self, found: &mut Destinations) {
         match &self.language {
-            Language::Xtables(ruleset, _) => xtables::reach::destinations(ruleset, found),
+            Language::Xtables(ruleset, _) => xtables::reach::destinations(ruleset, &self.kernel, found),
             Language::Nft(table, _) => nft::reach::destinations([*table], found),
             Language::Nothing => {}
         }
     }
 
     /// What rules ask of packets to a destination.
-    pub fn questions(&self, destination: &Destination, facts: &NodeFacts, found: &mut Questions) {
+    pub fn questions(&self, destination: &Destination, found: &mut Questions) {
         match &self.language {
-            Language::Xtables(_, rules) => xtables::reach::questions(rules, destination, facts, found),
-            Language::Nft(_, rules) => nft::reach::questions(rules, destination, facts, found),
+            Language::Xtables(_, rules) => {
+                xtables::reach::questions((rules, &self.kernel), destination, &self.facts, found);
+            }
+            Language::Nft(_, rules) => nft::reach::questions(rules, destination, &self.facts, found),
             Language::Nothing => {}
         }
     }

@@ -5,6 +5,7 @@ mod emitted;
 pub mod eval;
 pub mod ipset;
 pub mod ipvs;
+mod kernel;
 pub mod listener;
 pub mod nft;
 pub mod question;
@@ -17,6 +18,7 @@ mod words;
 pub mod xtables;
 
 pub use emitted::{Emitted, LineTags};
+pub use kernel::Kernel;
 pub use scope::{ChainPattern, Scope};
 pub use tag::Tag;
 pub use transit::{Action, Crossing, Memory, Met, Part, Place, Setting};

@@ -1,5 +1,7 @@
 //! The oracle: the fate of a packet by the decisions of a [`NodeView`] alone. Rules are right if they agree with it.
 
+use std::net::IpAddr;
+
 use crate::net::{AddrPort, IpCidr, Protocol};
 use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
 
@@ -82,8 +84,18 @@ impl<'a> Oracle<'a> {
         if let Some((index, ..)) = self.directory.at_address(to, protocol) {
             return Some(index);
         }
-        let is_local = facts.is_local(to.addr);
-        self.directory.at_node_port(to.port, protocol).filter(|_| is_local).map(|(index, _)| index)
+        let is_here = facts.is_local(to.addr) || self.listed(to.addr);
+        self.directory.at_node_port(to.port, protocol).filter(|_| is_here).map(|(index, _)| index)
+    }
+
+    /// Whether node ports answer on an address because it is listed.
+    pub fn listed(&self, addr: IpAddr) -> bool {
+        matches!(&self.view.node_ports, NodePortScope::Addresses(addresses) if addresses.contains(&addr))
+    }
+
+    /// Whether an address is the node's for the sake of Services: a device bears it.
+    pub fn is_borne(&self, addr: IpAddr) -> bool {
+        self.view.habits.unused_ports == UnusedPorts::RefusedOnVips && self.directory.is_vip(addr)
     }
 
     fn case<'c>(&'c self, packet: &'c Packet, facts: &'c NodeFacts, previous: Option<AddrPort>) -> Case<'c> {

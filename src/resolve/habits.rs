@@ -41,6 +41,8 @@ pub struct Habits {
     /// theirs, the number of a node port is enough on any address of Services, and where pods cannot be told a packet
     /// from a cluster IP is rewritten, since the node reaches a cluster IP from that very address.
     pub masquerades_by_sets: bool,
+    /// A client is held to its endpoint at each frontend apart: a virtual server knows nothing of others.
+    pub affinity_by_frontend: bool,
     /// Policy Local without an endpoint on this node takes those of other nodes (reference section 8, 46).
     pub local_falls_back: bool,
     /// With policy Local, pods and the node itself may use any endpoint all the same (the short circuit of reference
@@ -65,6 +67,7 @@ impl Habits {
                 masquerades_remote_hairpins: true,
                 admits_health_checks: true,
                 masquerades_by_sets: false,
+                affinity_by_frontend: false,
                 local_falls_back: false,
                 short_circuits: true,
                 carries_connections: false,
@@ -79,6 +82,7 @@ impl Habits {
                 masquerades_remote_hairpins: false,
                 admits_health_checks: false,
                 masquerades_by_sets: false,
+                affinity_by_frontend: false,
                 local_falls_back: false,
                 short_circuits: true,
                 carries_connections: false,
@@ -93,6 +97,7 @@ impl Habits {
                 masquerades_remote_hairpins: false,
                 admits_health_checks: true,
                 masquerades_by_sets: true,
+                affinity_by_frontend: true,
                 local_falls_back: true,
                 short_circuits: false,
                 carries_connections: false,
@@ -109,6 +114,7 @@ impl Habits {
                 masquerades_by_sets: false,
                 local_falls_back: false,
                 short_circuits: true,
+                affinity_by_frontend: false,
                 carries_connections: true,
             },
         }

@@ -92,7 +92,7 @@ impl<'a> Classes<'a> {
             cuts.insert(number(*first), number(*last));
         }
         let is_own = |number: &u128| self.facts.is_local(address(self.family, *number));
-        let from_elsewhere = cuts.points.iter().copied().filter(|number| !is_own(number));
+        let from_elsewhere = cuts.points.iter().copied().filter(|number| !self.is_local(*number));
         // The plain ones first: they are the witnesses that a reader understands at once.
         let from_elsewhere: Vec<u128> = self.outside(&cuts).into_iter().chain(from_elsewhere).collect();
         // The node sends from its own addresses; from a VIP only to that VIP itself.
@@ -129,6 +129,12 @@ impl<'a> Classes<'a> {
         asked
     }
 
+    /// Whether an address is the node's, be it for the sake of Services alone: no packet from elsewhere has it as its source.
+    fn is_local(&self, number: u128) -> bool {
+        let addr = address(self.family, number);
+        self.facts.is_local(addr) || self.left.is_local(addr) || self.right.is_local(addr)
+    }
+
     /// An address of another host for each part of the line.
     fn outside(&self, cuts: &Cuts) -> Vec<u128> {
         let (documentation, windows): (IpAddr, &[(u128, u128)]) = match self.family {
@@ -137,7 +143,7 @@ impl<'a> Classes<'a> {
         };
         let within = cuts.ranges.iter().map(|(first, end)| first.saturating_add(9).min(*end));
         let preferred: Vec<u128> = [number(documentation)].into_iter().chain(within).collect();
-        cuts.remainder(windows, &preferred, |number| !self.facts.is_local(address(self.family, number)))
+        cuts.remainder(windows, &preferred, |number| !self.is_local(number))
     }
 
     /// An address of the node for each part of the line.

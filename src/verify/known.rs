@@ -41,6 +41,16 @@ pub fn known(habits: Habits) -> Vec<&'static str> {
             habits.masquerades_remote_hairpins,
             "an endpoint of another node that is sent to itself has its source rewritten too",
         ),
+        (habits.affinity_by_frontend, "session affinity holds at each address of a Service apart"),
+        (habits.local_falls_back, "policy Local without an endpoint on the node takes those of other nodes"),
+        (
+            habits.masquerades_by_sets,
+            "the number of a node port has the source rewritten on any address of Services",
+        ),
+        (
+            habits.asks_ranges_on_the_way_in,
+            "source ranges do not hold for the node's own packets, but for those from the load balancer's address",
+        ),
     ];
     ways.into_iter().filter(|(is_so, _)| *is_so).map(|(_, what)| what).collect()
 }

@@ -1,7 +1,7 @@
 //! The side of the manifests: what the oracle tells apart, and what it says.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::net::{AddrPort, IpCidr, IpFamily, Protocol};
 use crate::packet::{Fate, NodeFacts, Packet};
@@ -46,8 +46,35 @@ impl<'a> Manifests<'a> {
     fn ports_at(&self, addr: IpAddr) -> impl Iterator<Item = &'a PortView> + '_ {
         let ports = &self.oracle.view().ports;
         let of_address = self.by_address.get(&addr).into_iter().flatten();
-        let of_node = self.with_node_port.iter().filter(move |_| self.facts.is_local(addr));
+        let has_node_ports = self.has_node_ports(addr);
+        let of_node = self.with_node_port.iter().filter(move |_| has_node_ports);
         of_address.chain(of_node).filter_map(|index| ports.get(*index))
+    }
+
+    /// Whether the number of a node port may mean something on an address.
+    fn has_node_ports(&self, addr: IpAddr) -> bool {
+        let by_sets = self.oracle.view().habits.masquerades_by_sets && self.by_address.contains_key(&addr);
+        self.facts.is_local(addr) || self.oracle.listed(addr) || by_sets
+    }
+
+    /// What sets of all Services ask besides.
+    fn ask_shared(&self, destination: &Destination, found: &mut Questions) {
+        let view = self.oracle.view();
+        if !view.habits.masquerades_by_sets {
+            return;
+        }
+        found.sources.insert((destination.addr, destination.addr));
+        found.sources.extend(match view.family {
+            IpFamily::V4 => loopback(),
+            IpFamily::V6 => Some((IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST))),
+        });
+        if destination.service.is_none() {
+            let health_checks = view.ports.iter().filter_map(|port| port.health_check_node_port);
+            for port in health_checks {
+                found.ports.insert((None, port, port));
+                found.protocols.extend(Protocol::ALL);
+            }
+        }
     }
 
     fn ask_sources(&self, port: &PortView, found: &mut Questions) {
@@ -81,10 +108,18 @@ impl<'a> Manifests<'a> {
     fn is_health_check(&self, packet: &Packet) -> bool {
         let view = self.oracle.view();
         let is_asked = |port: &PortView| port.health_check_node_port == Some(packet.destination.port);
+        let protocols: &[Protocol] =
+            if view.habits.masquerades_by_sets { &[Protocol::Tcp, Protocol::Udp] } else { &[Protocol::Tcp] };
         view.habits.admits_health_checks
-            && packet.protocol == Protocol::Tcp
-            && self.facts.is_local(packet.destination.addr)
+            && protocols.contains(&packet.protocol)
+            && self.is_local(packet.destination.addr)
             && view.ports.iter().any(is_asked)
+    }
+
+    /// Where it is remembered where the sender of a packet went, if not at the Service port as a whole.
+    fn place(&self, packet: &Packet) -> BTreeSet<String> {
+        let by_frontend = self.oracle.view().habits.affinity_by_frontend;
+        by_frontend.then(|| packet.destination.to_string()).into_iter().collect()
     }
 
     fn owner_port(&self, packet: &Packet) -> Option<&'a PortView> {
@@ -112,7 +147,7 @@ impl Meaning for Manifests<'_> {
     }
 
     fn questions(&self, destination: &Destination, found: &mut Questions) {
-        let is_local = self.facts.is_local(destination.addr);
+        let has_node_ports = self.has_node_ports(destination.addr);
         let ports = &self.oracle.view().ports;
         match destination.service {
             Some((protocol, number)) => {
@@ -128,12 +163,13 @@ impl Meaning for Manifests<'_> {
                     found.protocols.insert(protocol);
                     let numbers = port.frontends.iter().filter_map(|frontend| match frontend.vip {
                         Vip::Address(vip) => (vip.addr == destination.addr).then_some(vip.port),
-                        Vip::NodePort(node_port) => is_local.then_some(node_port),
+                        Vip::NodePort(node_port) => has_node_ports.then_some(node_port),
                     });
                     found.ports.extend(numbers.map(|number| (Some(protocol), number, number)));
                 }
             }
         }
+        self.ask_shared(destination, found);
         if destination.addr.is_loopback() {
             found.sources.extend(loopback().filter(|_| destination.addr.is_ipv4()));
         }
@@ -145,11 +181,11 @@ impl Meaning for Manifests<'_> {
         match (&fate, self.strangers) {
             (Fate::Forwarded(choices), _) => {
                 if self.owner_port(packet).is_some_and(|port| port.affinity_seconds.is_some()) {
-                    remembered.extend(choices.iter().map(|choice| (choice.endpoint, BTreeSet::new())));
+                    remembered.extend(choices.iter().map(|choice| (choice.endpoint, self.place(packet))));
                 }
             }
             (Fate::Untouched, Some(strangers)) => {
-                let theirs = strangers.eval(packet, self.facts, &Memory::default()).fate;
+                let theirs = strangers.eval(packet, &Memory::default()).fate;
                 let is_refused = matches!(theirs, Fate::Rejected | Fate::Dropped);
                 let fate = if is_refused && self.is_health_check(packet) { fate } else { theirs };
                 return Answer { fate, remembered };
@@ -164,7 +200,7 @@ impl Meaning for Manifests<'_> {
         let lifetime = self.owner_port(packet).and_then(|port| port.affinity_seconds);
         let is_kept = owner == self.oracle.owner(earlier.packet, self.facts)
             && lifetime.is_some_and(|seconds| earlier.age.as_secs() < u64::from(seconds))
-            && earlier.answer.remembered.contains_key(&earlier.endpoint);
+            && earlier.answer.remembered.get(&earlier.endpoint) == Some(&self.place(packet));
         if is_kept {
             self.oracle.fate_remembered(packet, self.facts, earlier.endpoint)
         } else {
@@ -179,6 +215,10 @@ impl Meaning for Manifests<'_> {
     fn neighbour(&self, packet: &Packet) -> Option<usize> {
         let on_address = || self.by_address.get(&packet.destination.addr)?.first().copied();
         self.owner(packet).or_else(on_address)
+    }
+
+    fn is_local(&self, addr: IpAddr) -> bool {
+        self.facts.is_local(addr) || self.oracle.is_borne(addr)
     }
 
     fn is_from_pod(&self, packet: &Packet) -> bool {

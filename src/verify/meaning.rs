@@ -1,6 +1,7 @@
 //! A side of a comparison: what it tells apart, and what it does with a packet.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::net::AddrPort;
@@ -48,6 +49,9 @@ pub(super) trait Meaning: Sync {
 
     /// The same, or who else has something on the address that the packet goes to.
     fn neighbour(&self, packet: &Packet) -> Option<usize>;
+
+    /// Whether an address is the node's, be it for the sake of Services alone.
+    fn is_local(&self, addr: IpAddr) -> bool;
 
     /// Whether a packet counts as one from a pod.
     fn is_from_pod(&self, packet: &Packet) -> bool;

@@ -34,7 +34,7 @@ use rules::Rules;
 /// What a comparison depends on beside the two sides.
 #[derive(Debug, Clone, Copy)]
 pub struct Options<'a> {
-    /// The node's addresses.
+    /// The node's addresses, without those that it has for the sake of Services alone.
     pub facts: &'a NodeFacts,
     /// How many packets are kept of those that differ, for each Service port.
     pub n_witnesses: usize,
@@ -58,7 +58,7 @@ pub fn verify(
 ) -> Report {
     let oracle = Oracle::new(view).with_service_cidrs(surroundings.service_cidrs.clone());
     let wanted = Manifests::new(oracle, surroundings.strangers, options.facts);
-    let found = Rules::new(rules, options.facts);
+    let found = Rules::new(rules);
     let differences = compare::compare(&wanted, &found, view.family, options);
     report::named(view.family, differences, |owner| view.ports.get(owner).map(|port| port.name.clone()))
 }
@@ -66,6 +66,6 @@ pub fn verify(
 /// Compares the meaning of rules with that of other rules, for every class of packets that either tells apart.
 pub fn equivalent(left: &Evaluator<'_>, right: &Evaluator<'_>, options: &Options<'_>) -> Report {
     let family = left.family();
-    let (left, right) = (Rules::new(left, options.facts), Rules::new(right, options.facts));
+    let (left, right) = (Rules::new(left), Rules::new(right));
     report::named(family, compare::compare(&left, &right, family, options), |_| None)
 }

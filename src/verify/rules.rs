@@ -1,6 +1,8 @@
 //! The side of rules: what they tell apart, and what they do.
 
-use crate::packet::{Fate, NodeFacts, Packet};
+use std::net::IpAddr;
+
+use crate::packet::{Fate, Packet};
 use crate::program::eval::{Evaluator, Memory};
 use crate::program::question::{Destination, Destinations, Questions};
 
@@ -9,13 +11,12 @@ use super::meaning::{Answer, Earlier, Meaning};
 /// What rules mean for the packets of one family.
 pub(super) struct Rules<'a> {
     rules: &'a Evaluator<'a>,
-    facts: &'a NodeFacts,
 }
 
 impl<'a> Rules<'a> {
-    /// On a node with these addresses.
-    pub(super) fn new(rules: &'a Evaluator<'a>, facts: &'a NodeFacts) -> Rules<'a> {
-        Rules { rules, facts }
+    /// Of an evaluator.
+    pub(super) fn new(rules: &'a Evaluator<'a>) -> Rules<'a> {
+        Rules { rules }
     }
 }
 
@@ -32,16 +33,16 @@ impl Meaning for Rules<'_> {
     }
 
     fn questions(&self, destination: &Destination, found: &mut Questions) {
-        self.rules.questions(destination, self.facts, found);
+        self.rules.questions(destination, found);
     }
 
     fn answer(&self, packet: &Packet) -> Answer {
-        let evaluation = self.rules.eval(packet, self.facts, &Memory::default());
+        let evaluation = self.rules.eval(packet, &Memory::default());
         Answer { fate: evaluation.fate, remembered: evaluation.remembered }
     }
 
     fn fate_after(&self, packet: &Packet, earlier: &Earlier<'_>) -> Fate {
-        self.rules.eval(packet, self.facts, &memory(earlier)).fate
+        self.rules.eval(packet, &memory(earlier)).fate
     }
 
     fn owner(&self, _: &Packet) -> Option<usize> {
@@ -52,12 +53,16 @@ impl Meaning for Rules<'_> {
         None
     }
 
+    fn is_local(&self, addr: IpAddr) -> bool {
+        self.rules.is_local(addr)
+    }
+
     fn is_from_pod(&self, _: &Packet) -> bool {
         false
     }
 
     fn path(&self, packet: &Packet, earlier: Option<&Earlier<'_>>) -> Vec<String> {
         let memory = earlier.map(memory).unwrap_or_default();
-        self.rules.eval_with_path(packet, self.facts, &memory).path
+        self.rules.eval_with_path(packet, &memory).path
     }
 }

@@ -4,17 +4,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use svcproxy::backend::{iptables, ipvs, nftables, userspace};
+use svcproxy::backend::{iptables, nftables, userspace};
 use svcproxy::model::{Config, Mode};
 use svcproxy::net::{IpFamily, PerFamily};
 use svcproxy::packet::{self, Fate, Flow, NodeFacts, Origin, Packet, PacketContext};
+use svcproxy::program::eval::Evaluator;
 use svcproxy::program::xtables::eval::{Memory, eval};
 use svcproxy::program::xtables::{Ruleset, check, emit, parse};
-use svcproxy::program::{listener, nft};
+use svcproxy::program::{self, listener, nft};
 use svcproxy::resolve::{self, NodeView};
 
 use crate::given::{self, Given};
-use crate::kernel::Kernel;
 
 /// All case folders.
 pub(crate) fn folders() -> Vec<PathBuf> {
@@ -73,9 +73,12 @@ fn iptables_rules(name: &str, view: &NodeView, problems: &mut Vec<String>) -> Ru
 
 /// Lowers a case in IPVS mode.
 fn ipvs_rules(name: &str, view: &NodeView, given: &Given, problems: &mut Vec<String>) -> Rules {
-    let kernel = Kernel::new(ipvs::lower(view, &given::ipvs_options(given)), &given.node.addresses);
-    check_rules(name, &kernel.lowered.rules, problems);
-    Box::new(move |packet, _| kernel.fate(packet))
+    let program = given::lowered(given, view);
+    check_rules(name, program.xtables.get(view.family).as_ref().unwrap(), problems);
+    let family = view.family;
+    Box::new(move |packet, facts| {
+        Evaluator::new(&program, family, facts).eval(packet, &program::eval::Memory::default()).fate
+    })
 }
 
 /// Lowers a case in nftables mode.

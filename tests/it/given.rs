@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 
 use svcproxy::backend::iptables::LowerOptions;
-use svcproxy::backend::{ipvs, nftables, userspace};
+use svcproxy::backend::{iptables, ipvs, nftables, userspace};
 use svcproxy::diagnostic::{Severity, Source, SourceId};
 use svcproxy::manifest::{self, LoadOptions};
 use svcproxy::model::{Cluster, Config, Mode, Node};
 use svcproxy::net::{IpFamily, Protocol};
 use svcproxy::packet::{Fate, Flow};
 use svcproxy::program::xtables::{RuleOrder, Ruleset};
-use svcproxy::resolve::{self, NodeContext};
+use svcproxy::program::{NftTable, Program};
+use svcproxy::resolve::{self, NodeContext, NodeView};
 
 /// A machine with everything.
 pub(crate) const OPTIONS: LowerOptions =
@@ -76,6 +77,22 @@ pub(crate) fn carried(flow: &Flow) -> Fate {
         Fate::Rejected | Fate::Dropped => Fate::Rejected,
         Fate::Untouched | Fate::Unknown(_) => written,
     }
+}
+
+/// What a mode makes of a view.
+pub(crate) fn lowered(given: &Given, view: &NodeView) -> Program {
+    let family = view.family;
+    let mut program = Program::default();
+    match given.config.mode {
+        Mode::Nftables => {
+            let table = nftables::lower(view, &nftables_options(&given.config));
+            *program.nft.get_mut(family) = NftTable::Present(table);
+        }
+        Mode::Iptables => *program.xtables.get_mut(family) = Some(iptables::lower(view, &given.options())),
+        Mode::Userspace => panic!("its listeners are no part of this"),
+        Mode::Ipvs => ipvs::lower(view, &ipvs_options(given)).add_to(&mut program, family),
+    }
+    program
 }
 
 /// Reads manifests and a configuration that have no errors, in the mode that the configuration says.

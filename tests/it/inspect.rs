@@ -449,7 +449,7 @@ fn bad_questions_are_told() {
     };
     expect![[r#"
         error: `nothing` is nothing to inspect
-        hint: services, endpoints, chains, stats, or a Service as `shop/web` or `shop/web:http`
+        hint: services, endpoints, chains, stats, listeners, or a Service as `shop/web` or `shop/web:http`
     "#]]
     .assert_eq(&refused(&["nothing"]));
     expect![[r#"

@@ -12,7 +12,6 @@ mod given;
 mod host_live;
 mod inspect;
 mod ipset_text;
-mod kernel;
 mod licences;
 mod live;
 mod mutants;

@@ -13,13 +13,13 @@ use svcproxy::model::{
 };
 use svcproxy::net::{AddrPort, IpCidr, IpFamily, PerFamily, Protocol};
 use svcproxy::packet::{Fate, NodeFacts, Origin, Packet};
+use svcproxy::program::eval::Evaluator;
 use svcproxy::program::xtables::eval::{Memory, eval};
 use svcproxy::program::xtables::{check, diff, emit, parse};
-use svcproxy::program::{listener, nft};
+use svcproxy::program::{self, Program, listener, nft};
 use svcproxy::resolve::{self, NodeContext, Vip};
 
 use crate::given;
-use crate::kernel::Kernel;
 
 /// Addresses out of small sets, so that they meet each other.
 fn address(family: IpFamily, net: u8, host: u8) -> IpAddr {
@@ -310,8 +310,12 @@ proptest! {
         let facts = NodeFacts { local_addresses: local.iter().copied().collect() };
         for family in IpFamily::ALL {
             let view = resolve::resolve(&cluster, &context, family);
-            let kernel = Kernel::new(ipvs::lower(&view, &options), &local);
-            prop_assert_eq!(check::check(&kernel.lowered.rules).len(), 0);
+            let lowered = ipvs::lower(&view, &options);
+            prop_assert_eq!(check::check(&lowered.rules).len(), 0);
+            let addresses = lowered.addresses.clone();
+            let mut program = Program::default();
+            lowered.add_to(&mut program, family);
+            let rules = Evaluator::new(&program, family, &facts);
             let mut packets = packets(&view);
             // The node goes to an address of Services from that very address.
             let own = packets.iter().filter(|packet| packet.origin == Origin::Node).map(|packet| Packet {
@@ -322,11 +326,11 @@ proptest! {
             packets.extend(own);
             for packet in packets {
                 // Nobody takes a packet from elsewhere that has his own address as its source.
-                if packet.origin != Origin::Node && kernel.lowered.addresses.contains(&packet.source.addr) {
+                if packet.origin != Origin::Node && addresses.contains(&packet.source.addr) {
                     continue;
                 }
                 let oracle = resolve::fate(&view, &packet, &facts);
-                let done = kernel.fate(&packet);
+                let done = rules.eval(&packet, &program::eval::Memory::default()).fate;
                 prop_assert!(oracle.is_same(&done), "{packet}: oracle {oracle}, rules {done}");
             }
         }

@@ -1,14 +1,15 @@
 //! `verify`: what kube-proxy 1.36 programmed means what the manifests say; whatever changes the fate of a packet is found,
 //! and nothing else.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
 
-use svcproxy::backend::{iptables, nftables};
 use svcproxy::model::Mode;
 use svcproxy::net::{IpCidr, IpFamily, PerFamily};
 use svcproxy::packet::NodeFacts;
 use svcproxy::program::eval::Evaluator;
-use svcproxy::program::{NftTable, Program, nft, xtables};
+use svcproxy::program::{Dummy, NftTable, Program, ipset, ipvs, nft, xtables};
 use svcproxy::resolve;
 use svcproxy::verify::{Options, Report, Surroundings, verify};
 
@@ -29,6 +30,10 @@ pub(crate) struct Recorded {
 pub(crate) fn recorded(folder: &Path, mode: Mode) -> Recorded {
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
     let given = given::given(&read("cluster.json"), &read(&format!("config-{}.json", mode.name())));
+    let rules = |[v4, v6]: [&str; 2]| {
+        let files = PerFamily { v4, v6 };
+        PerFamily::from_fn(|family| Some(xtables::parse::parse(&read(files.get(family)), family).unwrap()))
+    };
     let mut program = Program::default();
     match mode {
         Mode::Nftables => {
@@ -37,11 +42,24 @@ pub(crate) fn recorded(folder: &Path, mode: Mode) -> Recorded {
                 NftTable::Present(ruleset.table(nft::Family::from(family), "kube-proxy").unwrap().clone())
             });
         }
-        Mode::Iptables | Mode::Ipvs | Mode::Userspace => {
-            let files = PerFamily { v4: "iptables-save.txt", v6: "ip6tables-save.txt" };
-            program.xtables = PerFamily::from_fn(|family| {
-                Some(xtables::parse::parse(&read(files.get(family)), family).unwrap())
+        Mode::Userspace => panic!("its listeners are in no recording"),
+        Mode::Iptables => program.xtables = rules(["iptables-save.txt", "ip6tables-save.txt"]),
+        Mode::Ipvs => {
+            program.xtables = rules(["ipvs-iptables-save.txt", "ipvs-ip6tables-save.txt"]);
+            let servers = ipvs::parse::parse(&read("ipvs-save.txt")).unwrap();
+            program.ipvs = PerFamily::from_fn(|family| {
+                let of_family = servers.iter().filter(|(server, _)| server.family() == family);
+                Some(of_family.map(|(key, server)| (*key, server.clone())).collect())
             });
+            program.ipset = Some(ipset::parse::parse(&read("ipset-save.txt")).unwrap());
+            let addresses: BTreeSet<IpAddr> = read("ipvs-addr.txt")
+                .lines()
+                .map(|line| line.trim().split('/').next().unwrap().parse().unwrap())
+                .collect();
+            let of_family =
+                |family| addresses.iter().copied().filter(|addr| IpFamily::of(*addr) == family).collect();
+            let dummy = Dummy { addresses: PerFamily::from_fn(|family| Some(of_family(family))) };
+            program.dummies = Some([("kube-ipvs0".into(), dummy)].into());
         }
     }
     Recorded { given, program }
@@ -55,7 +73,7 @@ fn verified(given: &Given, program: &Program, service_cidrs: &[IpCidr], family: 
     let view = resolve::resolve(&given.cluster, &given.context, family);
     let surroundings = Surroundings { service_cidrs: service_cidrs.to_vec(), strangers: None };
     let options = Options { facts: &facts(given), n_witnesses: 3 };
-    verify(&view, &Evaluator::new(program, family), &surroundings, &options)
+    verify(&view, &Evaluator::new(program, family, &facts(given)), &surroundings, &options)
 }
 
 fn complaints(name: &str, report: &Report, problems: &mut Vec<String>) {
@@ -77,7 +95,7 @@ fn complaints(name: &str, report: &Report, problems: &mut Vec<String>) {
 #[test]
 fn recordings_are_what_the_manifests_say() {
     let mut problems = Vec::new();
-    for mode in [Mode::Iptables, Mode::Nftables] {
+    for mode in [Mode::Iptables, Mode::Ipvs, Mode::Nftables] {
         let mut n_packets = 0;
         for folder in recordings::folders() {
             let Recorded { given, program } = recorded(&folder, mode);
@@ -97,18 +115,12 @@ fn recordings_are_what_the_manifests_say() {
 #[test]
 fn cases_are_what_their_manifests_say() {
     let mut problems = Vec::new();
-    for mode in [Mode::Iptables, Mode::Nftables] {
+    for mode in [Mode::Iptables, Mode::Ipvs, Mode::Nftables] {
         for folder in cases::folders() {
             let given = cases::given(&folder, mode);
             for family in IpFamily::ALL {
                 let view = resolve::resolve(&given.cluster, &given.context, family);
-                let mut program = Program::default();
-                if mode == Mode::Nftables {
-                    let table = nftables::lower(&view, &given::nftables_options(&given.config));
-                    *program.nft.get_mut(family) = NftTable::Present(table);
-                } else {
-                    *program.xtables.get_mut(family) = Some(iptables::lower(&view, &given.options()));
-                }
+                let program = given::lowered(&given, &view);
                 let name = folder.file_name().unwrap().to_string_lossy();
                 let report = verified(&given, &program, &[], family);
                 complaints(&format!("{name} {} {family}", mode.name()), &report, &mut problems);

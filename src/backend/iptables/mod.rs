@@ -25,7 +25,7 @@ mod service;
 
 pub use carried::carried;
 pub use lift::{lift, name_of, service_of};
-pub use owned::{Traits, holds_kubelet_chains, holds_ours, is_hashed, scope, strangers, uses_table};
+pub use owned::{Traits, holds_kubelet_chains, holds_ours, holds_services, is_hashed, scope, uses_table};
 pub use policy::policies;
 
 use std::collections::BTreeMap;

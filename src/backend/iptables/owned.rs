@@ -1,8 +1,6 @@
 //! Which live chains and jumps are ours (reference section 11, ownership).
 
-use crate::program::xtables::{
-    Chain, ChainName, ConntrackStates, Match, Rule, RuleOrder, Ruleset, Table, TableName, Target,
-};
+use crate::program::xtables::{ChainName, ConntrackStates, Match, Rule, Ruleset, TableName, Target};
 use crate::program::{ChainPattern, Scope};
 
 use super::{base, names};
@@ -24,22 +22,6 @@ pub fn scope(live: &Ruleset) -> Scope {
     }
 }
 
-/// The rules of others in a live ruleset: what packets would meet if ours were not there.
-pub fn strangers(live: &Ruleset) -> Ruleset {
-    let scope = scope(live);
-    let mut others = Ruleset::empty(live.family);
-    for (name, table) in &live.tables {
-        let owned = |chain: &ChainName| scope.owns(*name, chain);
-        let chains = table.chains.iter().filter(|(chain, _)| !owned(chain)).map(|(chain_name, chain)| {
-            let is_theirs = |rule: &&Rule| !rule.chain().is_some_and(owned);
-            let rules = chain.rules.iter().filter(is_theirs).cloned().collect();
-            (*chain_name, Chain { rules, policy: chain.policy, order: RuleOrder::Exact })
-        });
-        others.tables.insert(*name, Table { chains: chains.collect() });
-    }
-    others
-}
-
 /// Whether a chain belongs to one Service or one endpoint: its name is made of a hash.
 pub fn is_hashed(chain: &ChainName) -> bool {
     names::PREFIXES.iter().any(|prefix| chain.as_str().starts_with(prefix))
@@ -49,6 +31,14 @@ pub fn is_hashed(chain: &ChainName) -> bool {
 pub fn holds_ours(live: &Ruleset) -> bool {
     let shared = |chain: &ChainName| *chain == names::FIREWALL;
     let fixed = base::FIXED_CHAINS.into_iter().filter(|(_, chain)| !shared(chain));
+    fixed.into_iter().any(|(table, chain)| live.chain(table, &chain).is_some())
+        || live.tables.get(&TableName::Nat).is_some_and(|nat| nat.chains.keys().any(is_hashed))
+}
+
+/// Whether a live ruleset holds chains that iptables mode alone has.
+pub fn holds_services(live: &Ruleset) -> bool {
+    let own = [names::EXTERNAL_SERVICES, names::NODE_PORTS];
+    let fixed = base::FIXED_CHAINS.into_iter().filter(|(_, chain)| own.contains(chain));
     fixed.into_iter().any(|(table, chain)| live.chain(table, &chain).is_some())
         || live.tables.get(&TableName::Nat).is_some_and(|nat| nat.chains.keys().any(is_hashed))
 }

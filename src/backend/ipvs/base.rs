@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use crate::backend::skeleton::{self, ctstate, loopback, user_chain};
 use crate::net::{IpFamily, Protocol};
 use crate::program::xtables::{
-    AddrType, ChainName, ConntrackStates, Direction, Match, ProtocolMatch, RejectWith, Rule, RuleOrder,
-    Ruleset, SetMatch, Table, TableName, Target,
+    AddrType, ChainName, ConntrackStates, Match, ProtocolMatch, RejectWith, Rule, RuleOrder, Ruleset,
+    SetMatch, Side, Table, TableName, Target,
 };
 use crate::resolve::NodeView;
 
@@ -64,13 +64,13 @@ pub(super) fn jumps() -> impl Iterator<Item = (TableName, ChainName, Rule)> {
 }
 
 /// Destination address and port.
-const VIP: &[Direction] = &[Direction::Destination, Direction::Destination];
+const VIP: &[Side] = &[Side::Destination, Side::Destination];
 /// Destination address or port alone.
-const DESTINATION: &[Direction] = &[Direction::Destination];
+const DESTINATION: &[Side] = &[Side::Destination];
 /// Destination address and port, source address.
-const VIP_AND_SOURCE: &[Direction] = &[Direction::Destination, Direction::Destination, Direction::Source];
+const VIP_AND_SOURCE: &[Side] = &[Side::Destination, Side::Destination, Side::Source];
 /// Source address, destination port.
-const FROM_VIP: &[Direction] = &[Direction::Source, Direction::Destination];
+const FROM_VIP: &[Side] = &[Side::Source, Side::Destination];
 
 /// All rules.
 pub(super) fn ruleset(view: &NodeView, options: &LowerOptions, parts: &mut Parts) -> Ruleset {
@@ -108,23 +108,23 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    fn in_set(&self, set: SetId, directions: &[Direction]) -> Match {
+    fn in_set(&self, set: SetId, directions: &[Side]) -> Match {
         let asked = SetMatch { set: set.name(self.family), directions: directions.into(), negated: false };
         Match::Set(Box::new(asked))
     }
 
     /// A rule for what a set holds.
-    fn plain(&self, set: SetId, directions: &[Direction], target: Target) -> Rule {
+    fn plain(&self, set: SetId, directions: &[Side], target: Target) -> Rule {
         Rule::to(target).matching(self.in_set(set, directions))
     }
 
     /// The same with a comment on the set.
-    fn commented(&self, set: SetId, directions: &[Direction], target: Target) -> Rule {
+    fn commented(&self, set: SetId, directions: &[Side], target: Target) -> Rule {
         Rule::to(target).comment(sets::comment(set)).matching(self.in_set(set, directions))
     }
 
     /// The rule with a comment, if the set holds anything.
-    fn if_any(&self, set: SetId, directions: &[Direction], target: Target) -> Option<Rule> {
+    fn if_any(&self, set: SetId, directions: &[Side], target: Target) -> Option<Rule> {
         self.members.has(set).then(|| self.commented(set, directions, target))
     }
 }

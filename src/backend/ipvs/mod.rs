@@ -28,10 +28,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::model::{Config, Ipvs};
-use crate::program::Tag;
+use crate::net::IpFamily;
 use crate::program::ipset::Sets;
 use crate::program::ipvs::{SchedulerName, SchedulerNameError, Timeouts, VirtualServers};
 use crate::program::xtables::{Rule, Ruleset};
+use crate::program::{Program, Tag};
 use crate::resolve::NodeView;
 
 use service::Lowering;
@@ -90,6 +91,19 @@ pub struct Lowered {
     pub sets: Sets,
     /// Addresses of the dummy device.
     pub addresses: BTreeSet<IpAddr>,
+}
+
+impl Lowered {
+    /// Adds it to a program. Both families share the sets, by names of their own, and the dummy device.
+    pub fn add_to(self, program: &mut Program, family: IpFamily) {
+        let Lowered { rules, servers, sets, addresses } = self;
+        *program.xtables.get_mut(family) = Some(rules);
+        *program.ipvs.get_mut(family) = Some(servers);
+        program.ipset.get_or_insert_default().extend(sets);
+        let devices = program.dummies.get_or_insert_default();
+        let device = devices.entry(names::DUMMY.into()).or_default();
+        *device.addresses.get_mut(family) = Some(addresses);
+    }
 }
 
 /// What the Service ports come to, one after the other.

@@ -9,6 +9,7 @@ pub mod diff;
 pub mod emit;
 pub mod eval;
 pub mod parse;
+pub mod reach;
 pub mod restore;
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ pub mod diff;
 pub mod emit;
 pub mod eval;
 pub mod parse;
+pub mod reach;
 #[cfg(test)]
 mod tests;
 pub mod wire;

@@ -15,7 +15,8 @@ use super::index::Index;
 pub use super::matching::Memory;
 use super::matching::{Answer, Branch, Interface, Meeting, Scene, State};
 use super::{
-    ChainName, Policy, Rule, RulesAlone, Ruleset, Scheduled, Surroundings, Table, TableName, Target,
+    ChainName, Connection, Policy, Rule, RulesAlone, Ruleset, Scheduled, Sending, Surroundings, Table,
+    TableName, Target,
 };
 
 /// What the rules do with a packet.
@@ -23,7 +24,7 @@ use super::{
 pub struct Evaluation {
     /// What becomes of it.
     pub fate: Fate,
-    /// For each endpoint that it can go to: the `recent` lists that then remember its source.
+    /// For each endpoint that it can go to: the `recent` lists and virtual servers that then remember its source.
     pub remembered: BTreeMap<AddrPort, BTreeSet<String>>,
     /// The rules that it can match, as (table, chain, index from 0), in the order in which it meets them first.
     pub matched: Vec<(TableName, ChainName, usize)>,
@@ -311,22 +312,24 @@ impl<'a> Walk<'a> {
         let mut staying = Vec::with_capacity(branches.len());
         for branch in branches {
             let at = branch.state.destination;
-            match self.case.surroundings.schedule(self.case.packet.protocol, at) {
+            let Packet { source, protocol, .. } = *self.case.packet;
+            let (mark, memory) = (branch.state.mark, self.case.memory);
+            let connection = Connection { protocol, source, destination: at, mark, memory };
+            match self.case.surroundings.schedule(&connection) {
                 Scheduled::Passed => staying.push(branch),
                 Scheduled::Refused => self.rejected += branch.weight,
-                Scheduled::Unknown => {
-                    self.give_up(|| format!("virtual server {at}/{}", self.case.packet.protocol.api_name()));
-                }
+                Scheduled::Unknown(why) => self.give_up(|| why),
                 Scheduled::Sent(choices) => {
-                    for (destination, share) in choices {
-                        let state = State {
-                            destination,
+                    for Sending { endpoint, share, remembered } in choices {
+                        let mut state = State {
+                            destination: endpoint,
                             translated: true,
                             virtual_server: Some(at),
                             ..branch.state.clone()
                         };
+                        state.remembered.extend(remembered);
                         let branch = Branch { weight: branch.weight * share, state };
-                        if self.case.facts.is_local(destination.addr) {
+                        if self.case.facts.is_local(endpoint.addr) {
                             staying.push(branch);
                         } else {
                             self.scheduled.push(branch);

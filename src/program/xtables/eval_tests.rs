@@ -4,9 +4,10 @@ use super::*;
 use crate::net::{IpCidr, IpFamily, PerFamily, Protocol};
 use crate::packet::{PacketContext, parse_packet};
 use crate::program::ipset::SetName;
+use crate::program::ipset::eval::Tuple;
 use crate::program::xtables::{
-    AddrMatch, AddrType, Chain, ConntrackStates, Direction, InterfaceMatch, Interfaces, IpvsMatch, MarkMatch,
-    Match, PortRange, PortsMatch, ProtocolMatch, Recent, RecentAction, RejectWith, SetMatch, SetQuestion,
+    AddrMatch, AddrType, Chain, ConntrackStates, InterfaceMatch, Interfaces, IpvsMatch, MarkMatch, Match,
+    PortRange, PortsMatch, ProtocolMatch, Recent, RecentAction, RejectWith, SetMatch, Side,
 };
 use TableName::{Filter, Mangle, Nat, Raw};
 
@@ -521,22 +522,26 @@ struct Around {
 }
 
 impl Surroundings for Around {
-    fn holds(&self, set: &SetName, question: &SetQuestion<'_>) -> Option<bool> {
+    fn holds(&self, set: &SetName, tuple: &Tuple, sides: &[Side]) -> Option<bool> {
         let entries = self.sets.get(set.as_str())?;
-        let (Some(addr), Some(port)) = (question.side(0), question.side(1)) else { return Some(false) };
-        assert_eq!(question.side(2), None);
-        Some(entries.contains(&AddrPort::new(addr.addr, port.port)))
+        let of = |side: &Side| match side {
+            Side::Source => tuple.source,
+            Side::Destination => tuple.destination,
+        };
+        let [addr, port] = sides else { return Some(false) };
+        Some(entries.contains(&AddrPort::new(of(addr).addr, of(port).port)))
     }
 
-    fn schedule(&self, protocol: Protocol, destination: AddrPort) -> Scheduled {
+    fn schedule(&self, connection: &Connection<'_>) -> Scheduled {
+        let is_it = |at| connection.destination == at && connection.protocol == Protocol::Tcp;
         match &self.server {
-            Some((at, scheduled)) if *at == destination && protocol == Protocol::Tcp => scheduled.clone(),
+            Some((at, scheduled)) if is_it(*at) => scheduled.clone(),
             Some(_) | None => Scheduled::Passed,
         }
     }
 }
 
-fn in_set(set: &str, directions: &[Direction], negated: bool) -> Match {
+fn in_set(set: &str, directions: &[Side], negated: bool) -> Match {
     let set = SetName::new(set).unwrap();
     Match::Set(Box::new(SetMatch { set, directions: directions.into(), negated }))
 }
@@ -556,7 +561,7 @@ fn sets_are_asked_for_the_sides_that_a_match_names() {
         sets: BTreeMap::from([("vips", vec!["10.96.0.1:80".parse().unwrap()])]),
         ..Around::default()
     };
-    let rules = |directions: &[Direction], negated| {
+    let rules = |directions: &[Side], negated| {
         let mut rules = Ruleset::empty(IpFamily::V4);
         add(
             &mut rules,
@@ -566,7 +571,7 @@ fn sets_are_asked_for_the_sides_that_a_match_names() {
         );
         rules
     };
-    let (from, to) = (Direction::Source, Direction::Destination);
+    let (from, to) = (Side::Source, Side::Destination);
     check_among(&rules(&[to, to], false), &around, "pod 10.128.0.9 -> 10.96.0.1:80/tcp", "drop");
     check_among(&rules(&[to, to], false), &around, "pod 10.128.0.9 -> 10.96.0.1:81/tcp", "none");
     check_among(&rules(&[to, to], true), &around, "pod 10.128.0.9 -> 10.96.0.1:81/tcp", "drop");
@@ -577,7 +582,7 @@ fn sets_are_asked_for_the_sides_that_a_match_names() {
 #[test]
 fn a_set_of_which_nothing_is_known_is_not_guessed() {
     let mut rules = Ruleset::empty(IpFamily::V4);
-    let asked = in_set("strangers", &[Direction::Source], true);
+    let asked = in_set("strangers", &[Side::Source], true);
     add(&mut rules, Filter, "INPUT", [Rule::to(Target::Drop).matching(asked)]);
     check(
         &rules,
@@ -591,7 +596,12 @@ fn served(choices: &[(&str, f64)]) -> (Ruleset, Around) {
     let mut rules = node();
     // What a virtual server sends away goes out: it is not forwarded.
     add(&mut rules, Filter, "FORWARD", [Rule::to(Target::Drop)]);
-    let choices = choices.iter().map(|(text, share)| (text.parse().unwrap(), *share)).collect();
+    let sending = |(text, share): &(&str, f64)| Sending {
+        endpoint: text.parse().unwrap(),
+        share: *share,
+        remembered: None,
+    };
+    let choices = choices.iter().map(sending).collect();
     let server = ("10.96.0.1:80".parse().unwrap(), Scheduled::Sent(choices));
     (rules, Around { server: Some(server), ..Around::default() })
 }
@@ -607,8 +617,11 @@ fn a_virtual_server_spreads_what_comes_in_and_what_goes_out() {
     let none = Around { server: around.server.map(|(at, _)| (at, Scheduled::Refused)), ..Around::default() };
     check_among(&rules, &none, "node -> 10.96.0.1:80/tcp", "reject");
     check_among(&rules, &none, "pod 10.128.0.9 -> 10.96.0.1:80/tcp", "reject");
-    let untold = Around { server: none.server.map(|(at, _)| (at, Scheduled::Unknown)), ..Around::default() };
-    let said = "unknown: virtual server 10.96.0.1:80/TCP";
+    let untold = Around {
+        server: none.server.map(|(at, _)| (at, Scheduled::Unknown("who knows".to_owned()))),
+        ..Around::default()
+    };
+    let said = "unknown: who knows";
     check_among(&rules, &untold, "pod 10.128.0.9 -> 10.96.0.1:80/tcp", said);
 }
 

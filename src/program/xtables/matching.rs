@@ -6,19 +6,29 @@ use std::time::Duration;
 
 use crate::net::{AddrPort, Port};
 use crate::packet::{NodeFacts, Origin, Packet};
+use crate::program::ipset::eval::Tuple;
 
 use super::{
     AddrMatch, AddrType, ConntrackStates, InterfaceMatch, IpvsMatch, Match, PortRange, PortsMatch,
-    ProtocolMatch, Recent, RecentAction, Rule, SetMatch, SetQuestion, Surroundings, emit,
+    ProtocolMatch, Recent, RecentAction, Rule, SetMatch, Surroundings, emit,
 };
 
-/// What the `recent` lists hold.
+/// What the `recent` lists hold, and virtual servers that keep clients.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Memory {
     /// Names of lists, with a source address that each remembers.
     pub remembered: BTreeSet<(String, IpAddr)>,
     /// How long ago that was.
     pub age: Duration,
+}
+
+impl Memory {
+    /// Whether a list has held an address for no longer than some seconds.
+    pub fn holds(&self, list: &str, addr: IpAddr, seconds: u32) -> bool {
+        self.age <= Duration::from_secs(seconds.into())
+            && !self.remembered.is_empty()
+            && self.remembered.contains(&(list.to_owned(), addr))
+    }
 }
 
 /// What the rules have made of a packet so far.
@@ -207,13 +217,9 @@ impl Scene<'_> {
     }
 
     fn set(&self, asked: &SetMatch, state: &State) -> Answer {
-        let question = SetQuestion {
-            directions: &asked.directions,
-            protocol: self.packet.protocol,
-            source: self.packet.source,
-            destination: state.destination,
-        };
-        match self.surroundings.holds(&asked.set, &question) {
+        let Packet { source, protocol, .. } = *self.packet;
+        let tuple = Tuple { source, destination: state.destination, protocol };
+        match self.surroundings.holds(&asked.set, &tuple, &asked.directions) {
             Some(holds) => (holds != asked.negated).into(),
             None => Answer::Unknown,
         }
@@ -249,12 +255,8 @@ impl Scene<'_> {
                 true
             }
             RecentAction::Check { seconds, reap: _ } => {
-                let entry = || (recent.list.to_string(), self.packet.source.addr);
-                let is_recent = self.memory.age <= Duration::from_secs(seconds.into());
                 state.remembered.contains(&recent.list)
-                    || (is_recent
-                        && !self.memory.remembered.is_empty()
-                        && self.memory.remembered.contains(&entry()))
+                    || self.memory.holds(&recent.list, self.packet.source.addr, seconds)
             }
         }
     }

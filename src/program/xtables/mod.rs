@@ -25,10 +25,12 @@ mod tests;
 pub use counter::{Counter, Counters};
 pub use name::{ChainName, NameError, TableName};
 pub use rule::{
-    AddrMatch, AddrType, ConntrackStates, Direction, InterfaceMatch, Interfaces, IpvsMatch, MarkMatch, Match,
-    PortRange, PortsMatch, ProtocolMatch, Recent, RecentAction, RejectWith, Rule, SetMatch, Target,
+    AddrMatch, AddrType, ConntrackStates, InterfaceMatch, Interfaces, IpvsMatch, MarkMatch, Match, PortRange,
+    PortsMatch, ProtocolMatch, Recent, RecentAction, RejectWith, Rule, SetMatch, Target,
 };
-pub use surroundings::{RulesAlone, Scheduled, SetQuestion, Surroundings};
+pub use surroundings::{Connection, RulesAlone, Scheduled, Sending, Surroundings};
+
+pub use crate::program::ipset::eval::Side;
 
 use std::collections::BTreeMap;
 

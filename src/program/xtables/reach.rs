@@ -2,35 +2,78 @@
 
 use std::collections::BTreeSet;
 
-use crate::net::{AddrPort, IpFamily, Protocol};
+use crate::net::{IpFamily, Protocol};
 use crate::packet::NodeFacts;
+use crate::program::Kernel;
 use crate::program::question::{Destination, Destinations, InterfacePattern, Questions, range_of};
+use crate::program::{ipset, ipvs};
 
 use super::eval::Indexed;
 use super::{ChainName, Match, PortsMatch, RecentAction, Rule, Ruleset, TableName, Target};
 
 /// Every original destination that some rule tells from others.
-pub fn destinations(ruleset: &Ruleset, found: &mut Destinations) {
+pub fn destinations(ruleset: &Ruleset, kernel: &Kernel<'_>, found: &mut Destinations) {
     let chains = ruleset.tables.values().flat_map(|table| table.chains.values());
-    for matched in chains.flat_map(|chain| &chain.rules).filter_map(|rule| rule.destination) {
-        found.insert(range_of(&matched.cidr));
+    let mut asked = BTreeSet::new();
+    for rule in chains.flat_map(|chain| &chain.rules) {
+        if let Some(matched) = rule.destination {
+            found.insert(range_of(&matched.cidr));
+        }
+        for one in &rule.matches {
+            match one {
+                Match::Set(one) => {
+                    asked.insert((&one.set, &one.directions));
+                }
+                Match::Ipvs(one) => {
+                    if let Some(address) = one.address {
+                        found.insert(range_of(&address.cidr));
+                    }
+                }
+                Match::Comment(_)
+                | Match::Ports(_)
+                | Match::Probability(_)
+                | Match::Mark(_)
+                | Match::Conntrack(_)
+                | Match::AddrType(_)
+                | Match::Recent(_)
+                | Match::Nfacct(_)
+                | Match::PhysdevIsIn { .. }
+                | Match::Unmodelled(_) => {}
+            }
+        }
     }
+    for (set, sides) in asked {
+        if let Some(set) = kernel.set(set) {
+            ipset::reach::destinations(set, sides, found);
+        }
+    }
+    if let Some(servers) = kernel.servers() {
+        ipvs::reach::destinations(servers, found);
+    }
+    found.hosts.extend(kernel.addresses());
 }
 
 /// What the rules ask of packets to a destination.
-pub fn questions(rules: &Indexed<'_>, destination: &Destination, facts: &NodeFacts, found: &mut Questions) {
-    let mut walk = Walk { rules, facts, found, seen: BTreeSet::new(), sent_to: BTreeSet::new() };
+pub fn questions(
+    (rules, kernel): (&Indexed<'_>, &Kernel<'_>),
+    destination: &Destination,
+    facts: &NodeFacts,
+    found: &mut Questions,
+) {
+    let mut walk = Walk { rules, kernel, facts, found, seen: BTreeSet::new(), sent_to: BTreeSet::new() };
     if IpFamily::of(destination.addr) != rules.ruleset.family {
         return;
     }
     for hook in ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"] {
         walk.hook(hook, destination, true);
     }
+    walk.virtual_servers(destination);
     // Where they are sent instead they meet rules again, but those of nat that are asked once a flow.
-    let sent_to = std::mem::take(&mut walk.sent_to);
-    for (to, protocol) in sent_to {
-        let destination =
-            Destination { addr: to.addr, service: protocol.map(|protocol| (protocol, to.port)) };
+    let mut known = BTreeSet::new();
+    while let Some(destination) = walk.sent_to.pop_first() {
+        if !known.insert(destination) {
+            continue;
+        }
         walk.seen.clear();
         for hook in ["PREROUTING", "OUTPUT"] {
             walk.hook(hook, &destination, false);
@@ -38,17 +81,19 @@ pub fn questions(rules: &Indexed<'_>, destination: &Destination, facts: &NodeFac
         for hook in ["INPUT", "FORWARD", "POSTROUTING"] {
             walk.hook(hook, &destination, true);
         }
+        walk.virtual_servers(&destination);
     }
 }
 
 struct Walk<'a, 'q> {
     rules: &'a Indexed<'a>,
+    kernel: &'a Kernel<'a>,
     facts: &'a NodeFacts,
     found: &'q mut Questions,
     /// Chains that were walked for the present destination.
     seen: BTreeSet<(TableName, ChainName)>,
-    /// Where rules send packets, by the protocol that they go on with.
-    sent_to: BTreeSet<(AddrPort, Option<Protocol>)>,
+    /// Where rules and virtual servers send packets.
+    sent_to: BTreeSet<Destination>,
 }
 
 impl Walk<'_, '_> {
@@ -59,6 +104,12 @@ impl Walk<'_, '_> {
         }
         for table in TableName::ALL.into_iter().filter(|table| with_nat || *table != TableName::Nat) {
             self.chain(table, ChainName::literal(hook), destination);
+        }
+    }
+
+    fn virtual_servers(&mut self, destination: &Destination) {
+        if let Some(servers) = self.kernel.servers() {
+            self.sent_to.extend(ipvs::reach::questions(servers, destination, self.found));
         }
     }
 
@@ -86,7 +137,8 @@ impl Walk<'_, '_> {
         match &rule.target {
             Some(Target::Jump(chain) | Target::Goto(chain)) => self.chain(table, *chain, destination),
             Some(Target::Dnat(to)) => {
-                self.sent_to.insert((*to, destination.service.map(|(protocol, _)| protocol)));
+                let service = destination.service.map(|(protocol, _)| (protocol, to.port));
+                self.sent_to.insert(Destination { addr: to.addr, service });
             }
             Some(
                 Target::Accept
@@ -156,13 +208,21 @@ impl Walk<'_, '_> {
                         found.lifetimes.insert(seconds);
                     }
                 }
+                Match::Set(asked) => {
+                    if let Some(set) = self.kernel.set(&asked.set) {
+                        ipset::reach::questions(set, &asked.directions, destination, found);
+                    }
+                }
+                Match::Ipvs(asked) => {
+                    if destination.service.is_none() {
+                        found.ports.extend(asked.port.map(|(port, _)| (None, port, port)));
+                    }
+                }
                 Match::Comment(_)
                 | Match::Probability(_)
                 | Match::Mark(_)
                 | Match::Conntrack(_)
                 | Match::Nfacct(_)
-                | Match::Set(_)
-                | Match::Ipvs(_)
                 | Match::PhysdevIsIn { .. }
                 | Match::Unmodelled(_) => {}
             }

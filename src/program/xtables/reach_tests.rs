@@ -14,6 +14,7 @@ use crate::program::xtables::{
 };
 
 use super::questions;
+use crate::program::Kernel;
 
 fn host(number: u8) -> IpAddr {
     Ipv4Addr::new(10, 0, 0, number).into()
@@ -160,9 +161,10 @@ proptest! {
         let indexed = Indexed::new(&ruleset);
         let mut of_sources = Questions::default();
         let known = Destination { addr: host(destination), service: Some((protocol, port)) };
-        questions(&indexed, &known, &facts(), &mut of_sources);
+        questions((&indexed, &Kernel::default()), &known, &facts(), &mut of_sources);
         let mut of_ports = Questions::default();
-        questions(&indexed, &Destination { service: None, ..known }, &facts(), &mut of_ports);
+        let unknown = Destination { service: None, ..known };
+        questions((&indexed, &Kernel::default()), &unknown, &facts(), &mut of_ports);
         let fate = |packet: &Packet| eval(&ruleset, packet, &facts(), &Memory::default()).fate;
         for origin in [Origin::Outside, Origin::Node] {
             let packets: Vec<Packet> = (0..12).map(|source| packet(origin, source, destination, port, protocol)).collect();

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use crate::net::{AddrPort, IpCidr, IpFamily, Port};
 use crate::program::Tag;
 use crate::program::ipset::SetName;
+use crate::program::ipset::eval::Side;
 
 use super::ChainName;
 
@@ -157,32 +158,13 @@ pub struct Recent {
     pub action: RecentAction,
 }
 
-/// Which side of a packet a dimension of a set is asked about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// `src`.
-    Source,
-    /// `dst`.
-    Destination,
-}
-
-impl Direction {
-    /// Its word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Direction::Source => "src",
-            Direction::Destination => "dst",
-        }
-    }
-}
-
 /// `-m set --match-set`, without further options.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SetMatch {
     /// The set.
     pub set: SetName,
     /// Which side is asked about, one for each dimension of the set: 1 to 6.
-    pub directions: Box<[Direction]>,
+    pub directions: Box<[Side]>,
     /// `!`.
     pub negated: bool,
 }

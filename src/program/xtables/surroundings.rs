@@ -2,30 +2,34 @@
 
 use crate::net::{AddrPort, Protocol};
 use crate::program::ipset::SetName;
+use crate::program::ipset::eval::{Side, Tuple};
 
-use super::Direction;
+use super::eval::Memory;
 
-/// What a set is asked: the sides of a packet, one for each of its dimensions.
+/// The first packet of a connection, where virtual servers see it.
 #[derive(Debug, Clone, Copy)]
-pub struct SetQuestion<'a> {
-    /// Which side, one for each dimension.
-    pub directions: &'a [Direction],
-    /// The protocol, which a dimension of ports compares as well.
+pub struct Connection<'a> {
+    /// Its protocol.
     pub protocol: Protocol,
-    /// Where the packet comes from.
+    /// Where it comes from.
     pub source: AddrPort,
     /// Where it goes.
     pub destination: AddrPort,
+    /// Its mark.
+    pub mark: u32,
+    /// What is remembered of its source.
+    pub memory: &'a Memory,
 }
 
-impl SetQuestion<'_> {
-    /// What a dimension, counted from 0, is asked about; `None` if the match asks about fewer.
-    pub fn side(&self, dimension: usize) -> Option<AddrPort> {
-        self.directions.get(dimension).map(|direction| match direction {
-            Direction::Source => self.source,
-            Direction::Destination => self.destination,
-        })
-    }
+/// A real server that may get a connection.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sending {
+    /// Where it is.
+    pub endpoint: AddrPort,
+    /// Its share, 0 to 1.
+    pub share: f64,
+    /// By what name it is remembered that the client went there, if it is.
+    pub remembered: Option<Box<str>>,
 }
 
 /// What a virtual server does with the first packet of a connection.
@@ -35,19 +39,19 @@ pub enum Scheduled {
     Passed,
     /// It has nobody to send it to: an ICMP error comes back.
     Refused,
-    /// It goes to one of these real servers, each with its share; the shares add up to 1.
-    Sent(Vec<(AddrPort, f64)>),
-    /// That cannot be told.
-    Unknown,
+    /// It goes to one of these real servers; the shares add up to 1.
+    Sent(Vec<Sending>),
+    /// That cannot be told. The text says which virtual server it is, and why.
+    Unknown(String),
 }
 
 /// Answers of the kernel that do not come from rules.
 pub trait Surroundings {
-    /// Whether a set holds an entry; `None` if that is not known.
-    fn holds(&self, set: &SetName, question: &SetQuestion<'_>) -> Option<bool>;
+    /// Whether a set holds an entry, with one side for each of its dimensions; `None` if that is not known.
+    fn holds(&self, set: &SetName, tuple: &Tuple, sides: &[Side]) -> Option<bool>;
 
-    /// What becomes of a connection to an address.
-    fn schedule(&self, protocol: Protocol, destination: AddrPort) -> Scheduled;
+    /// What becomes of a connection.
+    fn schedule(&self, connection: &Connection<'_>) -> Scheduled;
 }
 
 /// Rules alone: of sets nothing is known, and there are no virtual servers.
@@ -55,11 +59,11 @@ pub trait Surroundings {
 pub struct RulesAlone;
 
 impl Surroundings for RulesAlone {
-    fn holds(&self, _set: &SetName, _question: &SetQuestion<'_>) -> Option<bool> {
+    fn holds(&self, _: &SetName, _: &Tuple, _: &[Side]) -> Option<bool> {
         None
     }
 
-    fn schedule(&self, _protocol: Protocol, _destination: AddrPort) -> Scheduled {
+    fn schedule(&self, _: &Connection<'_>) -> Scheduled {
         Scheduled::Passed
     }
 }

@@ -99,9 +99,8 @@ fn protocol() -> BoxedStrategy<Protocol> {
     prop::sample::select(Protocol::ALL.to_vec()).boxed()
 }
 
-fn directions() -> BoxedStrategy<Vec<Direction>> {
-    prop::collection::vec(prop::sample::select(vec![Direction::Source, Direction::Destination]), 1..=6)
-        .boxed()
+fn directions() -> BoxedStrategy<Vec<Side>> {
+    prop::collection::vec(prop::sample::select(vec![Side::Source, Side::Destination]), 1..=6).boxed()
 }
 
 fn ipvs_match(family: IpFamily) -> BoxedStrategy<Match> {
@@ -590,7 +589,7 @@ fn problems_are_found() {
     let ask = |set: SetMatch| Rule::default().matching(Match::Set(Box::new(set)));
     let set = SetName::new("A").unwrap();
     input.push(ask(SetMatch { set: set.clone(), directions: Box::default(), negated: false }));
-    input.push(ask(SetMatch { set, directions: [Direction::Source; 6].into(), negated: true }));
+    input.push(ask(SetMatch { set, directions: [Side::Source; 6].into(), negated: true }));
     let other = AddrMatch { cidr: IpCidr::parse_sloppy("fd00::/8").unwrap(), negated: false };
     let ask = |address| Match::Ipvs(Box::new(IpvsMatch { protocol: None, address, port: None }));
     input.push(Rule::default().matching(ask(None)).matching(ask(Some(other))));

@@ -5,6 +5,7 @@
 //! mutants -- --nocapture` tries as many of all cases and recordings in each mode, and crosses more sources with each
 //! destination.
 
+mod ipvs;
 mod nft;
 mod packets;
 mod xtables;
@@ -15,12 +16,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use svcproxy::backend::{iptables, nftables};
 use svcproxy::model::Mode;
 use svcproxy::net::{AddrPort, IpCidr, IpFamily};
 use svcproxy::packet::{Fate, NodeFacts, Packet};
 use svcproxy::program::eval::{Evaluator, Memory};
-use svcproxy::program::{NftTable, Program};
+use svcproxy::program::{Kernel, NftTable, Program};
 use svcproxy::resolve::{self, NodeView};
 use svcproxy::verify::{Options, Surroundings, verify};
 
@@ -67,11 +67,12 @@ impl Specimen {
         }
         if let Some(ruleset) = self.original.xtables.get(family) {
             for (what, ruleset) in xtables::mutants(ruleset) {
-                let mut program = Program::default();
+                let mut program = self.original.clone();
                 *program.xtables.get_mut(family) = Some(ruleset);
                 mutants.push((what, program));
             }
         }
+        mutants.extend(ipvs::mutants(&self.original, family));
         mutants
     }
 
@@ -84,6 +85,12 @@ impl Specimen {
         if let Some(table) = program.nft.get(family).table() {
             svcproxy::program::nft::emit::write_document(&mut text, table, "");
         }
+        if let Some(servers) = program.ipvs.get(family) {
+            svcproxy::program::ipvs::emit::write_document(&mut text, servers, "");
+        }
+        if let Some(sets) = &program.ipset {
+            svcproxy::program::ipset::emit::write_document(&mut text, sets, "");
+        }
         String::from_utf8(text).unwrap()
     }
 
@@ -95,10 +102,15 @@ impl Specimen {
         occurring.read(&self.text(mutant));
         let endpoints = self.view.ports.iter().flat_map(|port| &port.endpoints);
         occurring.extend(endpoints.map(|endpoint| endpoint.addr.addr));
-        let rules = [&self.original, mutant].map(|program| Evaluator::new(program, family));
+        let rules = [&self.original, mutant].map(|program| Evaluator::new(program, family, &self.facts));
         let mut clients: BTreeMap<IpAddr, Vec<(Packet, [Remembered; 2])>> = BTreeMap::new();
-        for packet in occurring.packets(family, &self.facts, n_packets, seed) {
-            let fates = rules.each_ref().map(|rules| rules.eval(&packet, &self.facts, &Memory::default()));
+        let borne: BTreeSet<IpAddr> = [&self.original, mutant]
+            .into_iter()
+            .flat_map(|program| Kernel::of(program, family).addresses().clone())
+            .filter(|addr| !self.facts.is_local(*addr))
+            .collect();
+        for packet in occurring.packets(family, (&self.facts, &borne), n_packets, seed) {
+            let fates = rules.each_ref().map(|rules| rules.eval(&packet, &Memory::default()));
             if !is_same(&fates[0].fate, &fates[1].fate) {
                 return Some(format!("{packet}: {} or {}", fates[0].fate, fates[1].fate));
             }
@@ -128,7 +140,7 @@ impl Specimen {
                 }) {
                     let fate = |side: usize| {
                         let remembered = lists[side].iter().map(|list| (list.clone(), *source)).collect();
-                        rules[side].eval(packet, &self.facts, &Memory { remembered, age }).fate
+                        rules[side].eval(packet, &Memory { remembered, age }).fate
                     };
                     if !is_same(&fate(0), &fate(1)) {
                         return Some(format!(
@@ -159,18 +171,22 @@ fn of_cases(mode: Mode, specimens: &mut Vec<Specimen>) {
             if view.ports.is_empty() {
                 continue;
             }
-            let mut original = Program::default();
-            if mode == Mode::Nftables {
-                let table = nftables::lower(&view, &given::nftables_options(&given.config));
-                *original.nft.get_mut(family) = NftTable::Present(table);
-            } else {
-                *original.xtables.get_mut(family) = Some(iptables::lower(&view, &given.options()));
-            }
+            let original = given::lowered(&given, &view);
             let name = format!("{} {} {family}", folder.file_name().unwrap().to_string_lossy(), mode.name());
             let facts = facts(&given);
             specimens.push(Specimen { name, view, facts, service_cidrs: Vec::new(), original });
         }
     }
+}
+
+/// One family of a program.
+fn of_family(program: &Program, family: IpFamily) -> Program {
+    let mut one =
+        Program { ipset: program.ipset.clone(), dummies: program.dummies.clone(), ..Program::default() };
+    *one.nft.get_mut(family) = program.nft.get(family).clone();
+    *one.xtables.get_mut(family) = program.xtables.get(family).clone();
+    *one.ipvs.get_mut(family) = program.ipvs.get(family).clone();
+    one
 }
 
 /// Recordings.
@@ -179,9 +195,7 @@ fn of_recordings(mode: Mode, specimens: &mut Vec<Specimen>) {
         let recorded = recorded(&folder, mode);
         for family in IpFamily::ALL {
             let view = resolve::resolve(&recorded.given.cluster, &recorded.given.context, family);
-            let mut original = Program::default();
-            *original.nft.get_mut(family) = recorded.program.nft.get(family).clone();
-            *original.xtables.get_mut(family) = recorded.program.xtables.get(family).clone();
+            let original = of_family(&recorded.program, family);
             let name = format!("{} {} {family}", folder.file_name().unwrap().to_string_lossy(), mode.name());
             let facts = facts(&recorded.given);
             specimens.push(Specimen { name, view, facts, service_cidrs: service_cidrs(), original });
@@ -205,7 +219,7 @@ fn judge(
     seed: u64,
 ) -> Result<bool, String> {
     let family = specimen.view.family;
-    let rules = Evaluator::new(mutant, family);
+    let rules = Evaluator::new(mutant, family, &specimen.facts);
     let surroundings = Surroundings { service_cidrs: specimen.service_cidrs.clone(), strangers: None };
     let options = Options { facts: &specimen.facts, n_witnesses: 2 };
     let report = verify(&specimen.view, &rules, &surroundings, &options);
@@ -215,11 +229,10 @@ fn judge(
             None => Ok(false),
         };
     }
-    let original = Evaluator::new(&specimen.original, family);
+    let original = Evaluator::new(&specimen.original, family, &specimen.facts);
     for witness in report.subjects.values().flat_map(|tally| &tally.witnesses) {
         // What was remembered cannot be told from outside: such a witness is taken up by brute force.
-        let fates = [&original, &rules]
-            .map(|rules| rules.eval(&witness.packet, &specimen.facts, &Memory::default()).fate);
+        let fates = [&original, &rules].map(|rules| rules.eval(&witness.packet, &Memory::default()).fate);
         if witness.remembered.is_none() && is_same(&fates[0], &fates[1]) {
             return Err(format!("{}: {what}: nothing changed for {}", specimen.name, witness.packet));
         }
@@ -301,6 +314,11 @@ fn try_mutants(mode: Mode, wanted: usize) {
 #[test]
 fn mutants_of_iptables_rules_are_found() {
     try_mutants(Mode::Iptables, 400);
+}
+
+#[test]
+fn mutants_of_virtual_servers_sets_and_their_rules_are_found() {
+    try_mutants(Mode::Ipvs, 300);
 }
 
 #[test]

@@ -40,8 +40,12 @@ impl Occurring {
                 self.ports.insert(to.port);
             } else if let Some(seconds) = word.strip_suffix('s').and_then(|number| number.parse().ok()) {
                 self.lifetimes.insert(seconds);
-            } else if before == "--seconds" {
+            } else if before == "--seconds" || before == "-p" {
                 self.lifetimes.extend(word.parse::<u32>());
+            } else if let Some((_, port)) = word.split_once(':').filter(|(word, _)| is_protocol(word)) {
+                self.ports.extend(port.parse::<u16>());
+            } else if before.starts_with("KUBE-") && word.parse::<u16>().is_ok() {
+                self.ports.extend(word.parse::<u16>());
             } else if before == "-i" || before == "iifname" {
                 let stem = word.trim_end_matches(['+', '*']);
                 self.interfaces.extend([stem.to_owned(), format!("{stem}1")]);
@@ -65,7 +69,7 @@ impl Occurring {
     pub(super) fn packets(
         &self,
         family: IpFamily,
-        facts: &NodeFacts,
+        (facts, borne): (&NodeFacts, &BTreeSet<IpAddr>),
         n_wanted: usize,
         mut seed: u64,
     ) -> Vec<Packet> {
@@ -80,7 +84,8 @@ impl Occurring {
         let mut interfaces = self.interfaces.clone();
         interfaces.insert("eth9".to_owned());
         let mut senders: Vec<(IpAddr, Option<&str>)> = Vec::new();
-        for addr in &addresses {
+        // Nobody else sends from an address that the node has for the sake of Services.
+        for addr in addresses.iter().filter(|addr| !borne.contains(addr)) {
             if facts.is_local(*addr) {
                 senders.push((*addr, None));
             } else {
@@ -118,6 +123,10 @@ impl Occurring {
         }
         packets
     }
+}
+
+fn is_protocol(word: &str) -> bool {
+    matches!(word, "tcp" | "udp" | "sctp")
 }
 
 fn is_host(addr: IpAddr) -> bool {

@@ -2,8 +2,8 @@
 
 use svcproxy::net::{AddrPort, IpCidr, Protocol};
 use svcproxy::program::xtables::{
-    ConntrackStates, Direction, Match, PortRange, ProtocolMatch, Recent, RecentAction, RejectWith, Rule,
-    Ruleset, Target,
+    ConntrackStates, Match, PortRange, ProtocolMatch, Recent, RecentAction, RejectWith, Rule, Ruleset, Side,
+    Target,
 };
 
 use super::next;
@@ -194,8 +194,8 @@ fn other_matches(one: &Match) -> Vec<Match> {
             let mut turned = set.clone();
             for direction in &mut turned.directions {
                 *direction = match direction {
-                    Direction::Source => Direction::Destination,
-                    Direction::Destination => Direction::Source,
+                    Side::Source => Side::Destination,
+                    Side::Destination => Side::Source,
                 };
             }
             vec![Match::Set(negated), Match::Set(turned)]

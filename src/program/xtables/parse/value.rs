@@ -12,7 +12,7 @@ use nom::{IResult, Parser};
 
 use crate::net::{IpCidr, IpFamily, Port};
 
-use super::super::{ConntrackStates, Direction};
+use super::super::{ConntrackStates, Side};
 
 fn whole<'a, T>(
     parser: impl Parser<&'a str, Output = T, Error = nom::error::Error<&'a str>>,
@@ -76,12 +76,11 @@ pub(super) fn states(text: &str) -> Option<u8> {
 const MAX_DIMENSIONS: usize = 6;
 
 /// Sides of a packet, separated by commas.
-pub(super) fn directions(text: &str) -> Option<Box<[Direction]>> {
-    let direction = |text| {
-        alt((map(tag("src"), |_| Direction::Source), map(tag("dst"), |_| Direction::Destination))).parse(text)
-    };
+pub(super) fn directions(text: &str) -> Option<Box<[Side]>> {
+    let direction =
+        |text| alt((map(tag("src"), |_| Side::Source), map(tag("dst"), |_| Side::Destination))).parse(text);
     whole(separated_list1(char(','), direction), text)
-        .filter(|directions: &Vec<Direction>| directions.len() <= MAX_DIMENSIONS)
+        .filter(|directions: &Vec<Side>| directions.len() <= MAX_DIMENSIONS)
         .map(Vec::into_boxed_slice)
 }
 
@@ -139,7 +138,7 @@ mod tests {
         assert_eq!(probability("1.1"), None);
         assert_eq!(states("NEW,dnat"), Some(ConntrackStates::NEW | ConntrackStates::DNAT));
         assert_eq!(states("NEW,"), None);
-        let (from, to) = (Direction::Source, Direction::Destination);
+        let (from, to) = (Side::Source, Side::Destination);
         assert_eq!(directions("dst,dst,src").as_deref(), Some(&[to, to, from][..]));
         assert_eq!(directions("src,"), None);
         assert_eq!(directions("source"), None);

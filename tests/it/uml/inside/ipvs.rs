@@ -275,7 +275,8 @@ fn unload() {
     loop {
         let loaded = std::fs::read_to_string("/proc/modules").unwrap();
         let mut names: Vec<&str> = loaded.lines().filter_map(|line| line.split(' ').next()).collect();
-        names.retain(|name| name.starts_with("ip_vs"));
+        names.retain(|name| name.starts_with("ip_vs") || *name == "xt_ipvs");
+        // The module itself comes last.
         names.sort_by_key(|name| *name == "ip_vs");
         let refused = names.into_iter().find_map(|name| {
             let done = Command::new("rmmod").arg(name).output().unwrap();
