@@ -309,12 +309,6 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand verify" -l keep-going 
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand verify" -s v -l verbose -d 'Say more on standard error: -v what is done, -vv how'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l from-dump -d 'Read recorded rules instead of this machine\'s: needs no root' -r
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l mode -d 'The rules of one mode alone [default: all that there are]' -r -f -a "iptables\t'iptables and ip6tables'
-nftables\t'nft'
-ipvs\t'Virtual servers in the kernel, with ipset and iptables'
-userspace\t'A process (`svcproxy run`) that iptables and ip6tables lead to'"
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'
-ipv6\t'IPv6 alone'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -s o -l output -d 'How to print it' -r -f -a "text\t'For people'
 wide\t'For people with wide terminals'
 json\t'For programs'
@@ -323,9 +317,47 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l socket -d 
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l graph -d 'Draw the way of the Service\'s packets through hooks, chains and endpoints' -r -f -a "dot\t'For Graphviz'
 mermaid\t'For Mermaid'
 svg\t'A picture'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l snapshot -d 'What kubectl printed from the cluster, to lay the manifests over' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -s n -l namespace -d 'Namespace of manifests that name none' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l node -d 'The node whose rules are wanted [default: hostnameOverride of --config, else this host\'s name]' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l config -d 'KubeProxyConfiguration (YAML or JSON); options given here win over it' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'
+ipv6\t'IPv6 alone'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l node-ip -d 'The node\'s address, instead of the Node object\'s; once for each family' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l zone -d 'The node\'s zone, instead of the Node object\'s' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l pod-cidr -d 'The node\'s pod network, instead of the Node object\'s; once for each family' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l service-cidr -d 'Where cluster IPs come from (ServiceCIDRs of the cluster)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l node-port-range -d 'Where placeholder node ports of new Services come from' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l proxy-port-range -d 'Where the proxy ports of userspace mode come from (portRange) [default: 20000-29999]' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l cluster-cidr -d 'Pod networks of the cluster, comma-separated (clusterCIDR)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l detect-local-mode -d 'How traffic of pods is told from other traffic (detectLocalMode)' -r -f -a "ClusterCIDR\t'Source address in --cluster-cidr'
+NodeCIDR\t'Source address in the Node\'s spec.podCIDRs'
+BridgeInterface\t'Came in by --pod-bridge-interface'
+InterfaceNamePrefix\t'Came in by an interface that begins with --pod-interface-name-prefix'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l pod-bridge-interface -d 'The bridge of pods (detectLocal.bridgeInterface)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l pod-interface-name-prefix -d 'How interfaces of pods begin (detectLocal.interfaceNamePrefix)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l nodeport-addresses -d 'Networks whose local addresses answer node ports, comma-separated, or `primary` (nodePortAddresses)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l masquerade-all -d 'Rewrite the source of all traffic to cluster IPs (iptables.masqueradeAll)' -r -f -a "true\t''
+false\t''"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l iptables-masquerade-bit -d 'Which bit of the mark asks for source NAT (iptables.masqueradeBit)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l ipvs-scheduler -d 'Who chooses among endpoints in IPVS mode: rr, wrr, lc, wlc, sh, mh, … (ipvs.scheduler)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l ipvs-exclude-cidrs -d 'Networks whose virtual servers are left alone, comma-separated (ipvs.excludeCIDRs)' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l ipvs-strict-arp -d 'Do not answer ARP for addresses of Services (ipvs.strictARP)' -r -f -a "true\t''
+false\t''"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l iptables-localhost-nodeports -d 'Whether node ports answer on 127.0.0.1 (iptables.localhostNodePorts)' -r -f -a "true\t''
+false\t''"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -s f -l filename -d 'Manifests: a file, a folder (.yaml, .yml and .json below it), or `-` for standard input' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l mode -d 'The rules of one mode alone [default: all that there are]' -r -f -a "iptables\t'iptables and ip6tables'
+nftables\t'nft'
+ipvs\t'Virtual servers in the kernel, with ipset and iptables'
+userspace\t'A process (`svcproxy run`) that iptables and ip6tables lead to'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l color -d 'When to use colours' -r -f -a "auto\t'On terminals, unless NO_COLOR is set'
 always\t'Always'
 never\t'Never'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l strict -d 'Treat warnings as errors'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l keep-other-modes -d 'Leave the rules of other modes on this machine'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l exclusive -d 'In IPVS mode, delete every virtual server that is not wanted, also those that somebody else made, as kube-proxy does'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l keep-going -d 'Do not let broken objects count: go on, and end as if they were not there'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -s v -l verbose -d 'Say more on standard error: -v what is done, -vv how'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -l from-dump -d 'Follow it through recorded rules instead of this machine\'s: needs no root' -r

@@ -15,6 +15,6 @@ pub mod userspace;
 
 pub use change::{ChainDelta, Changes, ObjectChange, PortChange, changes, leftovers};
 pub use lifted::{CarryingRule, LiftedName, LiftedPolicies, LiftedPort, LiftedVip};
-pub use owned::{holds_ours, scope, strangers};
+pub use owned::{chain_scope, holds_ours, scope, strangers};
 pub use server_change::server_changes;
 pub use table_change::table_changes;

@@ -23,6 +23,13 @@ pub fn scope(live: &Program, family: IpFamily, ownership: &ipvs::Ownership<'_>, 
     }
 }
 
+/// Chains and jumps of either mode in a live ruleset.
+pub fn chain_scope(live: &Ruleset) -> Scope {
+    let nowhere = BTreeSet::new();
+    let ownership = ipvs::Ownership { node_addresses: &nowhere, exclude_cidrs: &[], exclusive: false };
+    iptables::scope(live).joined(ipvs::scope(&Program::default(), live.family, &ownership))
+}
+
 /// What of one family of a live program is of others: what packets would meet if ours were not there.
 pub fn strangers(live: &Program, family: IpFamily) -> Program {
     let nowhere = BTreeSet::new();

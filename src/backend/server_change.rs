@@ -77,7 +77,7 @@ fn port_changes(
         let servers = program.ipvs.get(view.family).iter().flatten();
         // All virtual servers of a Service port are lifted together: its others tell what it is.
         let servers: VirtualServers = servers.map(|(key, server)| (*key, server.clone())).collect();
-        ipvs::ports(&ipvs::lift(&servers, sets), sets, view)
+        ipvs::ports(&ipvs::lift(&servers, sets), sets, Some(view))
     };
     let mut changes = port_differences(lift(wanted), lift(live));
     // What is of nobody that changes is of others, and stays.

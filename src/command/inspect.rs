@@ -5,19 +5,21 @@ use clap::{Args, ValueEnum};
 use crate::backend::{CarryingRule, LiftedName};
 use crate::host::Host;
 use crate::inspect::{self, Held, Reading};
-use crate::net::IpFamily;
+use crate::net::{IpFamily, PerFamily};
 use crate::report;
 use crate::report::inspect::{Detail, Inspection};
 use crate::report::inspect_json::{Language, Part};
+use crate::resolve::{self, NodeView};
 
+use super::input::{self, Notes};
 use super::listeners;
 use super::observed::{self, Observed};
-use super::options::{FamilyArg, ModeArg};
+use super::options::{FamilyArg, InputArgs, ModeArg, OptionalInput};
 use super::{Console, Error, Outcome};
 
 /// Read Services back from the rules of a node, whoever made them
 #[derive(Debug, Clone, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES, mut_arg("mode", |arg| arg.help("The rules of one mode alone [default: all that there are]").long_help(None)))]
 pub struct InspectArgs {
     /// `services` (the default), `endpoints`, `chains`, `stats` or `listeners`; or one Service: NAMESPACE/NAME or NAMESPACE/NAME:PORT
     ///
@@ -29,17 +31,9 @@ pub struct InspectArgs {
     /// Read recorded rules instead of this machine's: needs no root
     ///
     /// A folder with iptables-save.txt and ip6tables-save.txt, or nft.json as `nft -j list ruleset` prints it, or both; or
-    /// one such file. Recorded with `iptables-save -c`, the rules tell what they have counted.
+    /// one such file. In IPVS mode a folder with ipvs-save.txt, ipset-save.txt and ipvs-addr.txt as well. Recorded with `iptables-save -c`, the rules tell what they have counted.
     #[arg(long, value_name = "PATH")]
     pub from_dump: Option<String>,
-
-    /// The rules of one mode alone [default: all that there are]
-    #[arg(long, value_name = "MODE")]
-    pub mode: Option<ModeArg>,
-
-    /// One IP family alone [default: both]
-    #[arg(long, value_name = "FAMILY")]
-    pub family: Option<FamilyArg>,
 
     /// How to print it
     #[arg(short = 'o', long, value_name = "FORMAT", default_value = "text")]
@@ -52,6 +46,10 @@ pub struct InspectArgs {
     /// Draw the way of the Service's packets through hooks, chains and endpoints
     #[arg(long, value_name = "FORMAT")]
     pub graph: Option<GraphFormat>,
+
+    /// Manifests, node and configuration: virtual servers of IPVS have no names but those that manifests give them.
+    #[command(flatten)]
+    pub input: OptionalInput,
 }
 
 /// `-o`.
@@ -121,13 +119,17 @@ pub fn run(args: &InspectArgs, host: &mut dyn Host, console: &mut Console<'_>) -
         return Err(Error::usage("--graph draws one Service")
             .hint("name it: `svcproxy inspect shop/web --graph svg`"));
     }
-    let families = FamilyArg::families(args.family);
-    let mode = args.mode.map(ModeArg::mode);
+    let given = &args.input.0;
+    let families = FamilyArg::families(given.family);
+    let mode = given.mode.map(ModeArg::mode);
+    input::read_stdin_once(given.paths().chain(&args.from_dump))?;
+    let views = views(given, host, console)?;
     let mut observed = match &args.from_dump {
         Some(path) => observed::recorded(host, path, &families, mode)?,
         None => Observed::live(host, &families, true)?,
     };
     observed.retain_mode(mode);
+    observed.views = views;
     let needs_chains = service.is_none();
     let inspections: Vec<Inspection> =
         families.iter().map(|family| inspection(&observed, *family, needs_chains)).collect();
@@ -141,6 +143,26 @@ pub fn run(args: &InspectArgs, host: &mut dyn Host, console: &mut Console<'_>) -
     // The process ends here: taking half a million rules apart first would only cost time.
     std::mem::forget((observed, inspections));
     Ok(Outcome::Done)
+}
+
+/// What the manifests decide, if there are any, whatever is wrong with some.
+fn views(
+    args: &InputArgs,
+    host: &mut dyn Host,
+    console: &mut Console<'_>,
+) -> Result<PerFamily<Option<NodeView>>, Error> {
+    if args.filenames.is_empty() {
+        return Ok(PerFamily::default());
+    }
+    // In other modes rules tell the names.
+    let args = InputArgs { mode: Some(ModeArg::Ipvs), ..args.clone() };
+    let input = input::read(&args, &args.filenames, Notes::Hidden, host, console)?;
+    input.say_left_out(console)?;
+    let context = input.node_context(None);
+    Ok(PerFamily::from_fn(|family| {
+        let is_asked = input.families.contains(&family);
+        is_asked.then(|| resolve::resolve(&input.loaded.cluster, &context, family))
+    }))
 }
 
 fn asked(words: &[String]) -> Result<(View, Option<&str>), Error> {
@@ -157,7 +179,7 @@ fn asked(words: &[String]) -> Result<(View, Option<&str>), Error> {
         [] => Ok((View::Services, None)),
         [word] => match view(word) {
             Some(view) => Ok((view, None)),
-            None if word.contains('/') => Ok((View::Services, Some(word))),
+            None if word.contains(['/', ':']) => Ok((View::Services, Some(word))),
             None => Err(Error::usage(format!("`{}` is nothing to inspect", report::one_line(word)))
                 .hint("services, endpoints, chains, stats, listeners, or a Service as `shop/web` or `shop/web:http`")),
         },
@@ -176,7 +198,7 @@ fn asked(words: &[String]) -> Result<(View, Option<&str>), Error> {
 fn inspection(observed: &Observed, family: IpFamily, with_chains: bool) -> Inspection {
     let held = observed.held(family);
     let readings = inspect::readings(&held, family);
-    let chains = if with_chains { inspect::chains(&held) } else { Vec::new() };
+    let chains = if with_chains { inspect::chains(&held, family) } else { Vec::new() };
     let findings = if with_chains { inspect::findings(&held, &readings, &chains) } else { Vec::new() };
     Inspection { family, readings, chains, findings }
 }
@@ -232,7 +254,9 @@ fn one_service(
     console: &mut Console<'_>,
 ) -> Result<(), Error> {
     let is_it = |(name, _): &LiftedName| {
-        name == service || name.strip_prefix(service).is_some_and(|rest| rest.starts_with(':'))
+        name == service
+            || name.strip_prefix("virtual server ") == Some(service)
+            || name.strip_prefix(service).is_some_and(|rest| rest.starts_with(':'))
     };
     let mut ports: Vec<Port<'_>> = Vec::new();
     for reading in inspections.iter().flat_map(|one| &one.readings) {

@@ -1,4 +1,4 @@
-//! All rules of a machine for the inspector, whoever made them: both iptables and every table of nft, live, recorded, or as they
+//! All rules of a machine for the inspector, whoever made them: both iptables, every table of nft and virtual servers, live, recorded, or as they
 //! would be compiled.
 
 use std::collections::BTreeSet;
@@ -9,11 +9,12 @@ use crate::host::{Host, HostErrorKind, XtablesVariant, unreadable_tables};
 use crate::inspect::Held;
 use crate::model::Mode;
 use crate::net::{IpFamily, PerFamily};
-use crate::program::xtables::{Counters, Ruleset, TableName, parse};
-use crate::program::{NftTable, Program, nft};
+use crate::program::xtables::{Counters, Match, Rule, Ruleset, TableName, parse};
+use crate::program::{Kernel, NftTable, Program, nft};
+use crate::resolve::NodeView;
 use crate::trace::{Rules, Source};
 
-use super::Error;
+use super::{Error, dump, virtual_servers};
 
 /// The rules of one iptables.
 #[derive(Debug, Clone)]
@@ -31,6 +32,10 @@ pub(super) struct Observed {
     pub(super) xtables: Vec<Xtables>,
     /// Those of nft, apart from the tables of iptables-nft.
     pub(super) nft: nft::Ruleset,
+    /// What goes with rules: virtual servers, sets, dummy devices. It has no rules itself.
+    pub(super) beside: Program,
+    /// What the node is to do, if manifests tell.
+    pub(super) views: PerFamily<Option<NodeView>>,
     /// The addresses on its interfaces, as far as they are known.
     pub(super) local_addresses: BTreeSet<IpAddr>,
 }
@@ -45,6 +50,7 @@ impl Observed {
                 .filter_map(|one| Some((one.source, &one.rules.get(family).as_ref()?.0)))
                 .collect(),
             nft: Some(&self.nft),
+            kernel: Kernel::of(&self.beside, family),
         }
     }
 
@@ -61,25 +67,46 @@ impl Observed {
                 })
                 .collect(),
             nft: self.nft.tables.values().filter(|table| sees(table.family)).collect(),
+            kernel: Kernel::of(&self.beside, family),
+            view: self.views.get(family).as_ref(),
         }
     }
 
     /// Leaves the rules that a mode makes, and others in the same language.
     pub(super) fn retain_mode(&mut self, mode: Option<Mode>) {
         match mode {
-            Some(Mode::Nftables) => self.xtables.clear(),
-            Some(Mode::Iptables | Mode::Ipvs | Mode::Userspace) => {
+            Some(Mode::Nftables) => {
+                self.xtables.clear();
+                self.beside = Program::default();
+            }
+            Some(mode @ (Mode::Iptables | Mode::Ipvs | Mode::Userspace)) => {
+                if mode != Mode::Ipvs {
+                    self.beside.ipvs = PerFamily::default();
+                }
                 self.nft.tables.retain(|_, table| !nftables::owns_table(table));
             }
             None => {}
         }
     }
 
+    /// Addresses of dummy devices are the node's too.
+    fn add_addresses(&mut self) {
+        for family in IpFamily::ALL {
+            self.local_addresses.extend(Kernel::of(&self.beside, family).addresses());
+        }
+    }
+
     /// What was compiled.
     pub(super) fn compiled(program: Program, local_addresses: BTreeSet<IpAddr>) -> Observed {
-        let Program { xtables, nft: tables, .. } = program;
-        let PerFamily { v4, v6 } = xtables;
-        let mut observed = Observed { local_addresses, ..Observed::default() };
+        let Program { xtables: PerFamily { v4, v6 }, nft: tables, .. } = program;
+        let beside = Program {
+            ipvs: program.ipvs,
+            ipset: program.ipset,
+            dummies: program.dummies,
+            ..Program::default()
+        };
+        let mut observed = Observed { local_addresses, beside, ..Observed::default() };
+        observed.add_addresses();
         if v4.is_some() || v6.is_some() {
             let counted = |rules: Option<Ruleset>| rules.map(|rules| (rules, Counters::default()));
             let rules = PerFamily { v4: counted(v4), v6: counted(v6) };
@@ -123,7 +150,24 @@ impl Observed {
         if host.nft_version()?.is_some() {
             observed.read_nft(host, families, &hidden)?;
         }
+        observed.read_beside(host, families)?;
         Ok(observed)
+    }
+
+    /// Reads virtual servers and what goes with them if there are any, and sets if rules ask some.
+    fn read_beside(&mut self, host: &mut dyn Host, families: &BTreeSet<IpFamily>) -> Result<(), Error> {
+        if virtual_servers::is_loaded(host)? {
+            return virtual_servers::read(host, &mut self.beside, families);
+        }
+        let rulesets = self.xtables.iter().flat_map(|one| [&one.rules.v4, &one.rules.v6]).flatten();
+        let tables = rulesets.flat_map(|(ruleset, _)| ruleset.tables.values());
+        let mut rules = tables.flat_map(|table| table.chains.values()).flat_map(|chain| &chain.rules);
+        let asks = |rule: &Rule| rule.matches.iter().any(|one| matches!(one, Match::Set(_)));
+        if rules.any(asks) && host.ipset_version()?.is_some() {
+            let text = host.ipset_save()?;
+            self.beside.ipset = Some(virtual_servers::parsed_sets(&text, "what ipset prints")?);
+        }
+        Ok(())
     }
 
     fn read_nft(
@@ -216,6 +260,13 @@ pub(super) fn recorded(
     let mut observed = Observed::default();
     match host.read_file(path) {
         Ok(bytes) => observed.add_file(path, bytes, families)?,
+        Err(error) if error.kind == HostErrorKind::IsFolder && is_of_ipvs(host, path, mode)? => {
+            let live = dump::read_ipvs_dump(host, path, families)?;
+            observed = Observed::compiled(live.program, BTreeSet::new());
+            if mode.is_none() {
+                observed.add_nft_of(host, path)?;
+            }
+        }
         Err(error) if error.kind == HostErrorKind::IsFolder => observed.add_folder(host, path, mode)?,
         Err(error) => return Err(error.into()),
     }
@@ -228,6 +279,24 @@ pub(super) fn recorded(
     }
     observed.nft.tables.retain(|(family, _), _| family.ip().is_none_or(|family| families.contains(&family)));
     Ok(observed)
+}
+
+/// Whether a folder is to be read as a recording of IPVS mode.
+fn is_of_ipvs(host: &mut dyn Host, folder: &str, mode: Option<Mode>) -> Result<bool, Error> {
+    Ok(match mode {
+        Some(Mode::Ipvs) => true,
+        Some(Mode::Iptables | Mode::Nftables | Mode::Userspace) => false,
+        None => dump::has_ipvs_dump(host, folder)?,
+    })
+}
+
+fn read_in(host: &mut dyn Host, folder: &str, name: &str) -> Result<Option<(String, Vec<u8>)>, Error> {
+    let path = format!("{}/{name}", folder.trim_end_matches('/'));
+    match host.read_file(&path) {
+        Ok(bytes) => Ok(Some((path, bytes))),
+        Err(error) if error.kind == HostErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl Observed {
@@ -244,34 +313,20 @@ impl Observed {
 
     fn add_folder(&mut self, host: &mut dyn Host, folder: &str, mode: Option<Mode>) -> Result<(), Error> {
         let folder = folder.trim_end_matches('/');
-        let mut read = |name: &str| {
-            let path = format!("{folder}/{name}");
-            match host.read_file(&path) {
-                Ok(bytes) => Ok(Some((path, bytes))),
-                Err(error) if error.kind == HostErrorKind::NotFound => Ok(None),
-                Err(error) => Err(Error::from(error)),
-            }
-        };
         let mut found = false;
         if mode != Some(Mode::Nftables) {
             for (source, family, name) in XTABLES_DUMPS {
                 if self.has(source, family) {
                     continue;
                 }
-                if let Some((path, bytes)) = read(name)? {
+                if let Some((path, bytes)) = read_in(host, folder, name)? {
                     self.add_xtables(source, family, &path, bytes)?;
                     found = true;
                 }
             }
         }
         if mode.is_none_or(|mode| mode == Mode::Nftables) {
-            for name in NFT_DUMPS {
-                if let Some((path, bytes)) = read(name)? {
-                    self.add_nft(&path, &bytes)?;
-                    found = true;
-                    break;
-                }
-            }
+            found |= self.add_nft_of(host, folder)?;
         }
         if found {
             return Ok(());
@@ -280,6 +335,17 @@ impl Observed {
             "record them with `iptables-save -c > iptables-save.txt`, `ip6tables-save -c > ip6tables-save.txt` and \
              `nft -j list ruleset > nft.json`",
         ))
+    }
+
+    /// Adds the recorded tables of nft, if there are any.
+    fn add_nft_of(&mut self, host: &mut dyn Host, folder: &str) -> Result<bool, Error> {
+        for name in NFT_DUMPS {
+            if let Some((path, bytes)) = read_in(host, folder, name)? {
+                self.add_nft(&path, &bytes)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn has(&self, source: Source, family: IpFamily) -> bool {

@@ -193,6 +193,7 @@ fn service_of(source: Source, step: &Step) -> Option<String> {
         Source::XtablesLegacy | Source::XtablesNft | Source::Xtables => {
             iptables::service_of(&step.chain, comment)
         }
+        Source::Ipvs => None,
         Source::Nft => {
             let called = if let Action::Jump(chain) = &step.action { Some(chain.as_str()) } else { None };
             nftables::service_of(&step.chain, called, comment)

@@ -75,6 +75,13 @@ fn try_scheduler(host: &mut dyn Host, scheduler: SchedulerName) -> Result<(), Er
     host.ipvs_change(&[Request::DeleteService(key)]).map_err(|(_, error)| error.into())
 }
 
+/// Whether the kernel has IPVS, as far as settings and the dummy device tell. Asking loads no module.
+pub(super) fn is_loaded(host: &mut dyn Host) -> Result<bool, Error> {
+    let has_device = matches!(host.dummy_addresses(ipvs::device()), Ok(Some(_)));
+    let [of_servers, ..] = ipvs::SYSCTLS;
+    Ok(has_device || host.sysctl_read(of_servers)?.is_some())
+}
+
 /// Whether IPVS mode left anything that its rules or its device tell of. Asking loads no module.
 pub(super) fn has_leftovers(host: &mut dyn Host, live: &Program) -> bool {
     matches!(host.dummy_addresses(ipvs::device()), Ok(Some(_)))

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::backend::{iptables, nftables};
+use crate::backend::{self, iptables, ipvs, nftables};
+use crate::net::IpFamily;
+use crate::program::ipset::{SetKind, SetName};
 use crate::program::nft;
-use crate::program::xtables::{Ruleset, TableName};
+use crate::program::xtables::{Match, Ruleset, TableName};
 use crate::trace::Source;
 
 use super::Held;
@@ -54,7 +56,7 @@ impl ChainRow {
 }
 
 /// All chains, sets and maps, by who holds them, table and name.
-pub fn chains(held: &Held<'_>) -> Vec<ChainRow> {
+pub fn chains(held: &Held<'_>, family: IpFamily) -> Vec<ChainRow> {
     let mut rows = Vec::new();
     for (source, ruleset, _) in &held.xtables {
         of_ruleset(*source, ruleset, &mut rows);
@@ -62,11 +64,14 @@ pub fn chains(held: &Held<'_>) -> Vec<ChainRow> {
     for table in &held.nft {
         of_table(table, &mut rows);
     }
+    of_kernel(held, family, &mut rows);
     rows
 }
 
 fn of_ruleset(source: Source, ruleset: &Ruleset, rows: &mut Vec<ChainRow>) {
-    let scope = iptables::scope(ruleset);
+    let scope = backend::chain_scope(ruleset);
+    // IPVS mode makes all its chains, whether Services need them or not.
+    let is_ipvs = ipvs::holds_ours(ruleset) && !iptables::holds_services(ruleset);
     for (table, content) in &ruleset.tables {
         let mut references: BTreeMap<_, usize> = BTreeMap::new();
         for called in content.chains.values().flat_map(|chain| &chain.rules).filter_map(|rule| rule.chain()) {
@@ -95,10 +100,56 @@ fn of_ruleset(source: Source, ruleset: &Ruleset, rows: &mut Vec<ChainRow>) {
                 len: chain.rules.len(),
                 references: references.get(name).copied().unwrap_or_default(),
                 is_base,
-                stands_alone: false,
+                stands_alone: is_ipvs,
                 owner,
             });
         }
+    }
+}
+
+/// Sets, and virtual servers.
+fn of_kernel(held: &Held<'_>, family: IpFamily, rows: &mut Vec<ChainRow>) {
+    let mut references: BTreeMap<&SetName, usize> = BTreeMap::new();
+    let rules = held.xtables.iter().flat_map(|(_, ruleset, _)| ruleset.tables.values());
+    for rule in rules.flat_map(|table| table.chains.values()).flat_map(|chain| &chain.rules) {
+        for one in &rule.matches {
+            if let Match::Set(asked) = one {
+                *references.entry(&asked.set).or_default() += 1;
+            }
+        }
+    }
+    let row = |table: &str, name: String, kind, len, owner| ChainRow {
+        source: Source::Ipvs,
+        table: table.to_owned(),
+        name,
+        kind,
+        len,
+        references: 0,
+        is_base: false,
+        stands_alone: true,
+        owner,
+    };
+    for (name, set) in held.kernel.sets().into_iter().flatten() {
+        let is_family = match &set.kind {
+            SetKind::Hash { family: of, .. } => *of == family,
+            SetKind::BitmapPort { .. } | SetKind::Unmodelled(_) => {
+                ipvs::set_family(name).is_none_or(|of| of == family)
+            }
+        };
+        if is_family {
+            let owner =
+                if ipvs::set_family(name).is_some() { ChainOwner::Skeleton } else { ChainOwner::Other };
+            let references = references.get(name).copied().unwrap_or_default();
+            rows.push(ChainRow {
+                references,
+                ..row("ipset", name.to_string(), "set", set.entries.len(), owner)
+            });
+        }
+    }
+    for (key, server) in held.kernel.servers().into_iter().flatten() {
+        let len = server.real_servers.len();
+        let one = row("ipvs", key.to_string(), "virtual server", len, ChainOwner::Service(None));
+        rows.push(ChainRow { is_base: true, ..one });
     }
 }
 

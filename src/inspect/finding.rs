@@ -1,6 +1,6 @@
 //! What is odd about a machine's rules: two modes at once, leftovers, orphans, jumps to nowhere, rules of others in the way.
 
-use crate::backend::{iptables, nftables};
+use crate::backend::{iptables, ipvs, nftables};
 use crate::trace::Source;
 
 use super::foreign::{self, Served};
@@ -59,7 +59,15 @@ pub fn findings(held: &Held<'_>, readings: &[Reading], rows: &[ChainRow]) -> Vec
     }
     let serves = |source: Source| readings.iter().any(|reading| reading.source == source);
     for (source, ruleset, _) in &held.xtables {
-        if iptables::holds_ours(ruleset) && !serves(*source) && !readings.is_empty() {
+        // IPVS mode shares chains.
+        let has_ipvs = ipvs::holds_ours(ruleset);
+        let has_chains =
+            if has_ipvs { iptables::holds_services(ruleset) } else { iptables::holds_ours(ruleset) };
+        let serves_none = held.kernel.servers().is_some() && !serves(Source::Ipvs);
+        if has_ipvs && serves_none && !readings.is_empty() {
+            add(FindingKind::Leftover, format!("{source} has chains of IPVS mode, but no virtual server"));
+        }
+        if has_chains && !serves(*source) && !readings.is_empty() {
             add(FindingKind::Leftover, format!("{source} has chains of iptables mode, but no Service"));
         }
         for (table, chain) in chain::dangling(ruleset) {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use crate::backend::iptables;
+use crate::backend::{self, LiftedVip};
 use crate::net::{AddrPort, Port};
 use crate::program::nft::{self, Expr, Key, Payload, Right, Scalar, Stmt};
 use crate::program::xtables::{
@@ -13,7 +13,6 @@ use crate::program::xtables::{
 };
 
 use super::{Reading, ServiceReading};
-use crate::backend::LiftedVip;
 
 /// What packets of Services look like, before and after translation.
 #[derive(Debug, Clone, Default)]
@@ -65,7 +64,7 @@ impl Served {
 
 /// The rules of others in a ruleset, each as `table CHAIN rule N: text`.
 pub(super) fn in_ruleset(ruleset: &Ruleset, served: &Served) -> Vec<String> {
-    let scope = iptables::scope(ruleset);
+    let scope = backend::chain_scope(ruleset);
     let mut walk = Walk { ruleset, scope: &scope, served, found: Vec::new(), seen: BTreeSet::new() };
     for (table, content) in &ruleset.tables {
         for built_in in table.built_in_chains() {

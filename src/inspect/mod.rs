@@ -13,11 +13,14 @@ pub use finding::{Finding, FindingKind, findings};
 
 use std::collections::BTreeMap;
 
-use crate::backend::{CarryingRule, LiftedName, LiftedPolicies, LiftedPort, iptables, nftables};
+use crate::backend::{CarryingRule, LiftedName, LiftedPolicies, LiftedPort, iptables, ipvs, nftables};
 use crate::model::Mode;
 use crate::net::IpFamily;
-use crate::program::nft;
+use crate::program::ipset::Sets;
+use crate::program::ipvs::VirtualServers;
 use crate::program::xtables::{Counters, Ruleset};
+use crate::program::{Kernel, nft};
+use crate::resolve::NodeView;
 use crate::trace::Source;
 
 /// All rules of a machine in one family.
@@ -27,12 +30,23 @@ pub struct Held<'a> {
     pub xtables: Vec<(Source, &'a Ruleset, &'a Counters)>,
     /// The tables of nft that see the family, without those of iptables-nft.
     pub nft: Vec<&'a nft::Table>,
+    /// Sets that rules ask, and virtual servers.
+    pub kernel: Kernel<'a>,
+    /// What the node is to do: it gives virtual servers the names of Services.
+    pub view: Option<&'a NodeView>,
 }
 
 impl<'a> Held<'a> {
     /// The table of nftables mode.
     pub fn table(&self) -> Option<&'a nft::Table> {
         self.nft.iter().copied().find(|table| nftables::owns_table(table))
+    }
+
+    /// The virtual servers with the sets, if there are any.
+    pub fn servers(&self) -> Option<(&'a VirtualServers, &'a Sets)> {
+        const NO_SETS: &Sets = &Sets::new();
+        let servers = self.kernel.servers().filter(|servers| !servers.is_empty())?;
+        Some((servers, self.kernel.sets().unwrap_or(NO_SETS)))
     }
 }
 
@@ -79,6 +93,12 @@ pub fn readings(held: &Held<'_>, family: IpFamily) -> Vec<Reading> {
             counted: false,
         });
     }
+    if let Some((servers, sets)) = held.servers() {
+        let lifted = ipvs::lift(servers, sets);
+        let ports = ipvs::ports(&lifted, sets, held.view);
+        let services = joined(ports, ipvs::policies(&lifted, sets, held.view));
+        readings.push(Reading { source: Source::Ipvs, mode: Mode::Ipvs, family, services, counted: false });
+    }
     readings.retain(|reading| !reading.services.is_empty());
     readings
 }
@@ -98,7 +118,11 @@ fn joined(
 pub fn carried(held: &Held<'_>, reading: &Reading, name: &LiftedName) -> Vec<CarryingRule> {
     match reading.mode {
         Mode::Nftables => held.table().map(|table| nftables::carried(table, name)).unwrap_or_default(),
-        Mode::Iptables | Mode::Ipvs | Mode::Userspace => {
+        Mode::Ipvs => {
+            let servers = held.servers();
+            servers.map(|(servers, sets)| ipvs::carried(servers, sets, held.view, name)).unwrap_or_default()
+        }
+        Mode::Iptables | Mode::Userspace => {
             let of_source = held.xtables.iter().find(|(source, ..)| *source == reading.source);
             of_source
                 .map(|(_, ruleset, counters)| iptables::carried(ruleset, counters, name))

@@ -34,6 +34,11 @@ impl<'a> Kernel<'a> {
         }
     }
 
+    /// All sets, if they are known.
+    pub fn sets(&self) -> Option<&'a Sets> {
+        self.sets
+    }
+
     /// A set, if it is known.
     pub fn set(&self, name: &SetName) -> Option<&'a Set> {
         self.sets?.get(name)

@@ -23,6 +23,8 @@ pub enum Place {
     Output,
     /// Before it leaves.
     Postrouting,
+    /// On its way out of the node again, sent by a virtual server.
+    Scheduled,
     /// A packet of the node to itself, the second time.
     LoopbackPrerouting,
     /// Likewise.
@@ -37,7 +39,7 @@ impl Place {
             Place::Prerouting | Place::LoopbackPrerouting => "prerouting",
             Place::Input | Place::LoopbackInput => "input",
             Place::Forward => "forward",
-            Place::Output => "output",
+            Place::Output | Place::Scheduled => "output",
             Place::Postrouting => "postrouting",
         }
     }
@@ -60,7 +62,7 @@ pub struct Part {
     pub mark: u32,
     /// Whether connection tracking was told to leave it alone.
     pub untracked: bool,
-    /// The `recent` lists of xtables that have just remembered its source.
+    /// The `recent` lists of xtables and the virtual servers that have just remembered its source.
     pub recent: BTreeSet<Box<str>>,
     /// The elements that it has put into sets of nft.
     pub elements: BTreeSet<(nft::Name, nft::Key)>,
@@ -86,7 +88,7 @@ impl Part {
 /// What rules remember of the source of a packet from earlier flows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// `recent` lists of xtables that hold it.
+    /// `recent` lists of xtables and virtual servers that hold it.
     pub recent: BTreeSet<String>,
     /// Sets of nft that hold it, besides those whose elements say so.
     pub sets: BTreeSet<String>,
@@ -152,6 +154,8 @@ pub struct Met {
 pub struct Crossing {
     /// Those that go on.
     pub parts: Vec<Part>,
+    /// Those that virtual servers send out of the node: they leave the way of the others.
+    pub scheduled: Vec<Part>,
     /// How much was refused.
     pub rejected: f64,
     /// How much was discarded.

@@ -199,7 +199,7 @@ pub(super) fn stats(inspections: &[Inspection]) -> Vec<Stats> {
         for source in sources {
             let rows = || one.chains.iter().filter(move |row| row.source == source);
             let chains = || rows().filter(|row| row.kind == "chain");
-            let sets = || rows().filter(|row| row.kind != "chain");
+            let sets = || rows().filter(|row| matches!(row.kind, "set" | "map"));
             let reading = one.readings.iter().find(|reading| reading.source == source);
             let services = || reading.into_iter().flat_map(|reading| reading.services.values());
             let counts = || services().flat_map(|service| service.policies.vip_counts.values());

@@ -80,6 +80,7 @@ fn foretold(trace: &Trace) -> BTreeSet<(String, String, Option<String>)> {
         let Event::Stop(Stop { source, table, steps, .. }) = event else { continue };
         let table = match source {
             Source::Nft => table.clone(),
+            Source::Ipvs => continue,
             Source::XtablesLegacy | Source::XtablesNft | Source::Xtables => format!("{family} {table}"),
         };
         steps.iter().for_each(|step| gather(&table, step, &mut all));

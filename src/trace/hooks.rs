@@ -1,17 +1,19 @@
-//! Which rules are asked at a hook, and in which order: both iptables and all base chains of nft, by their priorities.
+//! Which rules are asked at a hook, and in which order: both iptables, all base chains of nft and virtual servers, by their
+//! priorities.
 //!
 //! Where two of them have the same priority the kernel asks the one first that was registered last, which no dump tells:
-//! here iptables-legacy comes first, then iptables-nft, then the other tables of nft. A further language (IPVS, which works
-//! at input) is a further [`Stage`].
+//! here iptables-legacy comes first, then iptables-nft, then the other tables of nft. A further language is a
+//! further [`Stage`].
 
 use std::fmt;
 
 use crate::net::IpFamily;
+use crate::program::ipvs::stage as ipvs_stage;
 use crate::program::nft::eval::{Indexed, stage as nft_stage};
 use crate::program::nft::{self, ChainKind};
 use crate::program::xtables::eval::stage as xtables_stage;
 use crate::program::xtables::{self, TableName};
-use crate::program::{Crossing, Part, Place, Setting};
+use crate::program::{Crossing, Kernel, Part, Place, Setting};
 
 /// Who holds rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,6 +24,8 @@ pub enum Source {
     XtablesNft,
     /// iptables, one does not know which.
     Xtables,
+    /// IPVS.
+    Ipvs,
     /// nft.
     Nft,
 }
@@ -32,6 +36,7 @@ impl fmt::Display for Source {
             Source::XtablesLegacy => "iptables-legacy",
             Source::XtablesNft => "iptables-nft",
             Source::Xtables => "iptables",
+            Source::Ipvs => "IPVS",
             Source::Nft => "nft",
         })
     }
@@ -44,6 +49,8 @@ pub struct Rules<'a> {
     pub xtables: Vec<(Source, &'a xtables::Ruleset)>,
     /// The tables of nft, without those in which iptables-nft keeps its rules.
     pub nft: Option<&'a nft::Ruleset>,
+    /// Sets that rules ask, and virtual servers.
+    pub kernel: Kernel<'a>,
 }
 
 /// The same, made ready for a walk.
@@ -66,6 +73,7 @@ impl<'a> Prepared<'a> {
 pub(super) enum Stage {
     Table { source: Source, index: usize, table: TableName, priority: i32, family: IpFamily },
     BaseChain(nft_stage::BaseChain),
+    VirtualServers { priority: i32 },
 }
 
 /// The stages of a place in the order in which the kernel asks them.
@@ -84,6 +92,10 @@ pub(super) fn stages(prepared: &Prepared<'_>, place: Place, setting: Setting<'_>
     }
     let chains = nft_stage::base_chains(&prepared.nft, place, packet, facts);
     stages.extend(chains.into_iter().map(Stage::BaseChain));
+    if prepared.rules.kernel.servers().is_some_and(|servers| !servers.is_empty()) {
+        let priority = ipvs_stage::priority(place);
+        stages.extend(priority.map(|priority| Stage::VirtualServers { priority }));
+    }
     // The sort is stable: equals stay as they were put.
     stages.sort_by_key(Stage::rank);
     stages
@@ -95,6 +107,7 @@ impl Stage {
         match self {
             Stage::Table { priority, table, .. } => (*priority, *table == TableName::Nat, *priority),
             Stage::BaseChain(chain) => (chain.priority, chain.kind == ChainKind::Nat, chain.own_priority),
+            Stage::VirtualServers { priority } => (*priority, false, *priority),
         }
     }
 
@@ -103,6 +116,7 @@ impl Stage {
         match self {
             Stage::Table { priority, .. } => *priority,
             Stage::BaseChain(chain) => chain.own_priority,
+            Stage::VirtualServers { priority } => *priority,
         }
     }
 
@@ -111,6 +125,7 @@ impl Stage {
         match self {
             Stage::Table { source, .. } => *source,
             Stage::BaseChain(_) => Source::Nft,
+            Stage::VirtualServers { .. } => Source::Ipvs,
         }
     }
 
@@ -119,6 +134,7 @@ impl Stage {
         match self {
             Stage::Table { table, .. } => table.to_string(),
             Stage::BaseChain(chain) => format!("{} {}", chain.table.0, chain.table.1),
+            Stage::VirtualServers { .. } => "virtual servers".to_owned(),
         }
     }
 
@@ -127,11 +143,16 @@ impl Stage {
         let translates = match self {
             Stage::Table { table, .. } => *table == TableName::Nat,
             Stage::BaseChain(chain) => chain.kind == ChainKind::Nat,
+            Stage::VirtualServers { .. } => false,
         };
         let is_settled = match place {
             Place::Prerouting | Place::Output => part.translated,
             Place::Input | Place::Postrouting => part.source_nat,
-            Place::Ingress | Place::Forward | Place::LoopbackPrerouting | Place::LoopbackInput => false,
+            Place::Ingress
+            | Place::Forward
+            | Place::Scheduled
+            | Place::LoopbackPrerouting
+            | Place::LoopbackInput => false,
         };
         translates && is_settled
     }
@@ -144,12 +165,16 @@ impl Stage {
         setting: Setting<'_>,
         parts: Vec<Part>,
     ) -> Crossing {
+        let kernel = &prepared.rules.kernel;
         match self {
             Stage::Table { index, table, .. } => match prepared.rules.xtables.get(*index) {
-                Some((_, ruleset)) => xtables_stage::cross(ruleset, (place, *table), setting, parts),
+                Some((_, ruleset)) => {
+                    xtables_stage::cross((ruleset, kernel), (place, *table), setting, parts)
+                }
                 None => Crossing { parts, ..Crossing::default() },
             },
             Stage::BaseChain(chain) => nft_stage::cross(&prepared.nft, (place, chain), setting, parts),
+            Stage::VirtualServers { .. } => ipvs_stage::cross(kernel, setting, parts),
         }
     }
 }

@@ -7,6 +7,8 @@
 //!                                          │ forward                  ▲
 //!                                          ▼                          │ prerouting, input (loopback)
 //!  the node ─────▶ output ─────▶ routing ──▶ postrouting ──▶ away  or ┘
+//!
+//!  taken by a virtual server at input or output ──▶ output ──▶ postrouting ──▶ away
 //! ```
 
 mod compare;
@@ -145,6 +147,8 @@ struct Walk<'a> {
     prepared: &'a Prepared<'a>,
     setting: Setting<'a>,
     events: Vec<Event>,
+    /// What virtual servers send out of the node.
+    scheduled: Vec<Part>,
     ends: BTreeMap<End, f64>,
     unknown: Vec<String>,
     /// What rules then remember, by the endpoint that the packet was sent to.
@@ -155,7 +159,7 @@ impl<'a> Walk<'a> {
     fn new(prepared: &'a Prepared<'a>, setting: Setting<'a>) -> Walk<'a> {
         let unknown = unreadable(prepared.rules);
         let (events, ends, remembered) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        Walk { prepared, setting, events, ends, unknown, remembered }
+        Walk { prepared, setting, events, scheduled: Vec::new(), ends, unknown, remembered }
     }
 
     /// From where the packet starts to all its ends.
@@ -183,6 +187,10 @@ impl<'a> Walk<'a> {
                 self.deliver(here);
             }
         }
+        let sent = std::mem::take(&mut self.scheduled);
+        let sent = self.place(Place::Scheduled, sent);
+        let sent = self.place(Place::Postrouting, sent);
+        self.deliver(sent);
         self
     }
 
@@ -197,7 +205,7 @@ impl<'a> Walk<'a> {
                 parts.into_iter().partition(|part| !stage.is_settled(place, part));
             let weight: f64 = asked.iter().map(|part| part.weight).sum();
             let crossing = stage.cross(self.prepared, place, self.setting, asked);
-            let left: f64 = crossing.parts.iter().map(|part| part.weight).sum();
+            let left: f64 = crossing.parts.iter().chain(&crossing.scheduled).map(|part| part.weight).sum();
             self.end(End::Rejected, crossing.rejected);
             self.end(End::Dropped, crossing.dropped);
             self.end(End::Unknown, weight - left - crossing.rejected - crossing.dropped);
@@ -213,6 +221,7 @@ impl<'a> Walk<'a> {
                 }));
             }
             self.unknown.extend(crossing.unknown);
+            self.scheduled.extend(crossing.scheduled);
             passing.extend(crossing.parts);
             parts = passing;
         }

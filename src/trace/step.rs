@@ -1,5 +1,6 @@
 //! The rules met at one stop as a tree: a rule that calls a chain has the rules met in it below.
 
+use crate::program::ipvs;
 use crate::program::nft;
 use crate::program::xtables::{self, ChainName};
 use crate::program::{Action, Met, Place};
@@ -95,6 +96,9 @@ fn step(met: &Met, rules: &Rules<'_>, stage: &Stage) -> Step {
 }
 
 fn described(met: &Met, rules: &Rules<'_>, stage: &Stage) -> Option<(String, Option<String>)> {
+    if matches!(stage, Stage::VirtualServers { .. }) {
+        return Some((ipvs::stage::described(&rules.kernel, &met.chain)?, None));
+    }
     let Some(index) = met.rule else { return Some(("policy drop".to_owned(), None)) };
     match stage {
         Stage::Table { index: of, table, family, .. } => {
@@ -110,5 +114,6 @@ fn described(met: &Met, rules: &Rules<'_>, stage: &Stage) -> Option<(String, Opt
             let text = nft::emit::rule_text(table, rule);
             Some((text, rule.comment.as_ref().map(ToString::to_string)))
         }
+        Stage::VirtualServers { .. } => None,
     }
 }

@@ -16,8 +16,13 @@ use crate::given;
 /// A machine with a folder of recorded rules, called `dump`.
 fn with_dump(folder: &Path) -> FakeHost {
     let mut host = FakeHost::new();
-    for name in ["iptables-save.txt", "ip6tables-save.txt", "nft.json"] {
+    let recorded = ["iptables-save.txt", "ip6tables-save.txt", "nft.json"];
+    let of_ipvs = ["ipvs-iptables-save.txt", "ipvs-ip6tables-save.txt", "ipvs-save.txt", "ipset-save.txt"];
+    for name in recorded.into_iter().chain(of_ipvs).chain(["ipvs-addr.txt"]) {
         host.files.insert(format!("dump/{name}"), fs::read(folder.join(name)).unwrap());
+    }
+    for name in ["cluster.json", "config-ipvs.json"] {
+        host.files.insert(name.to_owned(), fs::read(folder.join(name)).unwrap());
     }
     host
 }
@@ -63,10 +68,11 @@ fn decided(view: &NodeView, mode: Mode, services: &mut Services) {
         let is_closed = |route: Route| !matches!(route, Route::Forward { .. });
         let closed = port.frontends.iter().filter(|one| is_closed(port.routes(one.kind).outside));
         let closed = closed.map(|one| text(one.vip)).collect();
-        if mode == Mode::Iptables {
+        if mode != Mode::Nftables {
             vips.extend(port.health_check_node_port.map(|port| format!("health check node:{port}")));
         }
-        let affinity = port.affinity_seconds.map(u64::from).filter(|_| !endpoints.is_empty());
+        let affinity =
+            port.affinity_seconds.map(u64::from).filter(|_| mode == Mode::Ipvs || !endpoints.is_empty());
         let key = (view.family.to_string(), port.name.to_string(), port.name.protocol.api_name().to_owned());
         services.insert(key, Facts { vips, closed, endpoints, affinity });
     }
@@ -74,7 +80,11 @@ fn decided(view: &NodeView, mode: Mode, services: &mut Services) {
 
 /// What `inspect -o json` lists.
 fn listed(host: &mut FakeHost, mode: Mode) -> Services {
-    let ran = run_with(host, &["inspect", "--from-dump", "dump", "--mode", mode.name(), "-o", "json"]);
+    // Virtual servers have no names but those of manifests.
+    let named = ["-f", "cluster.json", "--config", "config-ipvs.json"];
+    let named: &[&str] = if mode == Mode::Ipvs { &named } else { &[] };
+    let args = ["inspect", "--from-dump", "dump", "--mode", mode.name(), "-o", "json"];
+    let ran = run_with(host, &[&args, named].concat());
     assert_eq!((ran.status, ran.err.as_str()), (0, ""));
     let document: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(document["findings"], serde_json::json!([]), "nothing is odd about a recording");
@@ -128,6 +138,11 @@ fn check_recordings(mode: Mode) {
 #[test]
 fn recordings_in_iptables_mode_are_read_back_exactly() {
     check_recordings(Mode::Iptables);
+}
+
+#[test]
+fn recordings_in_ipvs_mode_are_read_back_exactly() {
+    check_recordings(Mode::Ipvs);
 }
 
 #[test]

@@ -5,13 +5,12 @@ use std::fs;
 use std::path::Path;
 
 use expect_test::expect;
-use svcproxy::backend::{iptables, nftables};
 use svcproxy::host::{FakeHost, XtablesVariant};
 use svcproxy::model::Mode;
 use svcproxy::net::{IpFamily, PerFamily};
 use svcproxy::packet::{NodeFacts, Packet, PacketContext, parse_packet};
-use svcproxy::program::nft;
 use svcproxy::program::xtables::{Ruleset, parse};
+use svcproxy::program::{Kernel, nft};
 use svcproxy::resolve;
 use svcproxy::trace::{End, Event, Rules, Source, trace};
 
@@ -24,23 +23,22 @@ fn check_cases(mode: Mode) {
     for folder in cases::folders() {
         let given = cases::given(&folder, mode);
         let facts = NodeFacts { local_addresses: given.node.addresses.iter().copied().collect() };
-        let views = PerFamily::from_fn(|family| resolve::resolve(&given.cluster, &given.context, family));
-        let (mut xtables, mut nft) = (Vec::new(), nft::Ruleset::default());
+        let programs = PerFamily::from_fn(|family| {
+            given::lowered(&given, &resolve::resolve(&given.cluster, &given.context, family))
+        });
+        let mut nft = nft::Ruleset::default();
         for family in IpFamily::ALL {
-            let view = views.get(family);
-            if mode == Mode::Nftables {
-                let table = nftables::lower(view, &given::nftables_options(&given.config));
-                nft.tables.insert((table.family, table.name.clone()), table);
-            } else {
-                xtables.push(iptables::lower(view, &given::OPTIONS));
-            }
+            let tables = programs.get(family).nft.get(family).table().into_iter();
+            nft.tables.extend(tables.map(|table| ((table.family, table.name.clone()), table.clone())));
         }
-        let rules = Rules {
-            xtables: xtables.iter().map(|ruleset| (Source::Xtables, ruleset)).collect(),
-            nft: Some(&nft),
-        };
         for flow in cases::flows(&folder, &given) {
             n_flows += 1;
+            let family = flow.packet.family();
+            let program = programs.get(family);
+            let kernel = Kernel::of(program, family);
+            let facts = kernel.facts(&facts);
+            let xtables = program.xtables.get(family).iter().map(|ruleset| (Source::Xtables, ruleset));
+            let rules = Rules { xtables: xtables.collect(), nft: Some(&nft), kernel };
             let trace = trace(&rules, &flow.packet, &facts);
             let shares: f64 = trace.ends.iter().map(|(share, _)| share).sum();
             let written = flow.fate_in(mode.name());
@@ -52,6 +50,11 @@ fn check_cases(mode: Mode) {
     }
     assert!(n_flows >= 240, "{n_flows}");
     assert!(problems.is_empty(), "{} differ:\n  {}", problems.len(), problems.join("\n  "));
+}
+
+#[test]
+fn traces_of_ipvs_cases_end_as_written() {
+    check_cases(Mode::Ipvs);
 }
 
 #[test]
@@ -109,7 +112,8 @@ fn languages_are_asked_by_priority() {
     let packet = packet("pod 10.128.0.9 -> 10.96.0.10:80/tcp");
     let fate = |chains: &[(&str, &str, &str, i32, &str)]| {
         let nft = table(chains);
-        let rules = Rules { xtables: vec![(Source::XtablesLegacy, &rules)], nft: Some(&nft) };
+        let rules =
+            Rules { xtables: vec![(Source::XtablesLegacy, &rules)], nft: Some(&nft), ..Rules::default() };
         trace(&rules, &packet, &facts()).fate().to_string()
     };
     // Translation is settled by the first; its own priority among translators counts, not that of the hook.
@@ -124,8 +128,10 @@ fn languages_are_asked_by_priority() {
 #[test]
 fn both_iptables_are_asked() {
     let (legacy, by_nft) = (xtables(TO_POD), xtables("*mangle\n:FORWARD DROP [0:0]\nCOMMIT\n"));
-    let rules =
-        Rules { xtables: vec![(Source::XtablesLegacy, &legacy), (Source::XtablesNft, &by_nft)], nft: None };
+    let rules = Rules {
+        xtables: vec![(Source::XtablesLegacy, &legacy), (Source::XtablesNft, &by_nft)],
+        ..Rules::default()
+    };
     let trace = trace(&rules, &packet("pod 10.128.0.9 -> 10.96.0.10:80/tcp"), &facts());
     assert_eq!(trace.fate().to_string(), "drop");
     let Some(Event::Stop(stop)) = trace.events.last() else { panic!("{:?}", trace.events) };
@@ -140,7 +146,7 @@ fn what_is_not_understood_is_named_with_its_share() {
          -A PREROUTING -m statistic --mode random --probability 0.25 -j A\n\
          -A A -m string --string x --algo bm -j DROP\nCOMMIT\n",
     );
-    let rules = Rules { xtables: vec![(Source::Xtables, &rules)], nft: None };
+    let rules = Rules { xtables: vec![(Source::Xtables, &rules)], ..Rules::default() };
     let trace = trace(&rules, &packet("pod 10.128.0.9 -> 10.96.0.10:80/tcp"), &facts());
     let unknown = trace.ends.iter().find(|(_, end)| *end == End::Unknown).unwrap();
     assert!((unknown.0 - 0.25).abs() < 1e-6, "{:?}", trace.ends);
@@ -177,7 +183,7 @@ fn whoever_was_remembered_goes_there_again() {
 fn what_cannot_be_read_may_decide() {
     // A word of nft's own is no name that its text can carry.
     let nft = table(&[("fwd", "filter", "forward", 0, r#"{"drop": null}"#)]);
-    let rules = Rules { xtables: Vec::new(), nft: Some(&nft) };
+    let rules = Rules { xtables: Vec::new(), nft: Some(&nft), ..Rules::default() };
     let trace = trace(&rules, &packet("pod 10.128.0.9 -> 10.96.0.10:80/tcp"), &facts());
     assert_eq!(trace.fate().to_string(), "unknown: inet t: chain fwd");
 }

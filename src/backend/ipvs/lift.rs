@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::backend::{LiftedName, LiftedPort, LiftedVip};
+use crate::backend::{CarryingRule, LiftedName, LiftedPolicies, LiftedPort, LiftedVip};
 use crate::net::{AddrPort, IpFamily, Protocol};
-use crate::program::ipset::{Entry, Sets};
-use crate::program::ipvs::{Flags, ServiceKey, VirtualServer, VirtualServers};
+use crate::program::ipset::{self, Entry, Sets};
+use crate::program::ipvs::{Flags, Request, ServiceKey, VirtualServer, VirtualServers, emit};
 use crate::resolve::{FrontendKind, NodeView, PortView, Vip};
 
 use super::names::SetId;
-use super::owned::{holds_node_port, holds_vip};
+use super::owned::{holds_local_node_port, holds_node_port, holds_vip, set_family};
 
 /// A virtual server as it tells of itself, and what sets tell of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +39,11 @@ impl LiftedServer {
     }
 }
 
+/// Service ports by where they answer.
+type Owners<'a> = BTreeMap<(Protocol, LiftedVip), &'a PortView>;
+
 /// The Service ports of a view by where they answer. Of two the first has it, as when they are lowered.
-fn owners(view: &NodeView) -> BTreeMap<(Protocol, LiftedVip), &PortView> {
+fn owners(view: &NodeView) -> Owners<'_> {
     let mut owners = BTreeMap::new();
     for (port, frontend) in view.frontends() {
         let vip = match frontend.vip {
@@ -82,15 +85,17 @@ fn kind(sets: &Sets, protocol: Protocol, at: AddrPort) -> Option<FrontendKind> {
 }
 
 /// The Service ports that virtual servers of one family serve, by name. One that no Service port of the view was made for
-/// goes by its own address, or by its node port.
-pub fn ports(servers: &[LiftedServer], sets: &Sets, view: &NodeView) -> BTreeMap<LiftedName, LiftedPort> {
-    let owners = owners(view);
+/// goes by its own address, or by its node port; so do all without a view.
+pub fn ports(
+    servers: &[LiftedServer],
+    sets: &Sets,
+    view: Option<&NodeView>,
+) -> BTreeMap<LiftedName, LiftedPort> {
+    let owners = view.map(owners).unwrap_or_default();
     let mut ports: BTreeMap<LiftedName, LiftedPort> = BTreeMap::new();
     for server in servers {
         let vip = server.vip();
-        let owner = owners.get(&(server.protocol, vip));
-        let name = owner.map_or_else(|| format!("virtual server {vip}"), |port| port.name.to_string());
-        let port = ports.entry((name, server.protocol)).or_default();
+        let port = ports.entry(name(server, &owners)).or_default();
         port.vips.insert(vip);
         if server.kind == Some(FrontendKind::ClusterIp) {
             port.cluster_ip = Some(server.at);
@@ -101,8 +106,117 @@ pub fn ports(servers: &[LiftedServer], sets: &Sets, view: &NodeView) -> BTreeMap
         }
         port.endpoints.extend(taking());
     }
-    health_checks(sets, view, &mut ports);
+    if let Some(view) = view {
+        health_checks(sets, view, &mut ports);
+    }
     ports
+}
+
+fn name(server: &LiftedServer, owners: &Owners<'_>) -> LiftedName {
+    let vip = server.vip();
+    let owner = owners.get(&(server.protocol, vip));
+    let name = owner.map_or_else(|| format!("virtual server {vip}"), |port| port.name.to_string());
+    (name, server.protocol)
+}
+
+/// Policies of the Service ports, by the names that [`ports`] gives them.
+pub fn policies(
+    servers: &[LiftedServer],
+    sets: &Sets,
+    view: Option<&NodeView>,
+) -> BTreeMap<LiftedName, LiftedPolicies> {
+    let owners = view.map(owners).unwrap_or_default();
+    let mut all: BTreeMap<LiftedName, LiftedPolicies> = BTreeMap::new();
+    for server in servers {
+        let policies = all.entry(name(server, &owners)).or_default();
+        policies.affinity_seconds = policies.affinity_seconds.or(server.affinity_seconds);
+        let Some(kind) = server.kind else { continue };
+        policies.kinds.insert(server.vip(), kind);
+        let (family, at, protocol) = (server.at.family(), server.at, server.protocol);
+        let holds = |set: SetId| holds_vip(sets, set, family, protocol, at);
+        match kind {
+            FrontendKind::ClusterIp => continue,
+            FrontendKind::ExternalIp => policies.external_local = Some(holds(SetId::ExternalIpLocal)),
+            FrontendKind::LoadBalancer => policies.external_local = Some(holds(SetId::LoadBalancerLocal)),
+            FrontendKind::NodePort => {
+                policies.external_local = Some(holds_local_node_port(sets, family, protocol, at));
+            }
+        }
+        let ranges = sets.get(&SetId::LoadBalancerSourceCidr.name(family));
+        for entry in ranges.into_iter().flat_map(|set| &set.entries) {
+            if let Entry::IpPortNet(addr, of, port, net) = entry
+                && (*addr, *of, *port) == (at.addr, protocol, at.port)
+            {
+                policies.source_ranges.push(net.to_string());
+            }
+        }
+    }
+    all
+}
+
+/// The virtual servers that carry a Service port, and the entries of sets that are for it.
+pub fn carried(
+    servers: &VirtualServers,
+    sets: &Sets,
+    view: Option<&NodeView>,
+    asked: &LiftedName,
+) -> Vec<CarryingRule> {
+    let owners = view.map(owners).unwrap_or_default();
+    let mut rules = Vec::new();
+    for lifted in lift(servers, sets).iter().filter(|server| name(server, &owners) == *asked) {
+        let LiftedServer { protocol, at, .. } = *lifted;
+        let key = ServiceKey::Address { protocol, at };
+        let Some(server) = servers.get(&key) else { continue };
+        let mut text = Vec::new();
+        emit::write_request(&mut text, &Request::NewService(key, server.clone()));
+        let taking = lifted.endpoints.iter().filter(|(_, weight)| **weight > 0);
+        let endpoints: Vec<AddrPort> = taking.map(|(addr, _)| *addr).collect();
+        rules.push(CarryingRule {
+            table: "ipvs".to_owned(),
+            chain: key.to_string(),
+            number: None,
+            text: String::from_utf8_lossy(&text).trim_end().to_owned(),
+            word: match endpoints.len() {
+                0 => "refuses: nobody to send to".to_owned(),
+                1 => "sends to one endpoint".to_owned(),
+                n => format!("spreads over {n} endpoints by {}", server.scheduler),
+            },
+            calls: Vec::new(),
+            vip: Some(lifted.vip()),
+            endpoints,
+            counter: None,
+        });
+        rules.extend(entries_for(sets, lifted));
+    }
+    rules
+}
+
+/// Entries of sets of ours for the address and port of a virtual server.
+fn entries_for<'a>(sets: &'a Sets, server: &'a LiftedServer) -> impl Iterator<Item = CarryingRule> + 'a {
+    let LiftedServer { protocol, at, .. } = *server;
+    let is_for = move |entry: &Entry| match entry {
+        Entry::IpPort(addr, of, port)
+        | Entry::IpPortIp(addr, of, port, _)
+        | Entry::IpPortNet(addr, of, port, _) => (*addr, *of, *port) == (at.addr, protocol, at.port),
+        Entry::Port(_) | Entry::Ip(_) | Entry::Unmodelled(_) => false,
+    };
+    let ours = sets.iter().filter(move |(name, _)| set_family(name) == Some(at.family()));
+    let entries = ours.flat_map(|(name, set)| set.entries.iter().map(move |entry| (name, entry)));
+    entries.filter(move |(_, entry)| is_for(entry)).map(move |(name, entry)| {
+        let mut text = Vec::new();
+        ipset::emit::write_add(&mut text, name, entry);
+        CarryingRule {
+            table: "ipset".to_owned(),
+            chain: name.to_string(),
+            number: None,
+            text: String::from_utf8_lossy(&text).trim_end().to_owned(),
+            word: "is in this set".to_owned(),
+            calls: Vec::new(),
+            vip: Some(server.vip()),
+            endpoints: Vec::new(),
+            counter: None,
+        }
+    })
 }
 
 /// Health-check ports go to every port of their Service that is served.

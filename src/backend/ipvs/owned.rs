@@ -70,11 +70,19 @@ pub(super) fn holds_vip(sets: &Sets, set: SetId, family: IpFamily, protocol: Pro
 
 /// Whether a set of node ports holds a port, for SCTP with its address.
 pub(super) fn holds_node_port(sets: &Sets, family: IpFamily, protocol: Protocol, at: AddrPort) -> bool {
-    let entry = match protocol {
+    holds(sets, SetId::of_node_ports(protocol, false), family, &node_port(protocol, at))
+}
+
+/// Whether the set of node ports whose packets keep their source holds a port.
+pub(super) fn holds_local_node_port(sets: &Sets, family: IpFamily, protocol: Protocol, at: AddrPort) -> bool {
+    holds(sets, SetId::of_node_ports(protocol, true), family, &node_port(protocol, at))
+}
+
+fn node_port(protocol: Protocol, at: AddrPort) -> Entry {
+    match protocol {
         Protocol::Tcp | Protocol::Udp => Entry::Port(at.port),
         Protocol::Sctp => Entry::IpPort(at.addr, protocol, at.port),
-    };
-    holds(sets, SetId::of_node_ports(protocol, false), family, &entry)
+    }
 }
 
 fn holds(sets: &Sets, set: SetId, family: IpFamily, entry: &Entry) -> bool {

@@ -405,7 +405,7 @@ fn virtual_servers_are_read_back_to_the_service_that_they_are_for() {
     assert!(lifted.iter().all(|one| one.affinity_seconds == Some(60)));
     assert_eq!(lifted[0].endpoints, [(at("10.128.0.5:8080"), 1), (at("10.128.1.5:8080"), 1)].into());
 
-    let named = ports(&lifted, &lowered.sets, &view);
+    let named = ports(&lifted, &lowered.sets, Some(&view));
     assert_eq!(named.len(), 1);
     let port = &named[&("shop/web:http".to_owned(), Protocol::Tcp)];
     assert_eq!(port.cluster_ip, Some(at("10.96.0.10:80")));
@@ -417,7 +417,7 @@ fn virtual_servers_are_read_back_to_the_service_that_they_are_for() {
     assert_eq!(port.closed, [LiftedVip::Address(at("203.0.113.1:80"))].into());
 
     // Without decisions they go by their addresses.
-    let strangers = ports(&lifted, &lowered.sets, &self::view(vec![]));
+    let strangers = ports(&lifted, &lowered.sets, None);
     let names: Vec<&str> = strangers.keys().map(|(name, _)| name.as_str()).collect();
     let expected = ["10.96.0.10:80", "198.51.100.7:80", "203.0.113.1:80", "node:30080"];
     assert_eq!(names, expected.map(|at| format!("virtual server {at}")));

@@ -14,6 +14,7 @@ pub mod emit;
 pub mod eval;
 pub mod parse;
 pub mod reach;
+pub mod stage;
 #[cfg(test)]
 mod tests;
 pub mod wire;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::net::AddrPort;
 use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
-use crate::program::transit::{Action, Record};
+use crate::program::transit::{Action, Place, Record};
 
 use super::index::Entry;
 pub use super::index::Indexed;
@@ -61,6 +61,7 @@ fn send(rules: &Indexed<'_>, packet: &Packet, facts: &NodeFacts, memory: &Memory
     let start = State {
         destination: packet.destination,
         translated: false,
+        virtual_server: None,
         source_nat: false,
         mark: 0,
         untracked: false,
@@ -101,20 +102,6 @@ fn route(branches: Vec<Branch>, facts: &NodeFacts) -> (Vec<Branch>, Vec<Branch>)
     branches.into_iter().partition(|branch| facts.is_local(branch.state.destination.addr))
 }
 
-/// A hook on the way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Ingress,
-    Prerouting,
-    Input,
-    Forward,
-    Output,
-    Postrouting,
-    /// A packet of the node to itself, the second time.
-    LoopbackPrerouting,
-    LoopbackInput,
-}
-
 impl Place {
     fn hook(self) -> Hook {
         match self {
@@ -122,14 +109,15 @@ impl Place {
             Place::Prerouting | Place::LoopbackPrerouting => Hook::Prerouting,
             Place::Input | Place::LoopbackInput => Hook::Input,
             Place::Forward => Hook::Forward,
-            Place::Output => Hook::Output,
+            Place::Output | Place::Scheduled => Hook::Output,
             Place::Postrouting => Hook::Postrouting,
         }
     }
 
-    /// For each direction of translation nat chains are asked once a flow, so not again after the loopback device.
+    /// For each direction of translation nat chains are asked once a flow, so not again after the loopback device or a virtual
+    /// server.
     fn asks_nat(self) -> bool {
-        !matches!(self, Place::LoopbackPrerouting | Place::LoopbackInput)
+        !matches!(self, Place::LoopbackPrerouting | Place::LoopbackInput | Place::Scheduled)
     }
 
     fn input(self, packet: &Packet) -> Interface<'_> {
@@ -137,7 +125,7 @@ impl Place {
             Place::Ingress | Place::Prerouting | Place::Input | Place::Forward => {
                 packet.in_interface.as_deref().map_or(Interface::NotLoopback, Interface::Named)
             }
-            Place::Output => Interface::None,
+            Place::Output | Place::Scheduled => Interface::None,
             Place::Postrouting if packet.origin == Origin::Node => Interface::None,
             // Kernels differ in whether they still tell it.
             Place::Postrouting => Interface::NotLoopback,
@@ -152,7 +140,7 @@ impl Place {
             | Place::Input
             | Place::LoopbackPrerouting
             | Place::LoopbackInput => Interface::None,
-            Place::Forward | Place::Output | Place::Postrouting => Interface::NotLoopback,
+            Place::Forward | Place::Output | Place::Postrouting | Place::Scheduled => Interface::NotLoopback,
         }
     }
 }
@@ -257,7 +245,8 @@ impl<'a> Walk<'a> {
             packet: self.packet,
             facts: self.facts,
             memory: self.memory,
-            tracked: priority > Walk::CONNTRACK || place == Place::LoopbackPrerouting,
+            tracked: priority > Walk::CONNTRACK
+                || matches!(place, Place::LoopbackPrerouting | Place::Scheduled),
             input: place.input(self.packet),
             output: place.output(),
         };
@@ -641,7 +630,8 @@ fn connection(scene: &Scene<'_>, stmt: &Stmt, state: &State) -> Answer {
         return scene.is_in_state(*states, *negated, state).into();
     }
     if let Stmt::CtNat { snat, dnat } = stmt {
-        let changed = state.destination != scene.packet.destination;
+        // A virtual server translates without connection tracking being told.
+        let changed = state.destination != scene.packet.destination && state.virtual_server.is_none();
         return (!state.untracked && ((*dnat && changed) || (*snat && state.source_nat))).into();
     }
     Answer::Unknown

@@ -16,8 +16,10 @@ use super::{
 pub(super) struct State {
     /// Where it is going.
     pub(super) destination: AddrPort,
-    /// Whether a rule chose that destination.
+    /// Whether a rule or a virtual server chose that destination.
     pub(super) translated: bool,
+    /// The virtual server that took it.
+    pub(super) virtual_server: Option<AddrPort>,
     /// Whether its source becomes the node's.
     pub(super) source_nat: bool,
     /// Its mark.

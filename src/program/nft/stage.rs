@@ -26,15 +26,10 @@ pub struct BaseChain {
 }
 
 /// The base chains that a packet meets at a place, first to last.
-pub fn base_chains(
-    rules: &Indexed<'_>,
-    place: crate::program::Place,
-    packet: &Packet,
-    facts: &NodeFacts,
-) -> Vec<BaseChain> {
+pub fn base_chains(rules: &Indexed<'_>, place: Place, packet: &Packet, facts: &NodeFacts) -> Vec<BaseChain> {
     let memory = Memory::default();
     let walk = Walk::new(rules, packet, facts, &memory);
-    let entries = walk.entries(place.into());
+    let entries = walk.entries(place);
     entries
         .map(|entry| BaseChain {
             table: (entry.table.family, entry.table.name.clone()),
@@ -49,7 +44,7 @@ pub fn base_chains(
 /// Sends parts of a packet through one base chain at one place, and writes down the rules that they match.
 pub fn cross(
     rules: &Indexed<'_>,
-    (place, chain): (crate::program::Place, &BaseChain),
+    (place, chain): (Place, &BaseChain),
     setting: Setting<'_>,
     parts: Vec<Part>,
 ) -> Crossing {
@@ -61,25 +56,22 @@ pub fn cross(
     let is_it = |entry: &Entry<'_>| {
         entry.table.family == chain.table.0 && entry.table.name == chain.table.1 && *entry.name == chain.name
     };
-    let Some(entry) = walk.entries(place.into()).find(is_it) else {
+    let Some(entry) = walk.entries(place).find(is_it) else {
         return Crossing { parts, ..Crossing::default() };
     };
     // What other languages remember is no part of a branch: each memory has its own walk.
     let mut groups: BTreeMap<_, Vec<Branch>> = BTreeMap::new();
     for mut part in parts {
-        groups.entry((std::mem::take(&mut part.recent), part.virtual_server)).or_default().push(branch(part));
+        groups.entry(std::mem::take(&mut part.recent)).or_default().push(branch(part));
     }
     let mut accepted = Vec::new();
-    for ((recent, virtual_server), branches) in groups {
-        let through = walk.enter(place.into(), entry, branches);
-        accepted.extend(through.into_iter().map(|branch| Part {
-            recent: recent.clone(),
-            virtual_server,
-            ..part(branch)
-        }));
+    for (recent, branches) in groups {
+        let through = walk.enter(place, entry, branches);
+        accepted.extend(through.into_iter().map(|branch| Part { recent: recent.clone(), ..part(branch) }));
     }
     Crossing {
         parts: accepted,
+        scheduled: Vec::new(),
         rejected: walk.rejected,
         dropped: walk.dropped,
         unknown: walk.unknown,
@@ -87,41 +79,26 @@ pub fn cross(
     }
 }
 
-impl From<crate::program::Place> for Place {
-    fn from(place: crate::program::Place) -> Place {
-        use crate::program::Place as Of;
-        match place {
-            Of::Ingress => Place::Ingress,
-            Of::Prerouting => Place::Prerouting,
-            Of::Input => Place::Input,
-            Of::Forward => Place::Forward,
-            Of::Output => Place::Output,
-            Of::Postrouting => Place::Postrouting,
-            Of::LoopbackPrerouting => Place::LoopbackPrerouting,
-            Of::LoopbackInput => Place::LoopbackInput,
-        }
-    }
-}
-
 fn branch(part: Part) -> Branch {
-    let Part { weight, destination, translated, source_nat, mark, untracked, elements, .. } = part;
-    let state = State { destination, translated, source_nat, mark, untracked, remembered: elements };
+    let Part { weight, destination, translated, virtual_server, source_nat, mark, untracked, .. } = part;
+    let remembered = part.elements;
+    let state = State { destination, translated, virtual_server, source_nat, mark, untracked, remembered };
     Branch { weight, state, doubt: None }
 }
 
 fn part(branch: Branch) -> Part {
     let Branch { weight, state, doubt: _ } = branch;
-    let State { destination, translated, source_nat, mark, untracked, remembered: elements } = state;
+    let State { destination, translated, virtual_server, source_nat, mark, untracked, remembered } = state;
     Part {
         weight,
         destination,
         translated,
-        virtual_server: None,
+        virtual_server,
         source_nat,
         mark,
         untracked,
         recent: BTreeSet::new(),
-        elements,
+        elements: remembered,
     }
 }
 

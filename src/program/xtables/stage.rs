@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::net::AddrPort;
+use crate::program::Kernel;
 use crate::program::transit::{Action, Crossing, Met, Part, Place, Record, Setting};
 
 use super::{
-    Branch, Case, ChainName, Effect, Hook, Memory, Rule, RulesAlone, Ruleset, Scene, State, Stop, TableName,
-    Target, Walk, unmodelled, weight,
+    Branch, Case, ChainName, Effect, Hook, Memory, Rule, Ruleset, Scene, State, Stop, TableName, Target,
+    Walk, unmodelled, weight,
 };
 
 /// When netfilter asks a table (netfilter_ipv4.h, the NF_IP_PRI constants).
@@ -33,9 +34,10 @@ pub fn built_in_chain(place: Place) -> Option<ChainName> {
     hook(place).map(Hook::chain)
 }
 
-/// Sends parts of a packet through one table at one place, and writes down the rules that they match.
+/// Sends parts of a packet through one table at one place, and writes down the rules that they match. Virtual servers are no
+/// part of a table.
 pub fn cross(
-    ruleset: &Ruleset,
+    (ruleset, kernel): (&Ruleset, &Kernel<'_>),
     (place, name): (Place, TableName),
     setting: Setting<'_>,
     parts: Vec<Part>,
@@ -47,14 +49,14 @@ pub fn cross(
     let source = packet.source.addr;
     let remembered = memory.recent.iter().map(|list| (list.clone(), source)).collect();
     let memory = Memory { remembered, ..Memory::default() };
-    let case = Case { ruleset, index: None, packet, facts, memory: &memory, surroundings: &RulesAlone };
+    let case = Case { ruleset, index: None, packet, facts, memory: &memory, surroundings: kernel };
     let mut walk = Walk { record: Record::open(), ..Walk::new(case) };
     let scene = Scene {
         packet,
         facts,
         memory: &memory,
         surroundings: case.surroundings,
-        tracked: name != TableName::Raw || hook == Hook::LoopbackPrerouting,
+        tracked: name != TableName::Raw || matches!(hook, Hook::LoopbackPrerouting | Hook::Scheduled),
         input: hook.input(packet),
         output: hook.output(),
     };
@@ -71,6 +73,7 @@ pub fn cross(
     }
     Crossing {
         parts: accepted,
+        scheduled: Vec::new(),
         rejected: walk.rejected,
         dropped: walk.dropped,
         unknown: walk.unknown,
@@ -86,6 +89,7 @@ fn hook(place: Place) -> Option<Hook> {
         Place::Forward => Hook::Forward,
         Place::Output => Hook::Output,
         Place::Postrouting => Hook::Postrouting,
+        Place::Scheduled => Hook::Scheduled,
         Place::LoopbackPrerouting => Hook::LoopbackPrerouting,
         Place::LoopbackInput => Hook::LoopbackInput,
     })
