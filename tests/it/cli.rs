@@ -60,6 +60,14 @@ pub(crate) fn machine() -> FakeHost {
     host
 }
 
+/// One whose rules IPVS mode made.
+pub(crate) fn machine_in_ipvs_mode() -> FakeHost {
+    let mut host = machine();
+    let applied = run(&mut host, "apply -f shop --node node-1 --mode ipvs");
+    assert_eq!((applied.status, applied.err.as_str()), (0, ""));
+    host
+}
+
 /// One with a changed copy in the folder `new`.
 fn machine_with_change(change: impl Fn(&str) -> String) -> FakeHost {
     let mut host = machine();

@@ -10,7 +10,7 @@ use svcproxy::model::Mode;
 use svcproxy::net::IpFamily;
 use svcproxy::resolve::{self, NodeView, PortView, Route, Vip};
 
-use crate::cli::{machine, run_with};
+use crate::cli::{machine, machine_in_ipvs_mode, run_with};
 use crate::given;
 
 /// A machine with a folder of recorded rules, called `dump`.
@@ -487,4 +487,74 @@ fn bad_questions_are_told() {
         error: cannot read `nowhere`: No such file or directory
     "#]]
     .assert_eq(&ran.err);
+}
+
+#[test]
+fn virtual_servers_without_manifests_go_by_their_addresses() {
+    let mut host = machine_in_ipvs_mode();
+    let mut printed = |args: &[&str]| {
+        let ran = run_with(&mut host, &[&["inspect"], args].concat());
+        assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{}", ran.out);
+        ran.out
+    };
+    expect![[r#"
+        SERVICE                          PROTOCOL  VIPS                    ENDPOINTS
+        virtual server 10.96.0.10:53     tcp       10.96.0.10:53           2
+        virtual server 10.96.0.10:53     udp       10.96.0.10:53           2
+        virtual server 10.96.0.1:443     tcp       10.96.0.1:443           1
+        virtual server 10.96.12.7:443    tcp       10.96.12.7:443          2
+        virtual server 10.96.12.7:80     tcp       10.96.12.7:80           2
+        virtual server 10.96.40.3:9090   tcp       10.96.40.3:9090         3
+        virtual server 10.96.77.1:6379   tcp       10.96.77.1:6379         2
+        virtual server 10.96.90.9:80     tcp       10.96.90.9:80 (closed)  0
+        virtual server 192.0.2.40:9090   tcp       192.0.2.40:9090         3
+        virtual server 203.0.113.10:443  tcp       203.0.113.10:443        1
+        virtual server 203.0.113.10:80   tcp       203.0.113.10:80         1
+        virtual server [fd00:96::a]:53   tcp       [fd00:96::a]:53         2
+        virtual server [fd00:96::a]:53   udp       [fd00:96::a]:53         2
+    "#]]
+    .assert_eq(&printed(&[]));
+    expect![[r#"
+        SERVICE                       PROTOCOL  VIPS                             ENDPOINTS
+        default/kubernetes:https      tcp       10.96.0.1:443                    1
+        kube-system/kube-dns:dns      udp       10.96.0.10:53                    2
+        kube-system/kube-dns:dns      udp       [fd00:96::a]:53                  2
+        kube-system/kube-dns:dns-tcp  tcp       10.96.0.10:53                    2
+        kube-system/kube-dns:dns-tcp  tcp       [fd00:96::a]:53                  2
+        shop/api:grpc                 tcp       10.96.40.3:9090 192.0.2.40:9090  3
+        shop/cart                     tcp       10.96.77.1:6379                  2
+        shop/search:http              tcp       10.96.90.9:80 (closed)           0
+        shop/web:http                 tcp       10.96.12.7:80 203.0.113.10:80    2
+        shop/web:https                tcp       10.96.12.7:443 203.0.113.10:443  2
+    "#]]
+    .assert_eq(&printed(&["-f", "shop", "--node", "node-1"]));
+    expect![[r#"
+        shop/api:grpc tcp in IPVS IPv4
+          cluster IP 10.96.40.3:9090
+          external IP 192.0.2.40:9090
+          endpoint 10.128.0.31:9090
+          endpoint 10.128.1.31:9090
+          endpoint 10.128.2.31:9090
+          affinity none
+          traffic policies: internal -, external Cluster
+
+        TABLE  CHAIN                RULE     WHAT IT DOES                                     TEXT
+        ipvs   10.96.40.3:9090/TCP  element  10.96.40.3:9090: spreads over 3 endpoints by rr  -A -t 10.96.40.3:9090 -s rr
+        ipset  KUBE-CLUSTER-IP      element  10.96.40.3:9090: is in this set                  add KUBE-CLUSTER-IP 10.96.40.3,tcp:9090
+        ipvs   192.0.2.40:9090/TCP  element  192.0.2.40:9090: spreads over 3 endpoints by rr  -A -t 192.0.2.40:9090 -s rr
+        ipset  KUBE-EXTERNAL-IP     element  192.0.2.40:9090: is in this set                  add KUBE-EXTERNAL-IP 192.0.2.40,tcp:9090
+
+    "#]].assert_eq(&printed(&["shop/api:grpc", "-f", "shop", "--node", "node-1", "-o", "wide"]));
+    expect![[r#"
+        flowchart LR
+          %% 10.96.40.3:9090 in IPVS IPv4
+          n0["ipvs 10.96.40.3:9090/TCP"]
+          n1(["10.128.0.31:9090"])
+          n2(["10.128.1.31:9090"])
+          n3(["10.128.2.31:9090"])
+          n0 -->|"10.96.40.3:9090"| n1
+          n0 -->|"10.96.40.3:9090"| n2
+          n0 -->|"10.96.40.3:9090"| n3
+    "#]]
+    .assert_eq(&printed(&["10.96.40.3:9090", "--graph", "mermaid"]));
 }

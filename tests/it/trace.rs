@@ -15,7 +15,7 @@ use svcproxy::resolve;
 use svcproxy::trace::{End, Event, Rules, Source, trace};
 
 use crate::cases;
-use crate::cli::{machine, run_with};
+use crate::cli::{machine, machine_in_ipvs_mode, run_with};
 use crate::given;
 
 fn check_cases(mode: Mode) {
@@ -502,4 +502,51 @@ fn bad_packets_and_folders_are_told() {
         error: `shop/nodes.yaml`: line 2, column 1: expected a table, a chain, a rule, COMMIT or a comment
     "#]]
     .assert_eq(&refused(&["pod 10.0.0.1 -> 10.0.0.2:80/tcp", "--from-dump", "shop/nodes.yaml"]));
+}
+
+#[test]
+fn virtual_servers_are_on_the_way() {
+    let mut host = machine_in_ipvs_mode();
+    let live = run_with(&mut host, &["trace", "outside 192.0.2.9 -> 10.96.40.3:9090/tcp"]);
+    assert_eq!((live.status, live.err.as_str()), (0, ""), "{}", live.out);
+    expect![[r#"
+        outside 192.0.2.9 -> 10.96.40.3:9090/tcp
+
+        prerouting: iptables-nft nat, priority -100
+          PREROUTING rule 1: -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
+            KUBE-SERVICES rule 7: -m addrtype --dst-type LOCAL -j KUBE-NODE-PORT
+            KUBE-SERVICES rule 8: -m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT → let through
+
+        routing
+          10.96.40.3:9090 to the node itself
+
+        input: iptables-nft filter, priority 0
+          INPUT rule 1: -m comment --comment "kubernetes ipvs access filter" -j KUBE-IPVS-FILTER
+            KUBE-IPVS-FILTER rule 2: -m set --match-set KUBE-CLUSTER-IP dst,dst -j RETURN
+          INPUT rule 2: -m comment --comment "kube-proxy firewall rules" -j KUBE-PROXY-FIREWALL
+          INPUT rule 3: -m comment --comment "kubernetes health check rules" -j KUBE-NODE-PORT
+
+        input: IPVS virtual servers, priority 99
+          33.3 % 10.96.40.3:9090/TCP: scheduler rr → to 10.128.0.31:9090
+          33.3 % 10.96.40.3:9090/TCP: scheduler rr → to 10.128.1.31:9090
+          33.3 % 10.96.40.3:9090/TCP: scheduler rr → to 10.128.2.31:9090
+
+        output: iptables-nft filter, priority 0
+          OUTPUT rule 1: -m comment --comment "kubernetes ipvs access filter" -j KUBE-IPVS-OUT-FILTER
+
+        postrouting: iptables-nft nat, priority 100
+          POSTROUTING rule 1: -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING
+            KUBE-POSTROUTING rule 2: -m mark ! --mark 0x4000/0x4000 -j RETURN
+
+        fate
+           33.3 %  10.128.0.31:9090, source kept
+           33.3 %  10.128.1.31:9090, source kept
+           33.3 %  10.128.2.31:9090, source kept
+    "#]]
+    .assert_eq(&live.out);
+    let packet = "outside 192.0.2.9 -> 10.96.40.3:9090/tcp";
+    let compiled =
+        run_with(&mut host, &["trace", packet, "-f", "shop", "--node", "node-1", "--mode", "ipvs"]);
+    let fate = |text: &str| text.split("\nfate\n").nth(1).unwrap().to_owned();
+    assert_eq!(fate(&compiled.out), fate(&live.out));
 }

@@ -2,7 +2,7 @@
 
 use svcproxy::host::FakeHost;
 
-use crate::cli::{machine, run};
+use crate::cli::{machine, machine_in_ipvs_mode, run};
 
 /// A machine with the rules of the quickstart in the folder `dump`.
 fn recorded() -> FakeHost {
@@ -166,4 +166,51 @@ fn what_cannot_be_verified_is_an_error() {
     error("verify -f shop --node node-1 --mode nftables --from-dump dump", "`dump` has no recorded table");
     error("verify --equivalent iptables dump", "needs manifests");
     error("verify -f shop --from-dump dump --equivalent dump dump", "cannot be used with");
+}
+
+/// A machine with what IPVS mode makes of the quickstart in the folder `dump`.
+fn recorded_in_ipvs_mode() -> FakeHost {
+    let mut host = machine();
+    assert_eq!(run(&mut host, "compile -f shop --node node-1 --mode ipvs --output-dir dump").status, 0);
+    host
+}
+
+#[test]
+fn virtual_servers_mean_what_the_manifests_say() {
+    let mut host = recorded_in_ipvs_mode();
+    let verify = format!("{VERIFY} --mode ipvs");
+    let ran = run(&mut host, &verify);
+    assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{}", ran.out);
+    let same = run(&mut host, "verify -f shop --node node-1 --equivalent dump ipvs");
+    assert_eq!((same.status, same.err.as_str()), (0, ""), "{}", same.out);
+    let modes = run(&mut host, "verify -f shop --node node-1 --equivalent iptables ipvs");
+    assert_eq!((modes.status, modes.err.as_str()), (1, ""), "{}", modes.out);
+    for (name, from, to) in [
+        ("ipvs.rules", "-r 10.128.1.31:9090", "-r 10.128.1.77:9090"),
+        ("ipset.rules", "KUBE-CLUSTER-IP 10.96.40.3,tcp:9090", "KUBE-CLUSTER-IP 10.96.40.3,tcp:9091"),
+        ("addresses.batch", "address add 10.96.40.3/32", "address add 10.96.40.4/32"),
+    ] {
+        let path = format!("dump/{name}");
+        let text = String::from_utf8(host.files[&path].clone()).unwrap();
+        assert!(text.contains(from), "{text}");
+        host.files.insert(path.clone(), text.replacen(from, to, 1).into_bytes());
+        let ran = run(&mut host, &verify);
+        assert_eq!((ran.status, ran.err.as_str()), (1, ""), "{name}");
+        assert!(ran.out.contains("~ shop/api:grpc IPv4\n"), "{name}: {}", ran.out);
+        host.files.insert(path, text.into_bytes());
+    }
+}
+
+#[test]
+fn the_virtual_servers_of_this_machine() {
+    let mut host = machine_in_ipvs_mode();
+    let ran = run(&mut host, "verify -f shop --node node-1 --mode ipvs");
+    assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{}", ran.out);
+    let other = run(&mut host, "verify -f shop --node node-1");
+    assert_eq!(other.status, 1);
+    assert!(
+        other.err.starts_with("warning: this machine has Service rules of ipvs mode too"),
+        "{}",
+        other.err
+    );
 }

@@ -75,7 +75,8 @@ pub fn cross(kernel: &Kernel<'_>, setting: Setting<'_>, parts: Vec<Part>) -> Cro
 /// The virtual server of this name in words.
 pub fn described(kernel: &Kernel<'_>, name: &str) -> Option<String> {
     let (at, protocol) = name.rsplit_once('/')?;
-    let (at, protocol): (AddrPort, Protocol) = (at.parse().ok()?, Protocol::from_name(protocol)?);
+    let (at, protocol): (AddrPort, Protocol) =
+        (at.parse().ok()?, Protocol::from_name(&protocol.to_lowercase())?);
     let find = |at| kernel.servers()?.get(&ServiceKey::Address { protocol, at });
     let server: &VirtualServer = find(at).or_else(|| find(AddrPort::new(at.addr, 0)))?;
     let persistent = server.flags.contains(Flags::PERSISTENT);
