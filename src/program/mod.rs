@@ -14,6 +14,7 @@ mod sides;
 mod tag;
 mod text;
 mod transit;
+mod walk;
 mod words;
 pub mod xtables;
 

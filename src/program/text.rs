@@ -1,6 +1,42 @@
-//! Numbers and addresses as the kernel's tools print them, written without intermediate strings.
+//! Numbers and addresses as the kernel's tools print them, written without intermediate strings; and large texts, written piece
+//! by piece.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// How much is gathered before it goes to a writer.
+const PIECE: usize = 256 * 1024;
+
+/// Hands on what was gathered, if it is enough by now.
+type Spill<'a> = dyn FnMut(&mut Vec<u8>) -> io::Result<()> + 'a;
+
+/// Writes a text piece by piece. What gathers it calls its second argument between lines.
+pub(super) fn in_pieces(
+    out: &mut dyn io::Write,
+    gather: impl FnOnce(&mut Vec<u8>, &mut Spill<'_>) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut buffer = Vec::with_capacity(PIECE + PIECE / 4);
+    gather(&mut buffer, &mut |buffer| {
+        if buffer.len() >= PIECE {
+            out.write_all(buffer)?;
+            buffer.clear();
+        }
+        Ok(())
+    })?;
+    out.write_all(&buffer)
+}
+
+/// Writes every line of a header as a comment; how many they are.
+pub(super) fn write_header(out: &mut Vec<u8>, header: &str) -> u32 {
+    let mut n_lines = 0;
+    for line in header.lines() {
+        out.extend_from_slice(if line.starts_with('#') { b"" } else { b"# " });
+        out.extend_from_slice(line.as_bytes());
+        out.push(b'\n');
+        n_lines += 1;
+    }
+    n_lines
+}
 
 /// In decimal.
 pub(super) fn write_decimal(out: &mut Vec<u8>, mut number: u64) {

@@ -7,12 +7,9 @@ use std::io;
 
 use crate::net::{IpCidr, IpFamily, Port, Protocol};
 pub use crate::program::emitted::Emitted;
-use crate::program::text::{write_decimal, write_ip};
+use crate::program::text::{in_pieces, write_decimal, write_header, write_ip};
 
 use super::{Entry, SetKind, SetName, Sets};
-
-/// How much is gathered before it goes to a writer.
-const CHUNK: usize = 256 * 1024;
 
 /// Writes `create NAME ...`.
 pub fn write_create(out: &mut Vec<u8>, name: &SetName, kind: &SetKind) {
@@ -61,15 +58,7 @@ pub fn emit(sets: &Sets, header: &str) -> Emitted {
 
 /// Writes the same document to a writer, piece by piece.
 pub fn write_document_to(out: &mut dyn io::Write, sets: &Sets, header: &str) -> io::Result<()> {
-    let mut buffer = Vec::with_capacity(CHUNK + CHUNK / 4);
-    document(&mut buffer, sets, header, |buffer| {
-        if buffer.len() >= CHUNK {
-            out.write_all(buffer)?;
-            buffer.clear();
-        }
-        Ok::<(), io::Error>(())
-    })?;
-    out.write_all(&buffer)
+    in_pieces(out, |buffer, spill| document(buffer, sets, header, spill))
 }
 
 fn document<E>(
@@ -78,11 +67,7 @@ fn document<E>(
     header: &str,
     mut spill: impl FnMut(&mut Vec<u8>) -> Result<(), E>,
 ) -> Result<(), E> {
-    for line in header.lines() {
-        out.extend_from_slice(if line.starts_with('#') { b"" } else { b"# " });
-        out.extend_from_slice(line.as_bytes());
-        out.push(b'\n');
-    }
+    write_header(out, header);
     for (name, set) in sets {
         write_create(out, name, &set.kind);
         for entry in &set.entries {

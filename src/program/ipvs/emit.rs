@@ -8,12 +8,9 @@ use std::io;
 
 use crate::net::{AddrPort, IpFamily, Protocol};
 pub use crate::program::emitted::{Emitted, LineTags};
-use crate::program::text::{write_decimal, write_ip};
+use crate::program::text::{in_pieces, write_decimal, write_header, write_ip};
 
 use super::{Flags, Forward, RealServer, Request, ServiceKey, VirtualServer, VirtualServers, netmask};
-
-/// How much is gathered before it goes to a writer.
-const CHUNK: usize = 256 * 1024;
 
 /// Writes a document that makes all virtual servers with their real servers. Every line of `header` becomes a comment at
 /// its head; `ipvsadm -R` knows no comments.
@@ -31,15 +28,7 @@ pub fn emit(servers: &VirtualServers, header: &str) -> Emitted {
 
 /// Writes the same document to a writer, piece by piece.
 pub fn write_document_to(out: &mut dyn io::Write, servers: &VirtualServers, header: &str) -> io::Result<()> {
-    let mut buffer = Vec::with_capacity(CHUNK + CHUNK / 4);
-    document(&mut buffer, servers, header, None, |buffer| {
-        if buffer.len() >= CHUNK {
-            out.write_all(buffer)?;
-            buffer.clear();
-        }
-        Ok::<(), io::Error>(())
-    })?;
-    out.write_all(&buffer)
+    in_pieces(out, |buffer, spill| document(buffer, servers, header, None, spill))
 }
 
 fn document<E>(
@@ -49,13 +38,7 @@ fn document<E>(
     mut tags: Option<&mut LineTags>,
     mut spill: impl FnMut(&mut Vec<u8>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut line = 0;
-    for text in header.lines() {
-        out.extend_from_slice(if text.starts_with('#') { b"" } else { b"# " });
-        out.extend_from_slice(text.as_bytes());
-        out.push(b'\n');
-        line += 1;
-    }
+    let mut line = write_header(out, header);
     for (key, server) in servers {
         write_service(out, "-A", key, server);
         for (at, real_server) in &server.real_servers {

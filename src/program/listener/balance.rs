@@ -56,11 +56,6 @@ impl Balancer {
         self.clients.retain(|_, (target, _)| listener.targets.contains(target));
     }
 
-    /// Whether there is anywhere to go.
-    pub fn has_targets(&self) -> bool {
-        !self.targets.is_empty()
-    }
-
     /// How many targets there are.
     pub fn n_targets(&self) -> usize {
         self.targets.len()

@@ -8,16 +8,13 @@ use std::io;
 use std::net::IpAddr;
 
 use crate::program::emitted::{Emitted, LineTags};
-use crate::program::text::{write_decimal, write_hex, write_ip};
+use crate::program::text::{in_pieces, write_decimal, write_hex, write_ip};
 
 use super::statement::{write_scalar, write_stmt};
 use super::{
     Chain, Comment, Data, DataType, Element, Family, Key, Name, Policy, Rule, Scalar, ScalarType, Set, Stmt,
     Table, Verdict,
 };
-
-/// How much is gathered before it goes to a writer.
-const CHUNK: usize = 256 * 1024;
 
 /// How many elements stand in one command.
 pub(super) const ELEMENTS_PER_COMMAND: usize = 1000;
@@ -288,15 +285,7 @@ pub fn emit(table: &Table, header: &str) -> Emitted {
 
 /// Writes the same document to a writer, piece by piece.
 pub fn write_document_to(out: &mut dyn io::Write, table: &Table, header: &str) -> io::Result<()> {
-    let mut buffer = Vec::with_capacity(CHUNK + CHUNK / 4);
-    document(&mut Document::new(&mut buffer, None, table), table, header, |buffer| {
-        if buffer.len() >= CHUNK {
-            out.write_all(buffer)?;
-            buffer.clear();
-        }
-        Ok::<(), io::Error>(())
-    })?;
-    out.write_all(&buffer)
+    in_pieces(out, |buffer, spill| document(&mut Document::new(buffer, None, table), table, header, spill))
 }
 
 /// Everything is made before it is used; elements come after the rules, since the kernel walks through a map for each

@@ -8,12 +8,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::net::AddrPort;
-use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
+use crate::packet::{Fate, NodeFacts, Origin, Packet};
 use crate::program::transit::{Action, Place, Record};
+use crate::program::walk::{self, Answer, Interface};
 
 use super::index::Entry;
 pub use super::index::Indexed;
-use super::matching::{Answer, Branch, Doubt, Found, Interface, Scene, State};
+use super::matching::{Branch, Doubt, Found, Scene, State};
 use super::{
     Chain, ChainKind, Data, Expr, Family, Hook, MapRef, Name, NatTarget, Policy, Rule, Ruleset, Scalar, Stmt,
     Table, Verdict,
@@ -198,9 +199,6 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// Shares of a packet below this are rounding.
-    const NEGLIGIBLE: f64 = 1e-9;
-
     /// More chains than this within each other are not followed (NFT_JUMP_STACK_SIZE, and the base chain).
     const MAX_CALLS: usize = 17;
 
@@ -589,38 +587,10 @@ impl<'a> Walk<'a> {
         if let Some(why) = &self.unknown {
             return Fate::Unknown(why.clone());
         }
-        let mut choices: BTreeMap<(AddrPort, bool), f64> = BTreeMap::new();
-        let mut untouched = 0.0;
-        for Branch { weight, state, .. } in delivered {
-            if state.translated {
-                *choices.entry((state.destination, state.source_nat)).or_default() += weight;
-            } else {
-                untouched += weight;
-            }
-        }
-        let shares = [
-            ("forwarded", choices.values().sum()),
-            ("rejected", self.rejected),
-            ("dropped", self.dropped),
-            ("untouched", untouched),
-        ];
-        let shares: Vec<&(&str, f64)> =
-            shares.iter().filter(|(_, share)| *share > Walk::NEGLIGIBLE).collect();
-        if shares.len() > 1 {
-            let shares: Vec<String> =
-                shares.iter().map(|(what, share)| format!("{what} {share:.4}")).collect();
-            return Fate::Unknown(format!("mixed: {}", shares.join(", ")));
-        }
-        if self.rejected > Walk::NEGLIGIBLE {
-            Fate::Rejected
-        } else if self.dropped > Walk::NEGLIGIBLE {
-            Fate::Dropped
-        } else if choices.is_empty() {
-            Fate::Untouched
-        } else {
-            let choice = |((endpoint, source_nat), probability)| Choice { endpoint, probability, source_nat };
-            Fate::Forwarded(choices.into_iter().map(choice).collect())
-        }
+        let delivered = delivered.iter().map(|Branch { weight, state, .. }| {
+            (*weight, state.translated.then_some((state.destination, state.source_nat)))
+        });
+        walk::fate(self.rejected, self.dropped, delivered)
     }
 }
 

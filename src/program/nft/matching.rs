@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::net::AddrPort;
 use crate::packet::{NodeFacts, Packet};
+use crate::program::walk::{Answer, Interface};
 
 use super::eval::Memory;
 use super::{
@@ -50,17 +51,6 @@ pub(super) struct Branch {
     pub(super) doubt: Option<Box<Doubt>>,
 }
 
-/// An interface, as far as it is known.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Interface<'a> {
-    /// At this hook there is none.
-    None,
-    /// This one.
-    Named(&'a str),
-    /// Some one, only not the loopback device.
-    NotLoopback,
-}
-
 /// What a rule can see of a packet apart from its [`State`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scene<'a> {
@@ -76,23 +66,6 @@ pub(super) struct Scene<'a> {
     pub(super) input: Interface<'a>,
     /// The interface it leaves by, unless it goes to the node itself.
     pub(super) output: Interface<'a>,
-}
-
-/// An answer that may not be known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// It does.
-    Yes,
-    /// It does not.
-    No,
-    /// It cannot be told.
-    Unknown,
-}
-
-impl From<bool> for Answer {
-    fn from(known: bool) -> Answer {
-        if known { Answer::Yes } else { Answer::No }
-    }
 }
 
 /// A value, as far as it is known.

@@ -220,11 +220,6 @@ impl Rule {
         Rule { stmts, ..Rule::default() }
     }
 
-    /// The same rule with a comment.
-    pub fn with_comment(self, comment: Comment) -> Rule {
-        Rule { comment: Some(comment), ..self }
-    }
-
     /// The same rule, labelled.
     pub fn with_tag(self, tag: Option<Tag>) -> Rule {
         Rule { tag, ..self }

@@ -9,16 +9,13 @@ use std::net::IpAddr;
 
 use crate::net::{AddrPort, IpCidr, IpFamily};
 pub use crate::program::emitted::{Emitted, LineTags};
-use crate::program::text::{write_decimal, write_hex, write_ip, write_ipv4, write_ipv6};
+use crate::program::text::{in_pieces, write_decimal, write_hex, write_ip, write_ipv4, write_ipv6};
 
 use super::word::Words;
 use super::{
     AddrMatch, Chain, ChainName, ConntrackStates, InterfaceMatch, IpvsMatch, Match, Policy, PortRange,
     Recent, RecentAction, Rule, Ruleset, SetMatch, Table, TableName, Target, protocol,
 };
-
-/// How much is gathered before it goes to a writer.
-const CHUNK: usize = 256 * 1024;
 
 /// A text in the making that counts its lines.
 pub(super) struct Document<'a> {
@@ -86,15 +83,7 @@ pub fn emit(ruleset: &Ruleset, header: &str) -> Emitted {
 
 /// Writes the same document to a writer, piece by piece.
 pub fn write_document_to(out: &mut dyn io::Write, ruleset: &Ruleset, header: &str) -> io::Result<()> {
-    let mut buffer = Vec::with_capacity(CHUNK + CHUNK / 4);
-    document(&mut buffer, ruleset, header, None, |buffer| {
-        if buffer.len() >= CHUNK {
-            out.write_all(buffer)?;
-            buffer.clear();
-        }
-        Ok::<(), io::Error>(())
-    })?;
-    out.write_all(&buffer)
+    in_pieces(out, |buffer, spill| document(buffer, ruleset, header, None, spill))
 }
 
 fn document<E>(

@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::net::{AddrPort, IpFamily};
-use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
+use crate::packet::{Fate, NodeFacts, Origin, Packet};
 use crate::program::transit::Record;
+use crate::program::walk::{self, Answer, Interface};
 
 use super::index::Index;
 pub use super::matching::Memory;
-use super::matching::{Answer, Branch, Interface, Meeting, Scene, State};
+use super::matching::{Branch, Meeting, Scene, State};
 use super::{
     ChainName, Connection, Policy, Rule, RulesAlone, Ruleset, Scheduled, Sending, Surroundings, Table,
     TableName, Target,
@@ -257,9 +258,6 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// Shares of a packet below this are rounding.
-    const NEGLIGIBLE: f64 = 1e-9;
-
     /// More chains than this within each other are not followed.
     const MAX_CALLS: usize = 128;
 
@@ -557,38 +555,10 @@ impl<'a> Walk<'a> {
         if let Some(why) = &self.unknown {
             return Fate::Unknown(why.clone());
         }
-        let mut choices: BTreeMap<(AddrPort, bool), f64> = BTreeMap::new();
-        let mut untouched = 0.0;
-        for Branch { weight, state } in delivered {
-            if state.translated {
-                *choices.entry((state.destination, state.source_nat)).or_default() += weight;
-            } else {
-                untouched += weight;
-            }
-        }
-        let shares = [
-            ("forwarded", choices.values().sum()),
-            ("rejected", self.rejected),
-            ("dropped", self.dropped),
-            ("untouched", untouched),
-        ];
-        let shares: Vec<&(&str, f64)> =
-            shares.iter().filter(|(_, share)| *share > Walk::NEGLIGIBLE).collect();
-        if shares.len() > 1 {
-            let shares: Vec<String> =
-                shares.iter().map(|(what, share)| format!("{what} {share:.4}")).collect();
-            return Fate::Unknown(format!("mixed: {}", shares.join(", ")));
-        }
-        if self.rejected > Walk::NEGLIGIBLE {
-            Fate::Rejected
-        } else if self.dropped > Walk::NEGLIGIBLE {
-            Fate::Dropped
-        } else if choices.is_empty() {
-            Fate::Untouched
-        } else {
-            let choice = |((endpoint, source_nat), probability)| Choice { endpoint, probability, source_nat };
-            Fate::Forwarded(choices.into_iter().map(choice).collect())
-        }
+        let delivered = delivered.iter().map(|Branch { weight, state, .. }| {
+            (*weight, state.translated.then_some((state.destination, state.source_nat)))
+        });
+        walk::fate(self.rejected, self.dropped, delivered)
     }
 }
 

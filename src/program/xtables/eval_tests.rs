@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::net::{IpCidr, IpFamily, PerFamily, Protocol};
-use crate::packet::{PacketContext, parse_packet};
+use crate::packet::{Choice, PacketContext, parse_packet};
 use crate::program::ipset::SetName;
 use crate::program::ipset::eval::Tuple;
 use crate::program::xtables::{

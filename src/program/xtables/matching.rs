@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::net::{AddrPort, Port};
 use crate::packet::{NodeFacts, Origin, Packet};
 use crate::program::ipset::eval::Tuple;
+use crate::program::walk::{Answer, Interface};
 
 use super::{
     AddrMatch, AddrType, ConntrackStates, InterfaceMatch, IpvsMatch, Match, PortRange, PortsMatch,
@@ -59,17 +60,6 @@ pub(super) struct Branch {
     pub(super) state: State,
 }
 
-/// An interface, as far as it is known.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Interface<'a> {
-    /// At this hook there is none.
-    None,
-    /// This one.
-    Named(&'a str),
-    /// Some one, only not the loopback device.
-    NotLoopback,
-}
-
 /// What a rule can see of a packet apart from its [`State`].
 #[derive(Clone, Copy)]
 pub(super) struct Scene<'a> {
@@ -89,17 +79,6 @@ pub(super) struct Scene<'a> {
     pub(super) output: Interface<'a>,
 }
 
-/// An answer that may not be known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// It does.
-    Yes,
-    /// It does not.
-    No,
-    /// It cannot be told.
-    Unknown,
-}
-
 /// How a branch meets a rule.
 #[derive(Debug)]
 pub(super) enum Meeting {
@@ -109,12 +88,6 @@ pub(super) enum Meeting {
     Matches(Branch, Vec<Branch>),
     /// It may match: the text is the part of the rule that cannot be told.
     Unsure(Branch, String),
-}
-
-impl From<bool> for Answer {
-    fn from(known: bool) -> Answer {
-        if known { Answer::Yes } else { Answer::No }
-    }
 }
 
 impl Scene<'_> {
