@@ -68,8 +68,11 @@ pub fn questions(rules: &Indexed<'_>, destination: &Destination, facts: &NodeFac
         walk.hook(hook, start);
     }
     // Where they are sent instead they meet rules again, but those of nat that are asked once a flow.
-    let sent_to = std::mem::take(&mut walk.sent_to);
-    for to in sent_to {
+    let mut walked = BTreeSet::new();
+    while let Some(to) = walk.sent_to.pop_first() {
+        if !walked.insert(to) {
+            continue;
+        }
         walk.seen.clear();
         for hook in [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting] {
             walk.hook(hook, Bound { to, is_translated: true });
@@ -178,27 +181,29 @@ impl<'a> Walk<'a, '_> {
     }
 
     fn dnat(&mut self, table: &'a Table, to: &'a NatTarget, bound: Bound) {
-        let send = |addr: Option<IpAddr>, port: Option<Port>| Destination {
-            addr: addr.unwrap_or(bound.to.addr),
-            service: bound.to.service.map(|(protocol, before)| (protocol, port.unwrap_or(before))),
-        };
         match to {
-            NatTarget::Addr(addr, port) => {
-                self.sent_to.insert(send(Some(*addr), *port));
-            }
-            NatTarget::Port(port) => {
-                self.sent_to.insert(send(None, Some(*port)));
-            }
+            NatTarget::Addr(addr, port) => self.send(Some(*addr), *port, bound),
+            NatTarget::Port(port) => self.send(None, Some(*port), bound),
             NatTarget::Map { key, map, .. } => {
                 for data in self.look_up(table, key, map, bound) {
                     let Data::Values(values) = data else { continue };
                     let port = values
                         .get(1)
                         .and_then(|value| if let Scalar::Port(port) = value { Some(*port) } else { None });
-                    self.sent_to.insert(send(values.first().and_then(Scalar::addr), port));
+                    self.send(values.first().and_then(Scalar::addr), port, bound);
                 }
             }
         }
+    }
+
+    fn send(&mut self, addr: Option<IpAddr>, port: Option<Port>, bound: Bound) {
+        let addr = addr.unwrap_or(bound.to.addr);
+        // Who is sent to where he goes anyway is not translated: connection tracking tells him from the others.
+        if let Some(port) = port.filter(|_| addr == bound.to.addr) {
+            self.found.ports.insert((None, port, port));
+        }
+        let service = bound.to.service.map(|(protocol, before)| (protocol, port.unwrap_or(before)));
+        self.sent_to.insert(Destination { addr, service });
     }
 
     /// Whether packets may pass a match.

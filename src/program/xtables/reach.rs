@@ -131,12 +131,22 @@ impl Walk<'_, '_> {
 
     fn rule(&mut self, table: TableName, rule: &Rule, destination: &Destination) {
         if !self.may_match(rule, destination) {
+            // A source is remembered even if a later match of the rule fails.
+            let remembers =
+                |one: &Match| matches!(one, Match::Recent(recent) if recent.action == RecentAction::Set);
+            if rule.matches.iter().any(remembers) {
+                self.ask(rule, destination);
+            }
             return;
         }
         self.ask(rule, destination);
         match &rule.target {
             Some(Target::Jump(chain) | Target::Goto(chain)) => self.chain(table, *chain, destination),
             Some(Target::Dnat(to)) => {
+                // Who is sent to where he goes anyway is not translated: connection tracking tells him from the others.
+                if to.addr == destination.addr {
+                    self.found.ports.insert((None, to.port, to.port));
+                }
                 let service = destination.service.map(|(protocol, _)| (protocol, to.port));
                 self.sent_to.insert(Destination { addr: to.addr, service });
             }
