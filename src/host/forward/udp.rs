@@ -215,13 +215,16 @@ async fn answer(exchange: Arc<Exchange>, flow: Arc<Flow>) {
     let part = limit / IDLE_PARTS;
     let mut quiet = Duration::ZERO;
     while quiet < limit {
-        let Ok(ready) = tokio::time::timeout(part, flow.socket.readable()).await else {
+        // A refusal is nothing to read: it waits as an error.
+        let interest = Interest::READABLE | Interest::ERROR;
+        let Ok(ready) = tokio::time::timeout(part, flow.socket.ready(interest)).await else {
             quiet = if flow.is_active.swap(false, Ordering::Relaxed) { Duration::ZERO } else { quiet + part };
             continue;
         };
-        // What fails here fails again below.
-        drop(ready);
-        let answered = flow.socket.try_io(Interest::READABLE, || {
+        // Either is asked for alone. What fails here fails again below.
+        let is_error = ready.is_ok_and(|ready| ready.is_error());
+        let interest = if is_error { Interest::ERROR } else { Interest::READABLE };
+        let answered = flow.socket.try_io(interest, || {
             SCRATCH.with_borrow_mut(|buffer| {
                 let (n, _) = rustix::net::recv(&flow.socket, &mut buffer[..], RecvFlags::DONTWAIT)?;
                 // A client that has gone does not want it.

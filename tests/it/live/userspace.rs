@@ -93,6 +93,7 @@ struct Bench {
 }
 
 const VIP: &str = "10.96.0.1:80";
+const UDP_VIP: &str = "10.96.0.1:53";
 
 impl Bench {
     fn new() -> Option<Bench> {
@@ -469,14 +470,46 @@ fn ten_thousand_connections_are_open_at_once() {
 }
 
 #[test]
-fn clients_keep_their_endpoint() {
+fn clients_keep_their_endpoint_and_datagrams_find_theirs() {
     let Some(bench) = Bench::new() else { return };
     bench.put(&[ALIVE, OTHER, DEAD], "  sessionAffinity: ClientIP\n");
     let _endpoints = [bench.serve(ALIVE), bench.serve(OTHER)];
-    let _running = bench.run(&[]);
+    let mut udp = Vec::new();
+    for address in [ALIVE, OTHER] {
+        let socket = bench.namespace.inside(|| std::net::UdpSocket::bind(address)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        udp.push(std::thread::spawn(move || {
+            let mut question = vec![0; 65_536];
+            while let Ok((n, from)) = socket.recv_from(&mut question) {
+                if n == 4 && &question[..4] == b"end!" {
+                    return;
+                }
+                let _ = socket.send_to(&question[..n], from);
+            }
+        }));
+    }
+    let _running = bench.run(&["--udp-timeout", "5000"]);
     let first = bench.ask().unwrap();
     for _ in 0..20 {
         assert_eq!(bench.ask().unwrap(), first, "with affinity");
+    }
+    // The one that has nobody refuses; nothing is lost but time. Long datagrams and empty ones come through whole.
+    for nth in 0..30_usize {
+        let client = bench.namespace.inside(|| std::net::UdpSocket::bind("192.0.2.1:0")).unwrap();
+        client.connect(UDP_VIP).unwrap();
+        client.set_read_timeout(Some(LIMIT)).unwrap();
+        for length in [nth, 60_000, 0, 5_000] {
+            let question: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+            client.send(&question).unwrap();
+            let mut answer = vec![0; 65_536];
+            let n = client.recv(&mut answer).unwrap_or_else(|error| panic!("{nth}, {length}: {error}"));
+            assert!(answer[..n] == question, "{length} bytes");
+        }
+    }
+    for (address, server) in [ALIVE, OTHER].into_iter().zip(udp) {
+        let ender = bench.namespace.inside(|| std::net::UdpSocket::bind("127.0.0.1:0")).unwrap();
+        ender.send_to(b"end!", address).unwrap();
+        server.join().unwrap();
     }
 }
 
