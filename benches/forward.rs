@@ -215,18 +215,34 @@ fn start_svcproxy(folder: &Path) -> (Running, u16, u16) {
     }
     fs::write(folder.join("bench.yaml"), manifest).unwrap();
     let socket = folder.join("svcproxy.sock");
-    let mut child = Command::new(BINARY)
-        .args(["run", "--mode", "userspace", "--node", "bench", "--family", "ipv4", "--node-ip", NODE, "-f"])
-        .arg(folder.join("bench.yaml"))
-        .arg("--socket")
-        .arg(&socket)
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut running = Running(
+        Command::new(BINARY)
+            .args([
+                "run",
+                "--mode",
+                "userspace",
+                "--node",
+                "bench",
+                "--family",
+                "ipv4",
+                "--node-ip",
+                NODE,
+                "-f",
+            ])
+            .arg(folder.join("bench.yaml"))
+            .arg("--socket")
+            .arg(&socket)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
     let began = Instant::now();
     let ports = loop {
-        let said =
-            Command::new(BINARY).args(["inspect", "-o", "json", "--socket"]).arg(&socket).output().unwrap();
+        let said = Command::new(BINARY)
+            .args(["inspect", "listeners", "-o", "json", "--socket"])
+            .arg(&socket)
+            .output()
+            .unwrap();
         if let Ok(status) = serde_json::from_slice::<serde_json::Value>(&said.stdout) {
             let listeners = status["listeners"].as_array().cloned().unwrap_or_default();
             let port = |label: &str| -> Option<u16> {
@@ -238,12 +254,12 @@ fn start_svcproxy(folder: &Path) -> (Running, u16, u16) {
             }
         }
         assert!(
-            child.try_wait().unwrap().is_none() && began.elapsed() < Duration::from_secs(10),
+            running.0.try_wait().unwrap().is_none() && began.elapsed() < Duration::from_secs(10),
             "it does not run"
         );
         std::thread::sleep(Duration::from_millis(20));
     };
-    (Running(child), ports.0, ports.1)
+    (running, ports.0, ports.1)
 }
 
 /// Endpoints that send for as long as somebody takes it.
