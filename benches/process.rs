@@ -1,6 +1,6 @@
 //! Whole processes on large clusters: wall time and peak memory of `svcproxy compile`, and as root, in a network namespace
 //! of its own, of `iptables-save` beside `svcproxy diff` and `svcproxy verify`, of a one-endpoint `apply`, and in nftables mode of `nft -f` with
-//! the compiled document beside a first `svcproxy apply`, taking turns.
+//! the compiled document beside a first `svcproxy apply`, taking turns, and of both ways to reach nftables.
 //!
 //! `cargo bench --bench process` runs 1,000 to 30,000 Services; `cargo bench --bench process -- 10000` one size (as words
 //! before it `iptables` or `nftables`: that mode alone);
@@ -127,7 +127,11 @@ fn measure_nftables(services: usize, before: &Path, after: &Path, folder: &Path)
             walls.push(once(services, name, &words));
             if name == "apply (first)" && ratios.len() + 1 == TURNS {
                 once(services, "verify (nftables)", &within(svcproxy("verify", before)));
-                once(services, "apply (one endpoint)", &within(svcproxy("apply", after)));
+                by_netlink_and_by_nft(services, before, after, |verb, path, nft_tool| {
+                    let mut words = svcproxy(verb, path);
+                    words.extend(nft_tool.then(|| "--nft-tool".to_owned()));
+                    within(words)
+                });
             }
             ip("del").unwrap();
         }
@@ -184,6 +188,20 @@ fn measure_ipvs(services: usize, before: &Path, after: &Path, folder: &Path) {
     print!("{}", String::from_utf8_lossy(&steps.stdout));
     once(services, "apply (one endpoint)", &within(svcproxy("apply", after, &legacy)));
     ip("del").unwrap();
+}
+
+/// One changed endpoint, there and back, and a comparison: by netlink, and through the tool nft.
+fn by_netlink_and_by_nft(
+    services: usize,
+    before: &Path,
+    after: &Path,
+    svcproxy: impl Fn(&str, &Path, bool) -> Vec<String>,
+) {
+    for (path, nft_tool) in [(after, false), (before, true)] {
+        let way = if nft_tool { "nft" } else { "netlink" };
+        once(services, &format!("apply (one, {way})"), &svcproxy("apply", path, nft_tool));
+        once(services, &format!("diff (same, {way})"), &svcproxy("diff", path, nft_tool));
+    }
 }
 
 fn once(services: usize, name: &str, words: &[String]) -> Duration {

@@ -139,6 +139,7 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l keep-other-mo
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l exclusive -d 'In IPVS mode, delete every virtual server that is not wanted, also those that somebody else made, as kube-proxy does'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l keep-going -d 'Do not let broken objects count: go on, and end as if they were not there'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l rules -d 'Show the rules that differ as well'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l nft-tool -d 'Read and change nftables through the tool nft, not by netlink'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l no-nfacct -d 'Leave out nfacct matches, for machines without nfacct objects'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l no-random-fully -d 'Leave out `--random-fully`, for iptables before 1.6.2'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l no-object-comments -d 'Leave out the comments of nft tables, chains and sets, for kernels before 5.10'
@@ -190,6 +191,7 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l keep-other-m
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l exclusive -d 'In IPVS mode, delete every virtual server that is not wanted, also those that somebody else made, as kube-proxy does'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l keep-going -d 'Do not let broken objects count: go on, and end as if they were not there'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l dry-run -d 'Show the steps and have the real tools check them, but take none'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l nft-tool -d 'Read and change nftables through the tool nft, not by netlink'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -s v -l verbose -d 'Say more on standard error: -v what is done, -vv how'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -s f -l filename -d 'Manifests: a file, a folder (.yaml, .yml and .json below it), or `-` for standard input' -r
@@ -254,6 +256,7 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand cleanup" -l color -d '
 always\t'Always'
 never\t'Never'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand cleanup" -l dry-run -d 'Show the steps, but take none'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand cleanup" -l nft-tool -d 'Read and change nftables through the tool nft, not by netlink'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand cleanup" -s v -l verbose -d 'Say more on standard error: -v what is done, -vv how'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand cleanup" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand verify" -l snapshot -d 'What kubectl printed from the cluster, to lay the manifests over' -r

@@ -9,7 +9,7 @@ use crate::report;
 
 use super::comparison::Comparison;
 use super::input::{self, Input, Notes};
-use super::options::{InputArgs, LockArgs, OutputArg, VariantArg};
+use super::options::{InputArgs, LockArgs, NftArgs, OutputArg, VariantArg};
 use super::{Console, Error, Outcome, lock, refusal, steps, virtual_servers};
 
 /// Make this node's rules as they are wanted; a second time it does nothing
@@ -27,6 +27,10 @@ pub struct ApplyArgs {
     /// Which iptables to use
     #[arg(long, value_name = "WHICH", default_value = "auto")]
     pub iptables: VariantArg,
+
+    /// How nftables is reached.
+    #[command(flatten)]
+    pub nft: NftArgs,
 
     /// How others at work are treated.
     #[command(flatten)]
@@ -56,8 +60,11 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
     refuse_unfit(&input)?;
     input.say_left_out(console)?;
     let _lock = if args.dry_run { None } else { Some(lock::take(args.lock, host, console)?) };
-    let compared = Comparison::of_input(&args.input, &input, args.iptables, host, console)?;
+    let mut compared = Comparison::of_input(&args.input, &input, (args.iptables, args.nft), host, console)?;
     input.refuse_small_port_range(&compared.wanted)?;
+    if args.nft.nft_tool {
+        compared.plan.drop_batches();
+    }
     for warning in &compared.live.warnings {
         console.warn(warning)?;
     }

@@ -10,7 +10,7 @@ use crate::program::{NftTable, Program};
 use crate::report;
 
 use super::live::Owned;
-use super::options::{FamilyArg, LockArgs, VariantArg};
+use super::options::{FamilyArg, LockArgs, NftArgs, VariantArg};
 use super::{Console, Error, Outcome, live, lock, refusal, virtual_servers};
 
 /// Remove all Service rules from this node; rules of others stay
@@ -28,6 +28,10 @@ pub struct CleanupArgs {
     /// Which iptables to clean; `auto` is every one that is installed, and nft
     #[arg(long, value_name = "WHICH", default_value = "auto")]
     pub iptables: VariantArg,
+
+    /// How nftables is reached.
+    #[command(flatten)]
+    pub nft: NftArgs,
 
     /// How others at work are treated.
     #[command(flatten)]
@@ -51,7 +55,7 @@ pub fn run(args: &CleanupArgs, host: &mut dyn Host, console: &mut Console<'_>) -
     let began = host.now();
     let _lock = if args.dry_run { None } else { Some(lock::take(args.lock, host, console)?) };
     let families = FamilyArg::families(args.family);
-    let abilities = live::abilities(host)?;
+    let abilities = live::abilities(host, args.nft)?;
     let (mut n_steps, mut cleaned) = (0, Vec::new());
     let mut has_ipvs = false;
     for tools in &abilities.tools {
@@ -70,10 +74,13 @@ pub fn run(args: &CleanupArgs, host: &mut dyn Host, console: &mut Console<'_>) -
         n_steps += take(args, host, console, tools.variant, &plan, n_steps)?;
         cleaned.push(format!("iptables-{}", tools.variant));
     }
-    if abilities.has_nft() && args.iptables == VariantArg::Auto {
-        let live = Program { nft: live::read_tables(host, &families)?, ..Program::default() };
+    if abilities.reads_nft() && args.iptables == VariantArg::Auto {
+        let live = Program { nft: live::read_tables(host, &abilities, &families)?, ..Program::default() };
         let nothing = Program { nft: PerFamily::from_fn(|_| NftTable::Absent), ..Program::default() };
-        let plan = plan::plan(&nothing, &live, &PerFamily::default());
+        let mut plan = plan::plan(&nothing, &live, &PerFamily::default());
+        if args.nft.nft_tool {
+            plan.drop_batches();
+        }
         n_steps += take(args, host, console, XtablesVariant::Nft, &plan, n_steps)?;
         cleaned.push("nft".to_owned());
     }

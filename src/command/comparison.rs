@@ -18,7 +18,7 @@ use crate::resolve::NodeContext;
 
 use super::input::{self, Input, Notes, Understood};
 use super::live::{self, Abilities, Live, Owned};
-use super::options::{FamilyArg, InputArgs, OutputArg, TargetArgs, VariantArg};
+use super::options::{FamilyArg, InputArgs, NftArgs, OutputArg, TargetArgs, VariantArg};
 use super::{Console, Error, progress, virtual_servers};
 
 /// What must be known of this machine before anything can be compiled for it.
@@ -30,8 +30,8 @@ struct Machine {
 }
 
 impl Machine {
-    fn ask(host: &mut dyn Host, target: TargetArgs) -> Result<Machine, Error> {
-        let abilities = live::abilities(host)?;
+    fn ask(host: &mut dyn Host, target: TargetArgs, nft: NftArgs) -> Result<Machine, Error> {
+        let abilities = live::abilities(host, nft)?;
         let local_addresses = virtual_servers::node_addresses(host)?.into_iter().collect();
         Ok(Machine { abilities, target, local_addresses })
     }
@@ -74,14 +74,14 @@ impl Comparison {
     pub(super) fn with_machine(
         args: &InputArgs,
         target: TargetArgs,
-        variant: VariantArg,
+        (variant, nft): (VariantArg, NftArgs),
         host: &mut dyn Host,
         console: &mut Console<'_>,
     ) -> Result<(Input, Comparison), Error> {
         let texts = input::gather(args, &args.filenames, host)?;
         let families = FamilyArg::families(args.family);
         let spinner = progress::spinner(console, "reading manifests and this machine's rules");
-        let machine = Machine::ask(host, target);
+        let machine = Machine::ask(host, target, nft);
         let (understood, wanted, live) = match &machine {
             Ok(machine) => std::thread::scope(|scope| {
                 let compiled = scope.spawn(|| {
@@ -110,11 +110,11 @@ impl Comparison {
     pub(super) fn of_input(
         args: &InputArgs,
         input: &Input,
-        variant: VariantArg,
+        (variant, nft): (VariantArg, NftArgs),
         host: &mut dyn Host,
         console: &Console<'_>,
     ) -> Result<Comparison, Error> {
-        let machine = Machine::ask(host, TargetArgs::default())?;
+        let machine = Machine::ask(host, TargetArgs::default(), nft)?;
         let spinner = progress::spinner(console, "reading this machine's rules");
         let (wanted, live) = std::thread::scope(|scope| {
             let wanted = scope.spawn(|| {

@@ -8,7 +8,7 @@ use crate::pipeline::{self, Lowering, Wanted};
 use super::comparison::Comparison;
 use super::input::{self, Input, Notes};
 use super::live::Live;
-use super::options::{InputArgs, OutputArg, TargetArgs, VariantArg};
+use super::options::{InputArgs, NftArgs, OutputArg, TargetArgs, VariantArg};
 use super::{Console, Error, Outcome, dump};
 
 /// Compare what is wanted of a node with what it has
@@ -44,6 +44,10 @@ pub struct DiffArgs {
     #[arg(long, value_name = "WHICH", default_value = "auto", conflicts_with_all = ["against", "base"])]
     pub iptables: VariantArg,
 
+    /// How nftables is reached.
+    #[command(flatten)]
+    pub nft: NftArgs,
+
     /// What the machine that loads the rules can do.
     #[command(flatten)]
     pub target: TargetArgs,
@@ -77,7 +81,8 @@ pub fn run(args: &DiffArgs, host: &mut dyn Host, console: &mut Console<'_>) -> R
         let compared = against_dump(args, path, &input, host)?;
         (input, compared, "recorded", false)
     } else if args.base.is_empty() {
-        let (input, compared) = Comparison::with_machine(given, args.target, args.iptables, host, console)?;
+        let (input, compared) =
+            Comparison::with_machine(given, args.target, (args.iptables, args.nft), host, console)?;
         (input, compared, "live", false)
     } else {
         let input = input::read(given, &given.filenames, Notes::Hidden, host, console)?;

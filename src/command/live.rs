@@ -13,7 +13,7 @@ use crate::program::xtables::{Ruleset, parse};
 use crate::program::{NftTable, Program, Scope, nft};
 
 use super::Error;
-use super::options::{InputArgs, TargetArgs, VariantArg};
+use super::options::{InputArgs, NftArgs, TargetArgs, VariantArg};
 
 /// What one set of tools shows.
 struct Reading {
@@ -77,6 +77,8 @@ pub(super) struct Abilities {
     pub(super) tools: Vec<XtablesTools>,
     /// Version of nft, if it is installed.
     nft: Option<(u32, u32, u32)>,
+    /// Whether nothing but nft may be used to reach nftables.
+    nft_tool: bool,
     /// Names of its nfacct objects; `None` if it knows none.
     nfacct: Option<BTreeSet<String>>,
     tcp_be_liberal: bool,
@@ -127,7 +129,7 @@ fn nf_tables(host: &mut dyn Host, has_nft: bool, release: String, kernel: Option
 const TCP_BE_LIBERAL: &str = "net/netfilter/nf_conntrack_tcp_be_liberal";
 
 /// Asks a machine what it can do.
-pub(super) fn abilities(host: &mut dyn Host) -> Result<Abilities, Error> {
+pub(super) fn abilities(host: &mut dyn Host, args: NftArgs) -> Result<Abilities, Error> {
     let tools = host.xtables_variants()?;
     let nfacct = match host.nfacct_list() {
         Ok(objects) => Some(objects.into_iter().map(|object| object.name).collect()),
@@ -145,15 +147,16 @@ pub(super) fn abilities(host: &mut dyn Host) -> Result<Abilities, Error> {
         kernel,
         nf_tables: nf_tables(host, nft.is_some(), release, kernel),
         nft,
+        nft_tool: args.nft_tool,
         nfacct,
         tcp_be_liberal: !matches!(liberal.trim(), "" | "0"),
     })
 }
 
 impl Abilities {
-    /// Whether nft is installed.
-    pub(super) fn has_nft(&self) -> bool {
-        self.nft.is_some()
+    /// Whether tables of nftables can be read.
+    pub(super) fn reads_nft(&self) -> bool {
+        !self.nft_tool || self.nft.is_some()
     }
 
     /// How decisions become rules that this machine takes, `own_addresses` being those of the node that it has. An error if it has not the tools of the mode.
@@ -183,12 +186,14 @@ impl Abilities {
                 tcp_be_liberal: config.conntrack.tcp_be_liberal || self.tcp_be_liberal,
             }))),
             Mode::Nftables => match self.nft {
-                None => Err(Error::host("no nft on this machine").hint("Debian: apt-get install nftables")),
-                Some((major, minor, patch)) if (major, minor, patch) < OLDEST_NFT => {
+                None if self.nft_tool => {
+                    Err(Error::host("no nft on this machine").hint("Debian: apt-get install nftables"))
+                }
+                Some((major, minor, patch)) if self.nft_tool && (major, minor, patch) < OLDEST_NFT => {
                     let said = format!("nft {major}.{minor}.{patch} is too old for nftables mode");
                     Err(Error::host(said).hint("it needs 1.0.1 or newer"))
                 }
-                Some(_) => match &self.nf_tables {
+                Some(_) | None => match &self.nf_tables {
                     NfTables::TooOld(release) => {
                         let said = format!("kernel {release} is too old for nftables mode");
                         let (major, minor) = OLDEST_KERNEL;
@@ -240,7 +245,8 @@ pub(super) fn read(
             sysctls.insert(key.to_owned(), value);
         }
     }
-    let nft = if abilities.has_nft() { read_tables(host, families)? } else { PerFamily::default() };
+    let nft =
+        if abilities.reads_nft() { read_tables(host, abilities, families)? } else { PerFamily::default() };
     let mut program = Program { nft, nfacct, sysctls, ..Program::default() };
     if readings.is_empty() {
         return Ok(Live::of_program(program));
@@ -266,17 +272,28 @@ pub(super) fn read(
 /// The tables of nftables mode.
 pub(super) fn read_tables(
     host: &mut dyn Host,
+    abilities: &Abilities,
     families: &BTreeSet<IpFamily>,
 ) -> Result<PerFamily<NftTable>, Error> {
     let mut tables = PerFamily::default();
     for family in families {
-        *tables.get_mut(*family) = read_table(host, *family)?;
+        *tables.get_mut(*family) = read_table(host, abilities, *family)?;
     }
     Ok(tables)
 }
 
-fn read_table(host: &mut dyn Host, family: IpFamily) -> Result<NftTable, Error> {
+fn read_table(host: &mut dyn Host, abilities: &Abilities, family: IpFamily) -> Result<NftTable, Error> {
     let (word, name) = (nft::Family::from(family), nftables::table_name());
+    if !abilities.nft_tool {
+        match host.nft_read(family, name) {
+            // What is not modelled has words in what nft prints.
+            Ok(Some(table)) if !table.is_modelled() && abilities.nft.is_some() => {}
+            Ok(table) => return Ok(table.map_or(NftTable::Absent, NftTable::Present)),
+            // A kernel without nf_tables has no table.
+            Err(error) if error.kind == HostErrorKind::Unsupported => return Ok(NftTable::Absent),
+            Err(error) => return Err(error.into()),
+        }
+    }
     match host.nft_list(word.as_str(), name) {
         Ok(Some(json)) => parsed_table(&json, family, &format!("what nft prints of table {word} {name}")),
         Ok(None) => Ok(NftTable::Absent),

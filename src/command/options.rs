@@ -347,6 +347,16 @@ pub enum VariantArg {
     Nft,
 }
 
+/// How nftables is reached.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct NftArgs {
+    /// Read and change nftables through the tool nft, not by netlink
+    ///
+    /// The result is the same. Through the tool one changed element of a large table takes as long as the table is read.
+    #[arg(long)]
+    pub nft_tool: bool,
+}
+
 /// Two at once would undo each other's work.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct LockArgs {

@@ -16,7 +16,7 @@ use crate::program::listener::{ListenerKey, Listeners};
 
 use super::comparison::Comparison;
 use super::input::{self, Input, Notes, Texts};
-use super::options::{InputArgs, LockArgs, OutputArg, VariantArg};
+use super::options::{InputArgs, LockArgs, NftArgs, OutputArg, VariantArg};
 use super::{Console, Error, Outcome, apply, lock, steps};
 
 /// Keep this node as it is wanted while manifests change, and carry its connections
@@ -215,7 +215,8 @@ fn reconcile(
     console: &mut Console<'_>,
 ) -> Result<(), Error> {
     let _lock = lock::take(args.lock, host, console)?;
-    let compared = Comparison::of_input(&args.input, input, args.iptables, host, console)?;
+    let compared =
+        Comparison::of_input(&args.input, input, (args.iptables, NftArgs::default()), host, console)?;
     let compared = open_listeners(compared.avoiding(&kept.taken), input, kept, host, console)?;
     pipeline::check(&compared.wanted.program).map_err(Error::internal)?;
     act(&compared, input, host, console)?;

@@ -17,7 +17,7 @@ use crate::resolve::{self, NodeView};
 use crate::verify::{self, Difference, Options, Report, Subject, Surroundings};
 
 use super::input::{self, Input, Notes};
-use super::options::{FamilyArg, InputArgs, VariantArg};
+use super::options::{FamilyArg, InputArgs, NftArgs, VariantArg};
 use super::{Console, Error, Outcome, dump, equivalence, live, progress, virtual_servers};
 
 /// Check that the rules of a node mean what the manifests say
@@ -163,7 +163,7 @@ fn of_machine(
     console: &mut Console<'_>,
 ) -> Result<Program, Error> {
     let spinner = progress::spinner(console, "reading this machine's rules");
-    let abilities = live::abilities(host)?;
+    let abilities = live::abilities(host, NftArgs::default())?;
     let mut live = live::read(host, &abilities, args.iptables, &input.families)?;
     spinner.finish_and_clear();
     live.warnings.iter().try_for_each(|warning| console.warn(warning))?;

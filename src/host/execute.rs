@@ -16,7 +16,8 @@ pub fn execute(host: &mut dyn Host, variant: XtablesVariant, step: &Step) -> Res
         Step::XtablesRestore { family, document, .. } => {
             host.xtables_restore(variant, *family, &document.text, RestoreMode::Commit)
         }
-        Step::NftTransaction { document, .. } => host.nft_run(&document.text, false),
+        Step::NftTransaction { batch: Some(batch), .. } => host.nft_change(batch),
+        Step::NftTransaction { document, batch: None, .. } => host.nft_run(&document.text, false),
         Step::InsertJump { family, table, chain, rule } => {
             let args = emit::rule_args(rule, *family);
             host.xtables_insert_jump(variant, *family, table.as_str(), chain.as_str(), &args).map_err(failed)
@@ -44,9 +45,10 @@ pub fn execute(host: &mut dyn Host, variant: XtablesVariant, step: &Step) -> Res
     }
 }
 
-/// Asks the tools whether they would take steps, and changes nothing. Steps that no tool can try are taken for granted; the
-/// stages of a table are tried as the one transaction that they are parts of. The iptables tools look for the sets that a
-/// rule asks: rules that ask one which an earlier step makes are left out. The step that is refused comes back by its index.
+/// Asks the tools whether they would take steps, and changes nothing. Steps that no tool can try, or whose tool is not
+/// installed, are taken for granted; the stages of a table are tried as the one transaction that they are parts of. The
+/// iptables tools look for the sets that a rule asks: rules that ask one which an earlier step makes are left out. The step
+/// that is refused comes back by its index.
 pub fn rehearse(
     host: &mut dyn Host,
     variant: XtablesVariant,
@@ -54,6 +56,8 @@ pub fn rehearse(
 ) -> Result<(), (usize, RestoreError)> {
     let nothing = Vec::new();
     let mut made = BTreeSet::new();
+    // Netlink can only be told, not asked.
+    let has_nft = host.nft_version().map_err(|error| (0, RestoreError { line: None, error }))?.is_some();
     let mut index = 0;
     while let Some(step) = steps.get(index) {
         let mut n_steps = 1;
@@ -69,7 +73,7 @@ pub fn rehearse(
             Step::NftTransaction { family, .. } => {
                 let stages = steps[index..].iter().map_while(|step| match step {
                     // What is in use until the stages before it are in cannot be tried before.
-                    Step::NftTransaction { family: its, document, what } if its == family => {
+                    Step::NftTransaction { family: its, document, what, .. } if its == family => {
                         Some(if *what == DELETE_CHAINS { &nothing } else { &document.text })
                     }
                     Step::NftTransaction { .. }
@@ -88,7 +92,10 @@ pub fn rehearse(
                 });
                 let stages: Vec<&[u8]> = stages.map(Vec::as_slice).collect();
                 n_steps = stages.len();
-                host.nft_run(&stages.concat(), true).map_err(|refused| locate(index, &stages, refused))?;
+                if has_nft {
+                    host.nft_run(&stages.concat(), true)
+                        .map_err(|refused| locate(index, &stages, refused))?;
+                }
             }
             Step::InsertJump { .. }
             | Step::AppendJump { .. }

@@ -12,10 +12,11 @@ use super::ipvs::Ipvs;
 use super::watch::Watch;
 use super::xtables::{Jump, Xtables};
 use super::{Event, Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
-use super::{files, ipset, link, lock, nfacct, nft, nft_watch, sysctl};
+use super::{files, ipset, link, lock, nf_tables, nfacct, nft, nft_watch, sysctl};
 use crate::net::IpFamily;
 use crate::program::ipvs;
 use crate::program::listener::{Listeners, Status};
+use crate::program::nft::{Table, wire::Batch};
 
 /// The machine that this program runs on.
 #[derive(Debug)]
@@ -151,6 +152,14 @@ impl Host for LinuxHost {
         on_line: &mut dyn FnMut(&str),
     ) -> Result<(), HostError> {
         nft_watch::watch(document, table, limit, on_line)
+    }
+
+    fn nft_change(&mut self, batch: &Batch) -> Result<(), RestoreError> {
+        nf_tables::change(batch)
+    }
+
+    fn nft_read(&mut self, family: IpFamily, table: &str) -> Result<Option<Table>, HostError> {
+        nf_tables::read(family, table)
     }
 
     fn sysctl_read(&self, key: &str) -> Result<Option<String>, HostError> {

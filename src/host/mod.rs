@@ -15,6 +15,7 @@ mod link;
 mod linux;
 mod lock;
 mod netlink;
+mod nf_tables;
 mod nfacct;
 mod nft;
 mod nft_watch;
@@ -40,6 +41,7 @@ use std::time::Duration;
 use crate::net::IpFamily;
 use crate::program::ipvs::{Request, Timeouts, VirtualServers};
 use crate::program::listener::{Listeners, Status};
+use crate::program::nft::{Table, wire::Batch};
 use forward::{ForwardError, ForwardOptions};
 
 /// Which of the two iptables implementations: they keep separate rules in the kernel.
@@ -192,6 +194,14 @@ pub trait Host {
         limit: Duration,
         on_line: &mut dyn FnMut(&str),
     ) -> Result<(), HostError>;
+
+    /// Changes a table of nftables by netlink: all of it as one transaction, or nothing. The line of an error is that of the
+    /// document that says what the first message says which was refused.
+    fn nft_change(&mut self, batch: &Batch) -> Result<(), RestoreError>;
+
+    /// A table of nftables, read by netlink, as it was at one moment. `None` if there is no such table; what of it is not
+    /// modelled is kept without its words. `Unsupported` if the kernel has no nf_tables.
+    fn nft_read(&mut self, family: IpFamily, table: &str) -> Result<Option<Table>, HostError>;
 
     /// The value of a kernel setting, as `net/ipv4/conf/all/route_localnet`, without its final newline. `None` if the
     /// kernel has no such setting.

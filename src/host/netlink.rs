@@ -5,8 +5,8 @@
 use std::io;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload, NetlinkSerializable, NlaBuffer, NlasIterator,
+    NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkDeserializable,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable, NlaBuffer, NlasIterator,
 };
 use netlink_sys::{Socket, SocketAddr};
 use rustix::io::Errno;
@@ -39,12 +39,28 @@ pub(super) struct Netlink {
     datagram: Vec<u8>,
 }
 
+/// A message that was refused.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// Its place among the messages sent.
+    pub(super) place: usize,
+    /// Where in it the attribute begins that is to blame, if the kernel told.
+    pub(super) offset: Option<usize>,
+    pub(super) error: io::Error,
+}
+
+impl From<io::Error> for Refused {
+    /// What is not the matter of one message is that of the first.
+    fn from(error: io::Error) -> Refused {
+        Refused { place: 0, offset: None, error }
+    }
+}
+
 /// What came back.
 #[derive(Debug, Default)]
 struct Replies {
     messages: Vec<Message>,
-    /// Refusals, each with the place among the messages sent of what was refused.
-    refused: Vec<(usize, io::Error)>,
+    refused: Vec<Refused>,
     /// The list changed while it was read.
     is_interrupted: bool,
     /// Replies did not fit into the socket's buffer. Those that came first did.
@@ -55,7 +71,7 @@ impl Replies {
     /// What came in answer to a single message.
     fn of_one(self) -> io::Result<Vec<Message>> {
         match self.refused.into_iter().next() {
-            Some((_, error)) => Err(error),
+            Some(refused) => Err(refused.error),
             None if self.is_cut => Err(cut()),
             None => Ok(self.messages),
         }
@@ -99,8 +115,8 @@ impl Netlink {
             }
             let replies = self.exchange(&bytes, n).map_err(|error| (n_done, error))?;
             let mut refused = replies.refused.into_iter();
-            if let Some((place, error)) = refused.find(|(_, error)| !is_fine(error)) {
-                return Err((n_done + place, error));
+            if let Some(refused) = refused.find(|refused| !is_fine(&refused.error)) {
+                return Err((n_done + refused.place, refused.error));
             }
             if replies.is_cut {
                 return Err((n_done, cut()));
@@ -126,6 +142,61 @@ impl Netlink {
         Err(io::Error::other("the list keeps changing while it is read"))
     }
 
+    /// Asks for a list, and gives each part of it on as it comes. Whether it stayed the same while it was read: else what
+    /// was given is of no use.
+    pub(super) fn stream(&mut self, message: Message, take: &mut dyn FnMut(&Message)) -> io::Result<bool> {
+        let mut bytes = Vec::new();
+        self.write(&mut bytes, message, NLM_F_DUMP);
+        self.socket.send(&bytes, 0)?;
+        let mut replies = Replies::default();
+        loop {
+            let is_complete = match self.receive(&mut replies, 1, RecvFlags::empty()) {
+                Ok(is_complete) => is_complete,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    // The rest of the list would come here, too.
+                    self.socket = connected(self.protocol)?;
+                    return Err(if is(&error, Errno::NOBUFS) { cut() } else { error });
+                }
+            };
+            replies.messages.drain(..).for_each(|message| take(&message));
+            if is_complete {
+                let is_same = !replies.is_interrupted;
+                return replies.of_one().map(|_| is_same);
+            }
+        }
+    }
+
+    /// Sends messages that are taken as a whole or not at all. They have their headers: the `n` that count are numbered from
+    /// 0, and the last of them asks for an answer.
+    pub(super) fn transact(protocol: isize, bytes: &[u8], n: usize) -> Result<(), Refused> {
+        let mut netlink = Netlink::open(protocol)?;
+        // Which attribute is to blame. Kernels before 4.12 cannot tell.
+        let _ = netlink.socket.set_ext_ack(true);
+        // The kernel takes it in one piece. Without the right to more it is refused.
+        let room = bytes.len().saturating_add(SOCKET_BUFFER);
+        let _ = sockopt::set_socket_send_buffer_size_force(&netlink.socket, room)
+            .or_else(|_| sockopt::set_socket_send_buffer_size(&netlink.socket, room));
+        netlink.sequence = u32::try_from(n.saturating_sub(1)).map_err(io::Error::other)?;
+        netlink.socket.send(bytes, 0)?;
+        let (mut replies, mut is_answered) = (Replies::default(), false);
+        // All that is to come is there. When the whole is refused, the last message has no answer.
+        loop {
+            match netlink.receive(&mut replies, n, RecvFlags::DONTWAIT) {
+                Ok(is_last) => is_answered |= is_last,
+                Err(error) if is(&error, Errno::NOBUFS) => replies.is_cut = true,
+                Err(error) if is(&error, Errno::AGAIN) => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        match replies.refused.into_iter().next() {
+            Some(refused) => Err(refused),
+            None if is_answered && !replies.is_cut => Ok(()),
+            None => Err(cut().into()),
+        }
+    }
+
     /// Appends a request with the next sequence number.
     fn write(&mut self, bytes: &mut Vec<u8>, message: Message, flags: u16) {
         self.sequence = self.sequence.wrapping_add(1);
@@ -144,7 +215,8 @@ impl Netlink {
         self.socket.send(bytes, 0)?;
         let mut replies = Replies::default();
         loop {
-            match self.receive(&mut replies, n) {
+            let flags = if replies.is_cut { RecvFlags::DONTWAIT } else { RecvFlags::empty() };
+            match self.receive(&mut replies, n, flags) {
                 Ok(true) => return Ok(replies),
                 Ok(false) => {}
                 Err(error) if is(&error, Errno::NOBUFS) => replies.is_cut = true,
@@ -157,8 +229,7 @@ impl Netlink {
     }
 
     /// Reads one datagram; whether the last of the `n` messages that were written last is answered with it.
-    fn receive(&mut self, replies: &mut Replies, n: usize) -> io::Result<bool> {
-        let flags = if replies.is_cut { RecvFlags::DONTWAIT } else { RecvFlags::empty() };
+    fn receive(&mut self, replies: &mut Replies, n: usize, flags: RecvFlags) -> io::Result<bool> {
         self.datagram.clear();
         self.socket.recv_from(&mut self.datagram, flags.bits().cast_signed())?;
         let mut is_complete = false;
@@ -177,8 +248,13 @@ impl Netlink {
                     replies.messages.push(message);
                     continue;
                 }
-                NetlinkPayload::Error(error) => error.code.map(|_| error.to_io()),
-                NetlinkPayload::Done(done) if done.code < 0 => Some(io::Error::from_raw_os_error(-done.code)),
+                NetlinkPayload::Error(error) => error.code.map(|_| {
+                    let has_more = message.header.flags & NLM_F_ACK_TLVS != 0;
+                    (error.to_io(), has_more.then(|| blamed(&error.header)).flatten())
+                }),
+                NetlinkPayload::Done(done) if done.code < 0 => {
+                    Some((io::Error::from_raw_os_error(-done.code), None))
+                }
                 NetlinkPayload::Done(_) => None,
                 NetlinkPayload::Overrun(_) => {
                     replies.is_cut = true;
@@ -186,11 +262,22 @@ impl Netlink {
                 }
                 NetlinkPayload::Noop | _ => continue,
             };
-            replies.refused.extend(refusal.map(|error| (place, error)));
+            replies.refused.extend(refusal.map(|(error, offset)| Refused { place, offset, error }));
             is_complete |= before_last == 0;
         }
         Ok(is_complete)
     }
+}
+
+/// linux/netlink.h: NLMSGERR_ATTR_OFFS.
+const ATTRIBUTE_OFFSET: u16 = 2;
+/// The header of the message that is refused, which its refusal repeats.
+const REPEATED: usize = 16;
+
+/// Where in a message the attribute begins that is to blame.
+fn blamed(repeated: &[u8]) -> Option<usize> {
+    let offset = attributes(repeated, REPEATED).find(|one| one.kind() == ATTRIBUTE_OFFSET)?;
+    usize::try_from(u32::from_ne_bytes(offset.value().try_into().ok()?)).ok()
 }
 
 fn connected(protocol: isize) -> io::Result<Socket> {

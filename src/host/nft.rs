@@ -17,7 +17,7 @@ const VERSION_LIMIT: Duration = Duration::from_secs(10);
 /// How often something is tried that somebody else's change interrupts.
 const ATTEMPTS: u32 = 5;
 /// How long to wait before the second attempt; twice as long before each further one.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(20);
 
 /// The version of the tool; `None` if it is not installed.
 pub(super) fn version() -> Result<Option<(u32, u32, u32)>, HostError> {
@@ -89,7 +89,7 @@ fn attempt(program: &Path, args: &[&str], document: &[u8]) -> Result<(), Restore
 }
 
 /// What is added to the words of the kernel when something cannot be deleted.
-const IN_USE: &str = " (still in use)";
+pub(super) const IN_USE: &str = " (still in use)";
 
 /// Whether the kernel would not delete something since something else refers to it.
 fn is_in_use(refused: &RestoreError, document: &[u8]) -> bool {
@@ -103,12 +103,12 @@ fn program() -> Result<PathBuf, HostError> {
     tool::find(NFT).ok_or_else(|| tool::missing(NFT))
 }
 
-fn nowhere(error: HostError) -> RestoreError {
+pub(super) fn nowhere(error: HostError) -> RestoreError {
     RestoreError { line: None, error }
 }
 
 /// Tries several times what somebody else's change can interrupt, with pauses that grow.
-fn again<T>(
+pub(super) fn again<T>(
     first_pause: Duration,
     mut attempt: impl FnMut() -> Result<T, RestoreError>,
 ) -> Result<T, RestoreError> {
@@ -116,7 +116,7 @@ fn again<T>(
     for _ in 1..ATTEMPTS {
         match attempt() {
             Err(RestoreError { error, .. }) if is_worth_another(&error) => {
-                tracing::debug!(tool = "`nft`", said = %error.detail, "is tried again");
+                tracing::debug!(action = %error.action, said = %error.detail, "is tried again");
             }
             done => return done,
         }

@@ -41,6 +41,15 @@ impl Plan {
         self.steps.is_empty() && self.listeners.is_empty()
     }
 
+    /// Lets all steps go through tools.
+    pub fn drop_batches(&mut self) {
+        for step in &mut self.steps {
+            if let Step::NftTransaction { batch, .. } = step {
+                *batch = None;
+            }
+        }
+    }
+
     /// Chains of ours that cannot go, since rules of others refer to them.
     pub fn kept_chains(&self) -> impl Iterator<Item = (TableName, ChainName)> + '_ {
         let tables = [&self.rules.v4, &self.rules.v6].into_iter().flatten().flat_map(|rules| &rules.tables);

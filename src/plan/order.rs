@@ -1,7 +1,8 @@
 //! Make before use, unuse before delete.
 
 use crate::net::IpFamily;
-use crate::program::nft::{self, diff::TableDiff, transaction};
+use crate::program::nft::transaction::{self, Transaction};
+use crate::program::nft::{self, diff::TableDiff};
 use crate::program::xtables::diff::{self, ChainChange, RulesetDiff};
 use crate::program::xtables::{ChainName, Rule, Ruleset, TableName};
 
@@ -94,16 +95,16 @@ pub(super) fn nft_steps(
     if changes.is_empty() {
         return Vec::new();
     }
-    let documents = transaction::stages(changes, wanted);
-    let what = match (is_there, documents.load.len()) {
+    let stages = transaction::stages(changes, wanted);
+    let what = match (is_there, stages.load.len()) {
         (true, 1) => "change the table",
         (true, _) => "change the table, in stages,",
         (false, 1) => "make the table",
         (false, _) => "make the table, in stages,",
     };
-    let load = documents.load.into_iter().map(|document| (document, what));
-    let sweep = documents.sweep.into_iter().map(|document| (document, DELETE_CHAINS));
-    load.chain(sweep).map(|(document, what)| Step::NftTransaction { family, document, what }).collect()
+    let load = stages.load.into_iter().map(|transaction| nft_step(family, transaction, what));
+    let sweep = stages.sweep.into_iter().map(|transaction| nft_step(family, transaction, DELETE_CHAINS));
+    load.chain(sweep).collect()
 }
 
 /// What a step says that deletes chains which are empty and which nothing refers to any more.
@@ -114,5 +115,9 @@ pub const DELETE_TABLE: &str = "delete the table";
 
 /// Takes a whole table away.
 pub(super) fn delete_table(family: IpFamily, live: &nft::Table) -> Step {
-    Step::NftTransaction { family, document: nft::emit::delete_table(live), what: DELETE_TABLE }
+    nft_step(family, transaction::delete_table(live), DELETE_TABLE)
+}
+
+fn nft_step(family: IpFamily, transaction: Transaction, what: &'static str) -> Step {
+    Step::NftTransaction { family, document: transaction.document, batch: transaction.batch, what }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::net::IpFamily;
 use crate::program::xtables::{ChainName, Rule, TableName};
-use crate::program::{Emitted, ipvs};
+use crate::program::{Emitted, ipvs, nft};
 
 /// One step. Where nothing else is said, it is done as a whole or not at all.
 #[derive(Debug, Clone)]
@@ -23,12 +23,14 @@ pub enum Step {
         /// Chains deleted.
         n_deleted: usize,
     },
-    /// Gives a document to nft: one transaction.
+    /// Changes a table of nftables: one transaction.
     NftTransaction {
         /// The family of its table.
         family: IpFamily,
-        /// The document, and what its lines were made for.
+        /// The document for nft, and what its lines were made for.
         document: Emitted,
+        /// The same for netlink. `None` if it is to go through nft, or cannot be said otherwise.
+        batch: Option<nft::wire::Batch>,
         /// What it does, in a word or two.
         what: &'static str,
     },
@@ -179,7 +181,7 @@ impl fmt::Display for Step {
                 counted(*n_deleted, "chain"),
                 document.text.len(),
             ),
-            Step::NftTransaction { family, document, what } => {
+            Step::NftTransaction { family, document, what, .. } => {
                 write!(f, "nft: {what} of {family}, {} bytes", document.text.len())
             }
             Step::InsertJump { family, table, chain, rule } => {

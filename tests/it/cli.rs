@@ -442,10 +442,11 @@ fn a_machine_that_cannot() {
     host.variants.clear();
     host.nft_installed = None;
     let none = "error: no iptables on this machine\nhint: Debian: apt-get install iptables\n";
-    for command in ["diff -f shop --node node-1", "apply -f shop --node node-1", "cleanup"] {
+    for command in ["diff -f shop --node node-1", "apply -f shop --node node-1", "cleanup --nft-tool"] {
         let ran = run(&mut host, command);
         assert_eq!((ran.status, ran.err.as_str()), (2, none));
     }
+    assert!(run(&mut host, "cleanup").ok(0).out.starts_with("nothing to remove with nft in "));
     run(&mut host, "compile -f shop --node node-1").ok(0);
 
     let mut host = machine();
@@ -549,12 +550,39 @@ fn a_refused_transaction_names_the_service_its_manifest_and_the_rule() {
         document.lines().position(|line| line.starts_with("add rule") && line.contains("shop/cart")).unwrap()
             + 1;
     let rule = document.lines().nth(line - 1).unwrap().to_owned();
-    host.fail_next_nft_run(Some(line), "Could not process rule: No such file or directory");
-    let ran = run(&mut host, "apply -f shop --node node-1 --mode nftables --family ipv4");
-    assert_eq!(ran.status, 2);
-    assert!(ran.err.starts_with("error: cannot run `nft`: Could not process rule"), "{}", ran.err);
-    assert!(ran.err.contains(&format!("\n  line {line}: {rule}\n")), "{}", ran.err);
-    assert!(ran.err.contains("\n  rule for: shop/cart (shop/shop.yaml:"), "{}", ran.err);
+    let apply = "apply -f shop --node node-1 --mode nftables --family ipv4";
+    for (args, said) in [
+        ("", "error: cannot change nftables: No such file or directory"),
+        (" --nft-tool", "error: cannot run `nft`: Could not process rule"),
+    ] {
+        host.fail_next_nft_change(Some(line), "No such file or directory");
+        host.fail_next_nft_run(Some(line), "Could not process rule: No such file or directory");
+        let ran = run(&mut host, &format!("{apply}{args}"));
+        assert_eq!(ran.status, 2);
+        assert!(ran.err.starts_with(said), "{}", ran.err);
+        assert!(ran.err.contains(&format!("\n  line {line}: {rule}\n")), "{}", ran.err);
+        assert!(ran.err.contains("\n  rule for: shop/cart (shop/shop.yaml:"), "{}", ran.err);
+    }
+}
+
+#[test]
+fn nftables_is_changed_by_netlink_unless_the_tool_is_asked_for() {
+    let taken = |args: &str| {
+        let mut host = machine();
+        run(&mut host, &format!("apply -f shop --node node-1 --mode nftables --family ipv4{args}")).ok(0);
+        let calls = host.calls.iter().filter(|call| call.starts_with("nft ")).count();
+        (calls, host.batches.len(), host.documents.len())
+    };
+    let (steps, batches, documents) = taken("");
+    assert!(steps > 0 && (batches, documents) == (steps, 0), "{steps} {batches} {documents}");
+    assert_eq!(taken(" --nft-tool"), (steps, 0, steps));
+    // Without nft there is nobody to ask, and nothing is lost.
+    let mut host = machine();
+    host.nft_installed = None;
+    run(&mut host, "apply -f shop --node node-1 --mode nftables --dry-run").ok(0);
+    assert!(host.calls.is_empty());
+    run(&mut host, "apply -f shop --node node-1 --mode nftables").ok(0);
+    assert!(!host.batches.is_empty() && host.documents.is_empty());
 }
 
 #[test]
@@ -566,7 +594,7 @@ fn nftables_mode_needs_an_nft_that_can() {
         let mut host = machine();
         host.nft_installed = version;
         for command in ["diff", "apply"] {
-            let ran = run(&mut host, &format!("{command} -f shop --node node-1 --mode nftables"));
+            let ran = run(&mut host, &format!("{command} -f shop --node node-1 --mode nftables --nft-tool"));
             assert_eq!((ran.status, ran.err.as_str()), (2, said));
         }
         run(&mut host, "compile -f shop --node node-1 --mode nftables").ok(0);

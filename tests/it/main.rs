@@ -16,6 +16,7 @@ mod licences;
 mod live;
 mod mutants;
 mod nft_text;
+mod nft_wire;
 mod process;
 mod properties;
 mod readme;

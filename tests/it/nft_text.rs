@@ -9,7 +9,7 @@ use svcproxy::packet::{NodeFacts, Origin, Packet};
 use svcproxy::program::Emitted;
 use svcproxy::program::nft::diff::{TableDiff, diff};
 use svcproxy::program::nft::eval::{Memory, eval};
-use svcproxy::program::nft::transaction::stages;
+use svcproxy::program::nft::transaction::{delete_table, stages};
 use svcproxy::program::nft::{Chain, Family, Ruleset, Scalar, Table, emit, parse};
 use svcproxy::resolve;
 
@@ -41,7 +41,7 @@ fn list(namespace: &Namespace) -> Ruleset {
 /// Takes all documents of a difference.
 fn take(namespace: &Namespace, change: &TableDiff, table: &Table) {
     let documents = stages(change, table);
-    documents.load.iter().chain(&documents.sweep).for_each(|document| load(namespace, document));
+    documents.load.iter().chain(&documents.sweep).for_each(|one| load(namespace, &one.document));
 }
 
 /// Brings what is in a namespace to what is wanted, and looks.
@@ -117,7 +117,7 @@ fn what_cannot_be_changed_is_made_again() {
     bring(&namespace, &wanted, "back again");
     let live = list(&namespace);
     for table in wanted.tables.values() {
-        load(&namespace, &emit::delete_table(table));
+        load(&namespace, &delete_table(table).document);
         let emptied = Table::new(table.family, table.name.clone());
         take(&namespace, &diff(&emptied, None), &emptied);
         take(&namespace, &diff(table, Some(&emptied)), table);
@@ -149,7 +149,7 @@ fn a_large_table_is_loaded_in_stages() {
     assert!(documents.len() > 3);
     let last = documents.len() - 1;
     for (nth, document) in documents.iter().enumerate() {
-        load(&namespace, document);
+        load(&namespace, &document.document);
         if nth < last {
             let live = list(&namespace);
             let live = live.tables.values().next().unwrap();

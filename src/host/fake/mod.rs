@@ -10,6 +10,7 @@ use super::forward::{ForwardError, ForwardOptions};
 use super::{Event, Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
 use crate::net::{IpFamily, Port, Protocol};
 use crate::program::listener::{ListenerKey, Listeners, Status};
+use crate::program::nft::{Family, Table, parse, wire::Batch};
 use crate::program::{ipset, ipvs};
 
 /// Schedulers of Linux 6.1.
@@ -36,7 +37,7 @@ pub struct FakeHost {
     pub counted: BTreeMap<(XtablesVariant, IpFamily), String>,
     /// The version of `nft`; `None` if it is not installed.
     pub nft_installed: Option<(u32, u32, u32)>,
-    /// What `nft -j list table` prints, by family (`ip`, `ip6`) and table. Documents that are run do not change it.
+    /// What `nft -j list table` prints, by family (`ip`, `ip6`) and table. Changes, by either way, do not show in it.
     pub nft: BTreeMap<(String, String), Vec<u8>>,
     /// What `nft monitor trace` prints.
     pub traced: Vec<String>,
@@ -87,6 +88,8 @@ pub struct FakeHost {
     pub listeners: Option<Listeners>,
     /// What a process that carries connections tells; `None` if there is none.
     pub status: Option<Status>,
+    /// Every change of nftables by netlink.
+    pub batches: Vec<Batch>,
     failures: BTreeMap<String, VecDeque<(Option<usize>, HostError)>>,
 }
 
@@ -160,6 +163,12 @@ impl FakeHost {
     /// Lets the next change of virtual servers fail at a request, by its index, after those before it.
     pub fn fail_next_ipvs_change(&mut self, index: usize, error: HostError) {
         self.failures.entry("ipvs_change".to_owned()).or_default().push_back((Some(index), error));
+    }
+
+    /// Lets the next change of nftables by netlink fail, at what a line of the document says. Several calls stand in a queue.
+    pub fn fail_next_nft_change(&mut self, line: Option<usize>, words: &str) {
+        let error = HostError::new("change nftables", HostErrorKind::Other, words);
+        self.failures.entry("nft_change".to_owned()).or_default().push_back((line, error));
     }
 
     /// Lets the next call of a method, by its name, fail. That of `nft_run` is called `nft_check` when it only checks.
@@ -420,6 +429,25 @@ impl Host for FakeHost {
         self.need_nft()?;
         self.traced.iter().for_each(|line| on_line(line));
         Ok(())
+    }
+
+    fn nft_change(&mut self, batch: &Batch) -> Result<(), RestoreError> {
+        self.calls.push(format!("nft change of {} messages", batch.n_messages()));
+        self.batches.push(batch.clone());
+        match self.failure("nft_change") {
+            Some((line, error)) => Err(RestoreError { line, error }),
+            None => Ok(()),
+        }
+    }
+
+    fn nft_read(&mut self, family: IpFamily, table: &str) -> Result<Option<Table>, HostError> {
+        self.fails("nft_read")?;
+        let family = Family::from(family);
+        let Some(json) = self.nft.get(&(family.to_string(), table.to_owned())) else { return Ok(None) };
+        let ruleset = parse::parse(json).map_err(|error| {
+            HostError::new(format!("read table `{family} {table}`"), HostErrorKind::Other, error.to_string())
+        })?;
+        Ok(ruleset.table(family, table).cloned())
     }
 
     fn sysctl_read(&self, key: &str) -> Result<Option<String>, HostError> {

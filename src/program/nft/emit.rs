@@ -41,6 +41,11 @@ impl<'a> Document<'a> {
         emitted
     }
 
+    /// The line that is written next, from 1.
+    pub(super) fn next_line(&self) -> u32 {
+        self.line + 1
+    }
+
     fn end_line(&mut self) {
         self.out.push(b'\n');
         self.line += 1;
@@ -234,11 +239,6 @@ impl<'a> Document<'a> {
             self.end_line();
         }
     }
-}
-
-/// The command that deletes a table with all that is in it.
-pub fn delete_table(table: &Table) -> Emitted {
-    Document::into_emitted(table, |out| out.table_command("delete table "))
 }
 
 /// Writes a rule as its own line `add rule …`.

@@ -26,6 +26,7 @@ pub mod reach;
 #[cfg(test)]
 mod tests;
 pub mod transaction;
+pub mod wire;
 
 pub use expr::{Expr, Meta, NumgenMode, Payload, Transport};
 pub use name::{Comment, CommentError, Name, NameError};
@@ -227,6 +228,14 @@ impl Table {
             sets: BTreeMap::new(),
             unmodelled: Vec::new(),
         }
+    }
+
+    /// Whether everything in it is modelled.
+    pub fn is_modelled(&self) -> bool {
+        let mut stmts = self.chains.values().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.stmts);
+        self.unmodelled.is_empty()
+            && !self.sets.values().any(|set| set.has_unmodelled)
+            && stmts.all(|stmt| stmt.unmodelled().is_none())
     }
 
     /// How many rules all chains have together.

@@ -1,4 +1,5 @@
-//! Writes what changes in a table as documents for `nft -f`, each of which the kernel takes as a whole or not at all.
+//! Writes what changes in a table as transactions, each of which the kernel takes as a whole or not at all: as a document
+//! for `nft -f`, and as the netlink messages that say the same.
 //!
 //! Within one, everything is made before it is used and unused before it is deleted. Only `add`, `flush` and `delete`
 //! occur: nft 1.0.6 knows no `destroy`.
@@ -11,26 +12,121 @@ use std::collections::BTreeSet;
 use crate::program::emitted::Emitted;
 
 use super::diff::{ChainChange, SetChange, TableDiff};
-use super::emit::Document;
-use super::{Chain, Name, Set, Table};
+use super::emit::{Document, ELEMENTS_PER_COMMAND};
+use super::wire::{Batch, BatchWriter};
+use super::{Chain, Element, Key, Name, Rule, Set, Table};
 
 /// How many new chains go into one document before the one that uses them. For each anonymous set the kernel walks
 /// through all that its transaction has done so far, so that the time of one grows with the square of its size; each
 /// one also costs a look at all that is there. Measured with 20,000 chains, between 400 and 2,000 it hardly matters.
 const CHAINS_PER_STAGE: usize = 1000;
 
-/// A difference as documents.
+/// One transaction in both forms.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Transaction {
+    /// For `nft -f`, with what its lines were made for.
+    pub document: Emitted,
+    /// For netlink; `None` if it cannot be said so. Its messages know the lines of the document that say the same.
+    pub batch: Option<Batch>,
+}
+
+/// A difference as transactions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stages {
     /// To be taken in their order. New chains, that nothing refers to yet, come first, some hundred at a time, with the sets
-    /// that they need; the last document does everything else, and with it packets meet the new state at once. A small
-    /// difference is one document.
-    pub load: Vec<Emitted>,
+    /// that they need; the last one does everything else, and with it packets meet the new state at once. A small difference
+    /// is one transaction.
+    pub load: Vec<Transaction>,
     /// Deletes the chains that are empty then.
-    pub sweep: Option<Emitted>,
+    pub sweep: Option<Transaction>,
 }
 
-/// The documents for a difference.
+/// Writes both forms of a transaction, command by command.
+struct Writer<'w> {
+    document: Document<'w>,
+    batch: BatchWriter<'w>,
+}
+
+impl Transaction {
+    fn of(table: &Table, write: impl FnOnce(&mut Writer<'_>)) -> Transaction {
+        let mut emitted = Emitted::default();
+        let document = Document::new(&mut emitted.text, Some(&mut emitted.lines), table);
+        let mut writer = Writer { document, batch: BatchWriter::new(table) };
+        write(&mut writer);
+        let batch = writer.batch.finish();
+        Transaction { document: emitted, batch }
+    }
+}
+
+impl<'w> Writer<'w> {
+    /// The batch, told which line of the document says what it is to say.
+    fn batch(&mut self) -> &mut BatchWriter<'w> {
+        self.batch.at(self.document.next_line())
+    }
+
+    fn table(&mut self, table: &Table) {
+        self.batch().table();
+        self.document.table(table);
+    }
+
+    /// `policy`: the chain may be there, with another policy.
+    fn chain(&mut self, name: &Name, chain: &Chain, policy: bool) {
+        self.batch().chain(name, chain);
+        self.document.chain(name, chain, policy);
+    }
+
+    fn set(&mut self, name: &Name, set: &Set) {
+        self.batch().set(name, set);
+        self.document.set(name, set);
+    }
+
+    fn rule(&mut self, chain: &Name, rule: &Rule) {
+        self.batch().rule(chain, rule);
+        self.document.rule(chain, rule);
+    }
+
+    fn flush_chain(&mut self, name: &Name) {
+        self.batch().flush_chain(name);
+        self.document.command("flush chain ", name);
+    }
+
+    fn delete_chain(&mut self, name: &Name) {
+        self.batch().delete_chain(name);
+        self.document.command("delete chain ", name);
+    }
+
+    fn delete_set(&mut self, name: &Name) {
+        self.batch().delete_set(name);
+        self.document.command("delete set ", name);
+    }
+
+    fn delete_table(&mut self) {
+        self.batch().delete_table();
+        self.document.table_command("delete table ");
+    }
+
+    fn add_elements(&mut self, name: &Name, elements: &[(&Key, &Element)]) {
+        for of_command in elements.chunks(ELEMENTS_PER_COMMAND) {
+            // The first line of a command has no element.
+            self.batch.at(self.document.next_line() + 1).add_elements(name, of_command.iter().copied());
+            self.document.add_elements(name, of_command.iter().copied());
+        }
+    }
+
+    fn delete_elements(&mut self, name: &Name, keys: &[Key]) {
+        for of_command in keys.chunks(ELEMENTS_PER_COMMAND) {
+            self.batch.at(self.document.next_line() + 1).delete_elements(name, of_command.iter());
+            self.document.delete_elements(name, of_command);
+        }
+    }
+}
+
+/// Deletes a table with all that is in it.
+pub fn delete_table(table: &Table) -> Transaction {
+    Transaction::of(table, |out| out.delete_table())
+}
+
+/// The transactions for a difference.
 pub fn stages(diff: &TableDiff, wanted: &Table) -> Stages {
     stages_of(diff, wanted, CHAINS_PER_STAGE)
 }
@@ -41,25 +137,24 @@ pub fn stages_of(diff: &TableDiff, wanted: &Table, chains_per_stage: usize) -> S
     Stages {
         load: load(diff, wanted, chains_per_stage),
         sweep: deletes.then(|| {
-            Document::into_emitted(wanted, |out| {
+            Transaction::of(wanted, |out| {
                 for (name, _) in diff.chains.iter().filter(|(_, change)| **change == ChainChange::Delete) {
-                    out.command("delete chain ", name);
+                    out.delete_chain(name);
                 }
             })
         }),
     }
 }
 
-fn load(diff: &TableDiff, wanted: &Table, chains_per_stage: usize) -> Vec<Emitted> {
-    let transaction =
-        || vec![Document::into_emitted(wanted, |out| write(out, diff, wanted, &BTreeSet::new()))];
+fn load(diff: &TableDiff, wanted: &Table, chains_per_stage: usize) -> Vec<Transaction> {
+    let transaction = || vec![Transaction::of(wanted, |out| write(out, diff, wanted, &BTreeSet::new()))];
     let replaces = diff.sets.values().any(|change| *change == SetChange::Replace)
         || diff.chains.values().any(|change| *change == ChainChange::Replace);
     let new: Vec<&Name> = in_order(diff, wanted);
     if replaces || new.len() <= chains_per_stage {
         return transaction();
     }
-    let mut stages = vec![Document::into_emitted(wanted, |out| {
+    let mut stages = vec![Transaction::of(wanted, |out| {
         if diff.create {
             out.table(wanted);
         }
@@ -67,7 +162,7 @@ fn load(diff: &TableDiff, wanted: &Table, chains_per_stage: usize) -> Vec<Emitte
     })];
     let mut made: BTreeSet<&Name> = BTreeSet::new();
     for batch in new.chunks(chains_per_stage.max(1)) {
-        stages.push(Document::into_emitted(wanted, |out| {
+        stages.push(Transaction::of(wanted, |out| {
             let mut fill = Vec::with_capacity(batch.len());
             for name in batch {
                 let Some(chain) = wanted.chains.get(*name) else { continue };
@@ -85,7 +180,7 @@ fn load(diff: &TableDiff, wanted: &Table, chains_per_stage: usize) -> Vec<Emitte
         }));
     }
     let done: BTreeSet<&Name> = new.into_iter().collect();
-    stages.push(Document::into_emitted(wanted, |out| write(out, diff, wanted, &done)));
+    stages.push(Transaction::of(wanted, |out| write(out, diff, wanted, &done)));
     stages
 }
 
@@ -136,7 +231,7 @@ fn targets<'w>(chain: &Chain, diff: &TableDiff, wanted: &'w Table) -> Vec<(&'w N
     found
 }
 
-fn sets(out: &mut Document<'_>, diff: &TableDiff, wanted: &Table, what: SetChange) {
+fn sets(out: &mut Writer<'_>, diff: &TableDiff, wanted: &Table, what: SetChange) {
     for (name, _) in diff.sets.iter().filter(|(_, change)| **change == what) {
         if let Some(set) = wanted.sets.get(name) {
             out.set(name, set);
@@ -144,14 +239,14 @@ fn sets(out: &mut Document<'_>, diff: &TableDiff, wanted: &Table, what: SetChang
     }
 }
 
-fn rules(out: &mut Document<'_>, name: &Name, chain: &Chain) {
+fn rules(out: &mut Writer<'_>, name: &Name, chain: &Chain) {
     for rule in &chain.rules {
         out.rule(name, rule);
     }
 }
 
 /// Everything but the chains that were made before.
-fn write(out: &mut Document<'_>, diff: &TableDiff, wanted: &Table, done: &BTreeSet<&Name>) {
+fn write(out: &mut Writer<'_>, diff: &TableDiff, wanted: &Table, done: &BTreeSet<&Name>) {
     if diff.create && done.is_empty() {
         out.table(wanted);
     }
@@ -167,21 +262,19 @@ fn write(out: &mut Document<'_>, diff: &TableDiff, wanted: &Table, done: &BTreeS
     }
     for (name, change) in chains() {
         match change {
-            ChainChange::Rewrite | ChainChange::Replace | ChainChange::Delete => {
-                out.command("flush chain ", name)
-            }
+            ChainChange::Rewrite | ChainChange::Replace | ChainChange::Delete => out.flush_chain(name),
             ChainChange::Create => {}
         }
     }
     for (name, change) in &diff.sets {
         match change {
-            SetChange::Replace | SetChange::Delete => out.command("delete set ", name),
+            SetChange::Replace | SetChange::Delete => out.delete_set(name),
             SetChange::Create => {}
         }
     }
     for (name, change) in chains() {
         match change {
-            ChainChange::Replace => out.command("delete chain ", name),
+            ChainChange::Replace => out.delete_chain(name),
             ChainChange::Create | ChainChange::Rewrite | ChainChange::Delete => {}
         }
     }
@@ -207,6 +300,7 @@ fn write(out: &mut Document<'_>, diff: &TableDiff, wanted: &Table, done: &BTreeS
     for (name, changes) in &diff.elements {
         let elements = wanted.sets.get(name).map(|set: &Set| &set.elements);
         let with_key = |key| elements.and_then(|elements| elements.get_key_value(key));
-        out.add_elements(name, changes.add.iter().filter_map(with_key));
+        let added: Vec<(&Key, &Element)> = changes.add.iter().filter_map(with_key).collect();
+        out.add_elements(name, &added);
     }
 }

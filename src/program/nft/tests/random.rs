@@ -98,12 +98,12 @@ proptest! {
         prop_assert_eq!(&after.chains, &wanted.chains);
         prop_assert!(diff(&wanted, Some(&wanted)).is_empty());
         let nothing = stages(&diff(&wanted, Some(&wanted)), &wanted);
-        prop_assert!(nothing.load.iter().all(|document| document.text.is_empty()) && nothing.sweep.is_none());
+        prop_assert!(nothing.load.iter().all(|one| one.document.text.is_empty()) && nothing.sweep.is_none());
         // What goes is not deleted by the transaction that takes its last use away.
         let documents = stages(&change, &wanted);
         prop_assert_eq!(documents.load.len(), 1);
         let goes = change.chains.iter().filter(|(_, change)| **change == ChainChange::Delete).count();
-        let sweep = documents.sweep.map_or_else(String::new, |it| String::from_utf8(it.text).unwrap());
+        let sweep = documents.sweep.map_or_else(String::new, |it| String::from_utf8(it.document.text).unwrap());
         prop_assert_eq!(sweep.lines().filter(|line| line.starts_with("delete chain ")).count(), goes);
         prop_assert_eq!(apply(None, &diff(&wanted, None), &wanted), wanted);
     }

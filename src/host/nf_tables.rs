@@ -1,0 +1,128 @@
+//! Tables of nftables by netlink (nfnetlink, subsystem 10): one transaction sent as a whole, one table read as it was at one
+//! moment. What the messages say is `program::nft::wire`'s business.
+
+use std::io;
+
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use rustix::io::Errno;
+
+use super::error::{HostError, HostErrorKind, RestoreError};
+use super::netlink::{self, Message, Netlink, Refused};
+use super::nft::{FIRST_PAUSE, IN_USE, again, nowhere};
+use crate::net::IpFamily;
+use crate::program::nft::wire::{self, Batch, Question, Reading};
+use crate::program::nft::{Family, Name, Table};
+
+/// linux/errno.h: ERESTART, which the kernel says when it should do all of it again.
+const ERESTART: i32 = 85;
+
+/// Takes a transaction, or nothing of it.
+pub(super) fn change(batch: &Batch) -> Result<(), RestoreError> {
+    again(FIRST_PAUSE, || {
+        Netlink::transact(NETLINK_NETFILTER, batch.bytes(), batch.n_messages())
+            .map_err(|refused| explained(batch, &refused))
+    })
+}
+
+fn explained(batch: &Batch, refused: &Refused) -> RestoreError {
+    let mut error = failed("change nftables".to_owned(), &refused.error);
+    if netlink::is(&refused.error, Errno::BUSY) {
+        // For ever: what it is used by is in no other transaction.
+        error.detail.push_str(IN_USE);
+    }
+    // Without rights the whole is refused, not the message that happens to be named.
+    let is_whole =
+        matches!(error.kind, HostErrorKind::Permission | HostErrorKind::Unsupported) && refused.place == 0;
+    let line = if is_whole { None } else { batch.line(refused.place, refused.offset) };
+    RestoreError { line, error }
+}
+
+/// A table as it was at one moment; `None` if there is none.
+pub(super) fn read(family: IpFamily, table: &str) -> Result<Option<Table>, HostError> {
+    let action = format!("read table `{} {table}` of nftables", Family::from(family));
+    let name = Name::new(table)
+        .map_err(|error| HostError::new(action.clone(), HostErrorKind::Other, error.to_string()))?;
+    let read = again(FIRST_PAUSE, || {
+        let refused = |error: io::Error| nowhere(failed(action.clone(), &error));
+        attempt(family, &name).map_err(refused)?.ok_or_else(|| {
+            let detail = "it keeps changing while it is read";
+            nowhere(HostError::new(action.clone(), HostErrorKind::Busy, detail))
+        })
+    });
+    read.map_err(|refused| refused.error)
+}
+
+/// One reading; `None` if something changed meanwhile.
+fn attempt(family: IpFamily, name: &Name) -> io::Result<Option<Option<Table>>> {
+    let mut netlink = Netlink::open(NETLINK_NETFILTER)?;
+    let mut reading = Reading::new(family, name.clone());
+    let before = generation(&mut netlink, &reading).map_err(|error| {
+        // What nfnetlink says when no module serves the subsystem.
+        let is_missing = netlink::is(&error, Errno::INVAL);
+        if is_missing { Errno::OPNOTSUPP.into() } else { error }
+    })?;
+    match netlink.ask(message(&reading, Question::Table), 0) {
+        Ok(answers) => answers.iter().for_each(|answer| reading.take(answer.kind, &answer.body)),
+        Err(error) if netlink::is(&error, Errno::NOENT) => return Ok(Some(None)),
+        Err(error) => return Err(error),
+    }
+    let lists = [Question::Chains, Question::Sets];
+    let mut is_same = lists.into_iter().try_fold(true, |is_same, question| {
+        list(&mut netlink, &mut reading, question).map(|one| one && is_same)
+    })?;
+    for name in reading.set_names() {
+        is_same &= list(&mut netlink, &mut reading, Question::Elements(&name))?;
+        if !is_same {
+            return Ok(None);
+        }
+    }
+    for question in [Question::Rules, Question::Objects, Question::Flowtables] {
+        is_same &= list(&mut netlink, &mut reading, question)?;
+    }
+    let is_same = is_same && before == generation(&mut netlink, &reading)?;
+    Ok(is_same.then(|| reading.finish()))
+}
+
+/// Whether the list stayed the same while it was read. One that is gone by now did not.
+fn list(netlink: &mut Netlink, reading: &mut Reading, question: Question<'_>) -> io::Result<bool> {
+    let request = message(reading, question);
+    let done = netlink.stream(request, &mut |answer| reading.take(answer.kind, &answer.body));
+    match done {
+        Err(error) if netlink::is(&error, Errno::NOENT) => Ok(false),
+        other => other,
+    }
+}
+
+fn message(reading: &Reading, question: Question<'_>) -> Message {
+    let request = reading.request(question);
+    Message { kind: request.kind, body: request.body }
+}
+
+fn generation(netlink: &mut Netlink, reading: &Reading) -> io::Result<Option<u32>> {
+    let answers = netlink.ask(message(reading, Question::Generation), 0)?;
+    Ok(answers.iter().find_map(|answer| wire::generation(answer.kind, &answer.body)))
+}
+
+fn failed(action: String, error: &io::Error) -> HostError {
+    let mut failed = HostError::io(action, error);
+    let is_interrupted = [Errno::INTR, Errno::AGAIN].iter().any(|errno| netlink::is(error, *errno))
+        || error.raw_os_error() == Some(ERESTART);
+    if is_interrupted {
+        failed.kind = HostErrorKind::Busy;
+    }
+    failed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_tried_again_is_told_from_what_is_not() {
+        let kind = |code| failed(String::new(), &io::Error::from_raw_os_error(code)).kind;
+        assert_eq!(kind(ERESTART), HostErrorKind::Busy);
+        assert_eq!(kind(Errno::INTR.raw_os_error()), HostErrorKind::Busy);
+        assert_eq!(kind(Errno::NOENT.raw_os_error()), HostErrorKind::NotFound);
+        assert_eq!(kind(Errno::PERM.raw_os_error()), HostErrorKind::Permission);
+    }
+}
