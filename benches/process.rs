@@ -1,9 +1,10 @@
 //! Whole processes on large clusters: wall time and peak memory of `svcproxy compile`, and as root, in a network namespace
 //! of its own, of `iptables-save` beside `svcproxy diff` and `svcproxy verify`, of a one-endpoint `apply`, and in nftables mode of `nft -f` with
-//! the compiled document beside a first `svcproxy apply`, taking turns, and of both ways to reach nftables.
+//! the compiled document beside a first `svcproxy apply`, taking turns, and of both ways to reach nftables. The layouts of nftables mode stand side by side: a first
+//! `apply`, one endpoint, and by how much the kernel's memory grew.
 //!
 //! `cargo bench --bench process` runs 1,000 to 30,000 Services; `cargo bench --bench process -- 10000` one size (as words
-//! before it `iptables` or `nftables`: that mode alone);
+//! before it `iptables`, `nftables` or `layouts`: that alone); `-- layouts 10000 44000x2` says how many endpoints, too;
 //! `cargo bench --bench process -- --write DIR 10000` only writes the cluster, to measure by other means.
 #![allow(
     clippy::unwrap_used,
@@ -32,20 +33,20 @@ fn main() {
         Some(at) => PathBuf::from(arguments.get(at + 1).expect("--write DIR")),
         None => std::env::temp_dir().join(format!("svcproxy-bench-{}", std::process::id())),
     };
-    let given: Vec<usize> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
-    let sizes = if given.is_empty() { vec![1_000, 10_000, 30_000] } else { given };
-    let modes = ["iptables", "nftables", "ipvs"];
-    let given_modes = arguments.iter().any(|argument| modes.contains(&argument.as_str()));
+    let given: Vec<(usize, usize)> = arguments.iter().filter_map(|argument| size(argument)).collect();
+    let sizes = if given.is_empty() { vec![(1_000, 10), (10_000, 10), (30_000, 10)] } else { given };
+    let parts = ["iptables", "nftables", "ipvs", "layouts"];
+    let given_parts = arguments.iter().any(|argument| parts.contains(&argument.as_str()));
     fs::create_dir_all(&folder).unwrap();
-    for services in sizes {
+    for (services, endpoints) in sizes {
         let write = |moved: bool, name: &str| {
-            let path = folder.join(format!("{name}-{services}.json"));
-            fs::write(&path, cluster::list(Size { services, endpoints: 10, moved })).unwrap();
+            let path = folder.join(format!("{name}-{services}x{endpoints}.json"));
+            fs::write(&path, cluster::list(Size { services, endpoints, moved })).unwrap();
             path
         };
         let (before, after) = (write(false, "cluster"), write(true, "moved"));
         if write_only.is_none() {
-            let wanted = |mode: &str| !given_modes || arguments.iter().any(|argument| argument == mode);
+            let wanted = |part: &str| !given_parts || arguments.iter().any(|argument| argument == part);
             if wanted("iptables") {
                 measure(services, &before, &after);
             }
@@ -57,11 +58,20 @@ fn main() {
             if wanted("nftables") {
                 measure_nftables(services, &before, &after, &folder);
             }
+            if wanted("layouts") {
+                measure_layouts(services, &before, &after);
+            }
         }
     }
     if write_only.is_none() {
         fs::remove_dir_all(&folder).unwrap();
     }
+}
+
+/// `10000`, or `44000x2`: Services, and endpoints of each.
+fn size(argument: &str) -> Option<(usize, usize)> {
+    let (services, endpoints) = argument.split_once('x').unwrap_or((argument, "10"));
+    Some((services.parse().ok()?, endpoints.parse().ok()?))
 }
 
 fn measure(services: usize, before: &Path, after: &Path) {
@@ -201,6 +211,63 @@ fn by_netlink_and_by_nft(
         let way = if nft_tool { "nft" } else { "netlink" };
         once(services, &format!("apply (one, {way})"), &svcproxy("apply", path, nft_tool));
         once(services, &format!("diff (same, {way})"), &svcproxy("diff", path, nft_tool));
+    }
+}
+
+/// Both layouts of nftables mode, each in a namespace of its own.
+fn measure_layouts(services: usize, before: &Path, after: &Path) {
+    let namespace = format!("svcproxy-bench-{}", std::process::id());
+    let ip = |verb: &str| Command::new("ip").args(["netns", verb, &namespace]).stderr(Stdio::null()).status();
+    let mut measured = Vec::new();
+    for layout in ["kube-proxy", "fast"] {
+        let kernel_before = settled_kernel_memory();
+        if !ip("add").is_ok_and(|status| status.success()) {
+            println!("{services:>7}  layouts: SKIPPED, network namespaces need root and iproute2");
+            return;
+        }
+        let apply = |manifests: &Path| {
+            let words =
+                ["ip", "netns", "exec", &namespace, BINARY, "apply", "--mode", "nftables", "--family"];
+            let more = ["ipv4", "--node", "node-1", "--layout", layout, "-f", manifests.to_str().unwrap()];
+            words.iter().chain(&more).map(|word| (*word).to_owned()).collect::<Vec<String>>()
+        };
+        let first = once(services, &format!("{layout}: first"), &apply(before));
+        let grown = kernel_memory() - kernel_before;
+        println!("{services:>7}  {layout}: the kernel's memory has grown by {grown:.1} MB");
+        let change = once(services, &format!("{layout}: one endpoint"), &apply(after));
+        measured.push((first, change, grown));
+        ip("del").unwrap();
+    }
+    if let [(first, change, grown), (fast_first, fast_change, fast_grown)] = measured[..] {
+        println!(
+            "{services:>7}  fast: first apply {:.1} times, one endpoint {:.1} times faster, {:.1} times less memory",
+            first.as_secs_f64() / fast_first.as_secs_f64(),
+            change.as_secs_f64() / fast_change.as_secs_f64(),
+            grown / fast_grown,
+        );
+    }
+}
+
+/// Slab and vmalloc of the kernel, in MB.
+fn kernel_memory() -> f64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap();
+    let kilobytes = |line: &str| {
+        let rest = line.strip_prefix("Slab:").or_else(|| line.strip_prefix("VmallocUsed:"))?;
+        rest.split_whitespace().next()?.parse::<f64>().ok()
+    };
+    text.lines().filter_map(kilobytes).sum::<f64>() / 1000.0
+}
+
+/// The same once the kernel has given back what was in former namespaces.
+fn settled_kernel_memory() -> f64 {
+    let mut last = kernel_memory();
+    loop {
+        std::thread::sleep(Duration::from_secs(2));
+        let now = kernel_memory();
+        if now > last - 1.0 {
+            return now;
+        }
+        last = now;
     }
 }
 

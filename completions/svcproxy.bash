@@ -107,7 +107,7 @@ _svcproxy() {
             return 0
             ;;
         svcproxy__subcmd__apply)
-            opts="-f -n -v -h --filename --snapshot --namespace --node --config --mode --family --strict --keep-other-modes --exclusive --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --proxy-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --ipvs-scheduler --ipvs-exclude-cidrs --ipvs-strict-arp --iptables-localhost-nodeports --dry-run --iptables --nft-tool --lock-timeout --color --verbose --help"
+            opts="-f -n -v -h --filename --snapshot --namespace --node --config --mode --layout --family --strict --keep-other-modes --exclusive --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --proxy-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --ipvs-scheduler --ipvs-exclude-cidrs --ipvs-strict-arp --iptables-localhost-nodeports --dry-run --iptables --nft-tool --lock-timeout --color --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -143,6 +143,10 @@ _svcproxy() {
                     ;;
                 --mode)
                     COMPREPLY=($(compgen -W "iptables nftables ipvs userspace" -- "${cur}"))
+                    return 0
+                    ;;
+                --layout)
+                    COMPREPLY=($(compgen -W "kube-proxy fast" -- "${cur}"))
                     return 0
                     ;;
                 --family)
@@ -267,7 +271,7 @@ _svcproxy() {
             return 0
             ;;
         svcproxy__subcmd__compile)
-            opts="-f -n -o -v -h --filename --snapshot --namespace --node --config --mode --family --strict --keep-other-modes --exclusive --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --proxy-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --ipvs-scheduler --ipvs-exclude-cidrs --ipvs-strict-arp --iptables-localhost-nodeports --output-dir --output --no-nfacct --no-random-fully --no-object-comments --color --verbose --help"
+            opts="-f -n -o -v -h --filename --snapshot --namespace --node --config --mode --layout --family --strict --keep-other-modes --exclusive --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --proxy-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --ipvs-scheduler --ipvs-exclude-cidrs --ipvs-strict-arp --iptables-localhost-nodeports --output-dir --output --no-nfacct --no-random-fully --no-object-comments --color --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -303,6 +307,10 @@ _svcproxy() {
                     ;;
                 --mode)
                     COMPREPLY=($(compgen -W "iptables nftables ipvs userspace" -- "${cur}"))
+                    return 0
+                    ;;
+                --layout)
+                    COMPREPLY=($(compgen -W "kube-proxy fast" -- "${cur}"))
                     return 0
                     ;;
                 --family)
@@ -419,7 +427,7 @@ _svcproxy() {
             return 0
             ;;
         svcproxy__subcmd__diff)
-            opts="-f -n -o -v -h --filename --snapshot --namespace --node --config --mode --family --strict --keep-other-modes --exclusive --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --proxy-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --ipvs-scheduler --ipvs-exclude-cidrs --ipvs-strict-arp --iptables-localhost-nodeports --against --base --rules --output --iptables --nft-tool --no-nfacct --no-random-fully --no-object-comments --color --verbose --help"
+            opts="-f -n -o -v -h --filename --snapshot --namespace --node --config --mode --layout --family --strict --keep-other-modes --exclusive --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --proxy-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --ipvs-scheduler --ipvs-exclude-cidrs --ipvs-strict-arp --iptables-localhost-nodeports --against --base --rules --output --iptables --nft-tool --no-nfacct --no-random-fully --no-object-comments --color --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -455,6 +463,10 @@ _svcproxy() {
                     ;;
                 --mode)
                     COMPREPLY=($(compgen -W "iptables nftables ipvs userspace" -- "${cur}"))
+                    return 0
+                    ;;
+                --layout)
+                    COMPREPLY=($(compgen -W "kube-proxy fast" -- "${cur}"))
                     return 0
                     ;;
                 --family)
@@ -561,7 +573,7 @@ _svcproxy() {
             return 0
             ;;
         svcproxy__subcmd__explain)
-            opts="-o -f -n -v -h --all-nodes --output --filename --snapshot --namespace --node --config --mode --family --strict --keep-other-modes --exclusive --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --proxy-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --ipvs-scheduler --ipvs-exclude-cidrs --ipvs-strict-arp --iptables-localhost-nodeports --color --verbose --help endpoints"
+            opts="-o -f -n -v -h --all-nodes --output --filename --snapshot --namespace --node --config --mode --layout --family --strict --keep-other-modes --exclusive --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --proxy-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --ipvs-scheduler --ipvs-exclude-cidrs --ipvs-strict-arp --iptables-localhost-nodeports --color --verbose --help endpoints"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -605,6 +617,10 @@ _svcproxy() {
                     ;;
                 --mode)
                     COMPREPLY=($(compgen -W "iptables nftables ipvs userspace" -- "${cur}"))
+                    return 0
+                    ;;
+                --layout)
+                    COMPREPLY=($(compgen -W "kube-proxy fast" -- "${cur}"))
                     return 0
                     ;;
                 --family)
@@ -859,7 +875,7 @@ _svcproxy() {
             return 0
             ;;
         svcproxy__subcmd__inspect)
-            opts="-o -n -f -v -h --from-dump --output --socket --graph --snapshot --namespace --node --config --family --strict --keep-other-modes --exclusive --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --proxy-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --ipvs-scheduler --ipvs-exclude-cidrs --ipvs-strict-arp --iptables-localhost-nodeports --filename --mode --color --verbose --help"
+            opts="-o -n -f -v -h --from-dump --output --socket --graph --snapshot --namespace --node --config --layout --family --strict --keep-other-modes --exclusive --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --proxy-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --ipvs-scheduler --ipvs-exclude-cidrs --ipvs-strict-arp --iptables-localhost-nodeports --filename --mode --color --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -903,6 +919,10 @@ _svcproxy() {
                     ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --layout)
+                    COMPREPLY=($(compgen -W "kube-proxy fast" -- "${cur}"))
                     return 0
                     ;;
                 --family)
@@ -1001,7 +1021,7 @@ _svcproxy() {
             return 0
             ;;
         svcproxy__subcmd__run)
-            opts="-f -n -v -h --filename --snapshot --namespace --node --config --mode --family --strict --keep-other-modes --exclusive --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --proxy-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --ipvs-scheduler --ipvs-exclude-cidrs --ipvs-strict-arp --iptables-localhost-nodeports --iptables --drain --max-connections --tcp-idle-timeout --udp-timeout --socket --lock-timeout --color --verbose --help"
+            opts="-f -n -v -h --filename --snapshot --namespace --node --config --mode --layout --family --strict --keep-other-modes --exclusive --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --proxy-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --ipvs-scheduler --ipvs-exclude-cidrs --ipvs-strict-arp --iptables-localhost-nodeports --iptables --drain --max-connections --tcp-idle-timeout --udp-timeout --socket --lock-timeout --color --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1037,6 +1057,10 @@ _svcproxy() {
                     ;;
                 --mode)
                     COMPREPLY=($(compgen -W "iptables nftables ipvs userspace" -- "${cur}"))
+                    return 0
+                    ;;
+                --layout)
+                    COMPREPLY=($(compgen -W "kube-proxy fast" -- "${cur}"))
                     return 0
                     ;;
                 --family)
@@ -1151,7 +1175,7 @@ _svcproxy() {
             return 0
             ;;
         svcproxy__subcmd__trace)
-            opts="-o -n -f -v -h --from-dump --local-address --sent-before --live --timeout --output --snapshot --namespace --node --config --mode --family --strict --keep-other-modes --exclusive --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --proxy-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --ipvs-scheduler --ipvs-exclude-cidrs --ipvs-strict-arp --iptables-localhost-nodeports --filename --no-nfacct --no-random-fully --no-object-comments --color --verbose --help"
+            opts="-o -n -f -v -h --from-dump --local-address --sent-before --live --timeout --output --snapshot --namespace --node --config --mode --layout --family --strict --keep-other-modes --exclusive --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --proxy-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --ipvs-scheduler --ipvs-exclude-cidrs --ipvs-strict-arp --iptables-localhost-nodeports --filename --no-nfacct --no-random-fully --no-object-comments --color --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1203,6 +1227,10 @@ _svcproxy() {
                     ;;
                 --mode)
                     COMPREPLY=($(compgen -W "iptables nftables ipvs userspace" -- "${cur}"))
+                    return 0
+                    ;;
+                --layout)
+                    COMPREPLY=($(compgen -W "kube-proxy fast" -- "${cur}"))
                     return 0
                     ;;
                 --family)
@@ -1297,7 +1325,7 @@ _svcproxy() {
             return 0
             ;;
         svcproxy__subcmd__verify)
-            opts="-n -o -f -v -h --snapshot --namespace --node --config --mode --family --strict --keep-other-modes --exclusive --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --proxy-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --ipvs-scheduler --ipvs-exclude-cidrs --ipvs-strict-arp --iptables-localhost-nodeports --from-dump --equivalent --output --iptables --filename --color --verbose --help"
+            opts="-n -o -f -v -h --snapshot --namespace --node --config --mode --layout --family --strict --keep-other-modes --exclusive --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --proxy-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --ipvs-scheduler --ipvs-exclude-cidrs --ipvs-strict-arp --iptables-localhost-nodeports --from-dump --equivalent --output --iptables --filename --color --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1325,6 +1353,10 @@ _svcproxy() {
                     ;;
                 --mode)
                     COMPREPLY=($(compgen -W "iptables nftables ipvs userspace" -- "${cur}"))
+                    return 0
+                    ;;
+                --layout)
+                    COMPREPLY=($(compgen -W "kube-proxy fast" -- "${cur}"))
                     return 0
                     ;;
                 --family)

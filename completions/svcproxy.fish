@@ -50,6 +50,8 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l mode -d 'H
 nftables\t'nft'
 ipvs\t'Virtual servers in the kernel, with ipset and iptables'
 userspace\t'A process (`svcproxy run`) that iptables and ip6tables lead to'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l layout -d 'The shape of the rules' -r -f -a "kube-proxy\t'Rule for rule what kube-proxy makes'
+fast\t'The same to every packet with far fewer kernel objects'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'
 ipv6\t'IPv6 alone'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand compile" -l node-ip -d 'The node\'s address, instead of the Node object\'s; once for each family' -r
@@ -99,6 +101,8 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l mode -d 'How 
 nftables\t'nft'
 ipvs\t'Virtual servers in the kernel, with ipset and iptables'
 userspace\t'A process (`svcproxy run`) that iptables and ip6tables lead to'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l layout -d 'The shape of the rules' -r -f -a "kube-proxy\t'Rule for rule what kube-proxy makes'
+fast\t'The same to every packet with far fewer kernel objects'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'
 ipv6\t'IPv6 alone'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand diff" -l node-ip -d 'The node\'s address, instead of the Node object\'s; once for each family' -r
@@ -154,6 +158,8 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l mode -d 'How
 nftables\t'nft'
 ipvs\t'Virtual servers in the kernel, with ipset and iptables'
 userspace\t'A process (`svcproxy run`) that iptables and ip6tables lead to'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l layout -d 'The shape of the rules' -r -f -a "kube-proxy\t'Rule for rule what kube-proxy makes'
+fast\t'The same to every packet with far fewer kernel objects'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'
 ipv6\t'IPv6 alone'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l node-ip -d 'The node\'s address, instead of the Node object\'s; once for each family' -r
@@ -203,6 +209,8 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l mode -d 'How t
 nftables\t'nft'
 ipvs\t'Virtual servers in the kernel, with ipset and iptables'
 userspace\t'A process (`svcproxy run`) that iptables and ip6tables lead to'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l layout -d 'The shape of the rules' -r -f -a "kube-proxy\t'Rule for rule what kube-proxy makes'
+fast\t'The same to every packet with far fewer kernel objects'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'
 ipv6\t'IPv6 alone'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l node-ip -d 'The node\'s address, instead of the Node object\'s; once for each family' -r
@@ -267,6 +275,8 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand verify" -l mode -d 'Ho
 nftables\t'nft'
 ipvs\t'Virtual servers in the kernel, with ipset and iptables'
 userspace\t'A process (`svcproxy run`) that iptables and ip6tables lead to'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand verify" -l layout -d 'The shape of the rules' -r -f -a "kube-proxy\t'Rule for rule what kube-proxy makes'
+fast\t'The same to every packet with far fewer kernel objects'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand verify" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'
 ipv6\t'IPv6 alone'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand verify" -l node-ip -d 'The node\'s address, instead of the Node object\'s; once for each family' -r
@@ -324,6 +334,8 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l snapshot -
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -s n -l namespace -d 'Namespace of manifests that name none' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l node -d 'The node whose rules are wanted [default: hostnameOverride of --config, else this host\'s name]' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l config -d 'KubeProxyConfiguration (YAML or JSON); options given here win over it' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l layout -d 'The shape of the rules' -r -f -a "kube-proxy\t'Rule for rule what kube-proxy makes'
+fast\t'The same to every packet with far fewer kernel objects'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'
 ipv6\t'IPv6 alone'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l node-ip -d 'The node\'s address, instead of the Node object\'s; once for each family' -r
@@ -377,6 +389,8 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -l mode -d 'How
 nftables\t'nft'
 ipvs\t'Virtual servers in the kernel, with ipset and iptables'
 userspace\t'A process (`svcproxy run`) that iptables and ip6tables lead to'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -l layout -d 'The shape of the rules' -r -f -a "kube-proxy\t'Rule for rule what kube-proxy makes'
+fast\t'The same to every packet with far fewer kernel objects'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'
 ipv6\t'IPv6 alone'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -l node-ip -d 'The node\'s address, instead of the Node object\'s; once for each family' -r
@@ -427,6 +441,8 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand explain" -l mode -d 'H
 nftables\t'nft'
 ipvs\t'Virtual servers in the kernel, with ipset and iptables'
 userspace\t'A process (`svcproxy run`) that iptables and ip6tables lead to'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand explain" -l layout -d 'The shape of the rules' -r -f -a "kube-proxy\t'Rule for rule what kube-proxy makes'
+fast\t'The same to every packet with far fewer kernel objects'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand explain" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'
 ipv6\t'IPv6 alone'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand explain" -l node-ip -d 'The node\'s address, instead of the Node object\'s; once for each family' -r

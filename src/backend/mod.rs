@@ -5,6 +5,7 @@ mod change;
 mod hash;
 pub mod iptables;
 pub mod ipvs;
+mod layout;
 mod lifted;
 pub mod nftables;
 mod owned;
@@ -14,6 +15,7 @@ mod table_change;
 pub mod userspace;
 
 pub use change::{ChainDelta, Changes, ObjectChange, PortChange, changes, leftovers};
+pub use layout::Layout;
 pub use lifted::{CarryingRule, LiftedName, LiftedPolicies, LiftedPort, LiftedVip};
 pub use owned::{chain_scope, holds_ours, scope, strangers};
 pub use server_change::server_changes;

@@ -43,7 +43,7 @@ pub fn table_changes(
             },
             live: lines(live, chain),
             wanted: lines(wanted, chain),
-            is_fixed: !nftables::is_hashed(chain),
+            is_fixed: nftables::is_fixed(chain),
         });
     }
     for (set, change) in &difference.sets {
@@ -57,7 +57,7 @@ pub fn table_changes(
             },
             live: Vec::new(),
             wanted: Vec::new(),
-            is_fixed: !nftables::is_hashed(set),
+            is_fixed: nftables::is_fixed(set),
         });
     }
     for (set, of_set) in &difference.elements {

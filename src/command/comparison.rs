@@ -202,7 +202,7 @@ impl Comparison {
             if let (NftTable::Present(wanted), NftTable::Present(live)) =
                 (wanted.program.nft.get_mut(family), live.program.nft.get(family))
             {
-                nftables::adopt_service_cidrs(wanted, live);
+                nftables::adopt(wanted, live);
             }
         }
         wanted.keep_proxy_ports(&live.program);

@@ -12,7 +12,7 @@ use crate::report::{self, one_line};
 
 use super::dump::LISTENERS_FILE;
 use super::input::{self, Input, Notes};
-use super::options::{InputArgs, OutputArg, TargetArgs};
+use super::options::{InputArgs, LayoutArg, OutputArg, TargetArgs};
 use super::{Console, Error, Outcome};
 
 /// Print the rules that a node would get; changes nothing, needs no root
@@ -198,9 +198,13 @@ fn header(family: IpFamily, tool: &str, args: &InputArgs, input: &Input, wanted:
     let mut lines = vec![
         format!("For {tool}: the {family} rules of node {}", input.node.name),
         format!(
-            "Made by svcproxy {} in {} mode, as kube-proxy {model} would",
+            "Made by svcproxy {} in {} mode, {}",
             env!("CARGO_PKG_VERSION"),
-            input.config.mode.name()
+            input.config.mode.name(),
+            match args.layout {
+                LayoutArg::KubeProxy => format!("as kube-proxy {model} would"),
+                LayoutArg::Fast => "layout fast".to_owned(),
+            }
         ),
         format!("From {}: {n_ports} Service ports with an {family} address", from.join(", ")),
     ];

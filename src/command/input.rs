@@ -318,6 +318,7 @@ fn understand_config(
         config = read.filter(|_| !failed).ok_or_else(unusable)?;
     }
     lay_options_over(&args.node_options, &mut config)?;
+    args.layout.check(config.mode)?;
     Ok(config)
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use clap::{Args, FromArgMatches, ValueEnum};
 
-use crate::backend::{ipvs, nftables, userspace};
+use crate::backend::{Layout, ipvs, nftables, userspace};
 use crate::manifest::PlaceholderRanges;
 use crate::model::{Cluster, Config, DetectLocal, Mode, NodePortAddresses};
 use crate::net::{IpCidr, IpFamily, PerFamily, parse_port_range};
@@ -55,6 +55,35 @@ impl ModeArg {
             ModeArg::Ipvs => Mode::Ipvs,
             ModeArg::Userspace => Mode::Userspace,
         }
+    }
+}
+
+/// `--layout`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum LayoutArg {
+    /// Rule for rule what kube-proxy makes
+    #[default]
+    KubeProxy,
+    /// The same to every packet with far fewer kernel objects
+    Fast,
+}
+
+impl LayoutArg {
+    /// The layout that is meant.
+    pub fn layout(self) -> Layout {
+        match self {
+            LayoutArg::KubeProxy => Layout::KubeProxy,
+            LayoutArg::Fast => Layout::Fast,
+        }
+    }
+
+    /// Nothing, if a mode has this layout.
+    pub(super) fn check(self, mode: Mode) -> Result<(), Error> {
+        if self == LayoutArg::Fast && mode != Mode::Nftables {
+            let said = format!("--layout fast: {} mode has no such layout", mode.name());
+            return Err(Error::usage(said).hint("nftables mode has: --mode nftables --layout fast"));
+        }
+        Ok(())
     }
 }
 
@@ -120,6 +149,14 @@ pub struct InputArgs {
     /// How the rules are made [default: `mode` of --config, else iptables]
     #[arg(long, value_name = "MODE")]
     pub mode: Option<ModeArg>,
+
+    /// The shape of the rules
+    ///
+    /// `kube-proxy` is rule for rule what kube-proxy makes. `fast`, which nftables mode has, means the same to every packet: no
+    /// Service has chains of its own unless it has session affinity, only elements of maps that all share. Going from one to
+    /// the other is an apply like any other.
+    #[arg(long, value_name = "LAYOUT", value_enum, default_value_t)]
+    pub layout: LayoutArg,
 
     /// One IP family alone [default: both]
     #[arg(long, value_name = "FAMILY")]
@@ -260,6 +297,7 @@ impl InputArgs {
     ) -> nftables::LowerOptions {
         nftables::LowerOptions {
             object_comments,
+            layout: self.layout.layout(),
             masquerade_mark: 1 << config.masquerade_bit,
             masquerade_all: config.masquerade_all,
             service_cidrs: self

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use svcproxy::backend::{iptables, nftables, userspace};
+use svcproxy::backend::{Layout, iptables, nftables, userspace};
 use svcproxy::model::{Config, Mode};
 use svcproxy::net::{IpFamily, PerFamily};
 use svcproxy::packet::{self, Fate, Flow, NodeFacts, Origin, Packet, PacketContext};
@@ -82,8 +82,15 @@ fn ipvs_rules(name: &str, view: &NodeView, given: &Given, problems: &mut Vec<Str
 }
 
 /// Lowers a case in nftables mode.
-fn nftables_rules(name: &str, view: &NodeView, config: &Config, problems: &mut Vec<String>) -> Rules {
-    let table = nftables::lower(view, &given::nftables_options(config));
+fn nftables_rules(
+    name: &str,
+    view: &NodeView,
+    config: &Config,
+    layout: Layout,
+    problems: &mut Vec<String>,
+) -> Rules {
+    let options = nftables::LowerOptions { layout, ..given::nftables_options(config) };
+    let table = nftables::lower(view, &options);
     let family = view.family;
     problems.extend(nft::check::check(&table).iter().map(|problem| format!("{name}: {family}: {problem}")));
     let mut ruleset = nft::Ruleset::default();
@@ -113,13 +120,13 @@ fn userspace_rules(name: &str, given: &Given, view: &NodeView, problems: &mut Ve
     })
 }
 
-fn check_case(folder: &Path, mode: Mode, problems: &mut Vec<String>) {
+fn check_case(folder: &Path, mode: Mode, layout: Layout, problems: &mut Vec<String>) {
     let given = given(folder, mode);
     let name = folder.file_name().unwrap().to_string_lossy();
     let facts = NodeFacts { local_addresses: given.node.addresses.iter().copied().collect() };
     let views = PerFamily::from_fn(|family| resolve::resolve(&given.cluster, &given.context, family));
     let rules = PerFamily::from_fn(|family| match mode {
-        Mode::Nftables => nftables_rules(&name, views.get(family), &given.config, problems),
+        Mode::Nftables => nftables_rules(&name, views.get(family), &given.config, layout, problems),
         Mode::Iptables => iptables_rules(&name, views.get(family), problems),
         Mode::Ipvs => ipvs_rules(&name, views.get(family), &given, problems),
         Mode::Userspace => userspace_rules(&name, &given, views.get(family), problems),
@@ -148,32 +155,37 @@ fn check_case(folder: &Path, mode: Mode, problems: &mut Vec<String>) {
     }
 }
 
-fn check_cases(mode: Mode) {
+fn check_cases(mode: Mode, layout: Layout) {
     let mut problems = Vec::new();
     for folder in folders() {
-        check_case(&folder, mode, &mut problems);
+        check_case(&folder, mode, layout, &mut problems);
     }
     assert!(problems.is_empty(), "{} differ:\n  {}", problems.len(), problems.join("\n  "));
 }
 
 #[test]
 fn nftables_rules_and_the_oracle_do_what_is_written() {
-    check_cases(Mode::Nftables);
+    check_cases(Mode::Nftables, Layout::KubeProxy);
+}
+
+#[test]
+fn nftables_rules_of_the_fast_layout_and_the_oracle_do_what_is_written() {
+    check_cases(Mode::Nftables, Layout::Fast);
 }
 
 #[test]
 fn ipvs_rules_and_the_oracle_do_what_is_written() {
-    check_cases(Mode::Ipvs);
+    check_cases(Mode::Ipvs, Layout::KubeProxy);
 }
 
 #[test]
 fn userspace_listeners_and_the_oracle_do_what_is_written() {
-    check_cases(Mode::Userspace);
+    check_cases(Mode::Userspace, Layout::KubeProxy);
 }
 
 #[test]
 fn iptables_rules_and_the_oracle_do_what_is_written() {
-    check_cases(Mode::Iptables);
+    check_cases(Mode::Iptables, Layout::KubeProxy);
 }
 
 #[test]

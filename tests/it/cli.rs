@@ -653,3 +653,24 @@ fn service_cidrs_of_the_input_and_the_command_line_count_in_nftables_mode() {
     let ran = run(&mut host, &format!("{compile} --service-cidr 10.200.0.0/16")).ok(0);
     assert!(ran.out.contains("ip daddr { 10.96.0.0/12 , 10.200.0.0/16 } drop"), "{}", ran.out);
 }
+
+#[test]
+fn the_fast_layout_is_one_of_nftables_mode() {
+    let mut host = machine();
+    let compile = "compile -f shop --node node-1 --family ipv4";
+    let slow = run(&mut host, &format!("{compile} --mode nftables")).ok(0).out;
+    let fast = run(&mut host, &format!("{compile} --mode nftables --layout fast")).ok(0).out;
+    assert!(fast.contains("nftables mode, layout fast") && slow.contains("as kube-proxy 1.36 would"));
+    let n_chains =
+        |text: &str| text.lines().filter(|line| line.contains("add chain") && line.contains('/')).count();
+    // Those of a Service with affinity.
+    assert!(n_chains(&fast) > 0 && n_chains(&fast) < n_chains(&slow), "{fast}");
+    assert!(fast.contains(" map @service-endpoints-tcp\n"), "{fast}");
+    assert_eq!(run(&mut host, &format!("{compile} --mode nftables --layout kube-proxy")).ok(0).out, slow);
+    for mode in ["", " --mode iptables"] {
+        let ran = run(&mut host, &format!("{compile} --layout fast{mode}"));
+        let said = "error: --layout fast: iptables mode has no such layout\n\
+                    hint: nftables mode has: --mode nftables --layout fast\n";
+        assert_eq!((ran.status, ran.err.as_str()), (2, said));
+    }
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use svcproxy::backend::iptables::LowerOptions;
-use svcproxy::backend::{iptables, ipvs, nftables, userspace};
+use svcproxy::backend::{Layout, iptables, ipvs, nftables, userspace};
 use svcproxy::diagnostic::{Severity, Source, SourceId};
 use svcproxy::manifest::{self, LoadOptions};
 use svcproxy::model::{Cluster, Config, Mode, Node};
@@ -32,12 +32,16 @@ impl Given {
     }
 }
 
-/// How nftables mode makes rules of it.
+/// Both layouts of nftables mode.
+pub(crate) const LAYOUTS: [Layout; 2] = [Layout::KubeProxy, Layout::Fast];
+
+/// How nftables mode makes rules of it, in the layout of kube-proxy.
 pub(crate) fn nftables_options(config: &Config) -> nftables::LowerOptions {
     nftables::LowerOptions {
         masquerade_mark: 1 << config.masquerade_bit,
         masquerade_all: config.masquerade_all,
         object_comments: true,
+        layout: Layout::KubeProxy,
         service_cidrs: Vec::new(),
     }
 }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use svcproxy::backend::{Layout, nftables};
 use svcproxy::net::{AddrPort, IpFamily, Protocol};
 use svcproxy::packet::{NodeFacts, Origin, Packet};
 use svcproxy::program::Emitted;
@@ -92,6 +93,54 @@ fn a_transaction_takes_one_recording_to_the_next() {
     let Some(namespace) = Namespace::new("nft") else { return };
     for folder in folders() {
         bring(&namespace, &recorded(&folder), &folder.display().to_string());
+    }
+}
+
+/// A recorded cluster as a layout says it.
+fn lowered(folder: &Path, layout: Layout) -> Ruleset {
+    let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    let given = given::given(&read("cluster.json"), &read("config-nftables.json"));
+    // nft 1.0.6 does not list the comments of chains.
+    let options =
+        nftables::LowerOptions { layout, object_comments: false, ..given::nftables_options(&given.config) };
+    let mut ruleset = Ruleset::default();
+    for family in IpFamily::ALL {
+        let view = resolve::resolve(&given.cluster, &given.context, family);
+        let table = nftables::lower(&view, &options);
+        ruleset.tables.insert((table.family, table.name.clone()), table);
+    }
+    ruleset
+}
+
+#[test]
+fn tables_of_the_fast_layout_are_taken_and_listed_as_they_were() {
+    let Some(namespace) = Namespace::new("nft") else { return };
+    for folder in folders() {
+        let at = folder.display().to_string();
+        let wanted = lowered(&folder, Layout::Fast);
+        for table in wanted.tables.values() {
+            load(&namespace, &emit::emit(table, "written by a test"));
+        }
+        for (place, live) in &list(&namespace).tables {
+            let wanted = &wanted.tables[place];
+            assert!(diff(wanted, Some(live)).is_empty(), "{at}: {:?}", diff(wanted, Some(live)));
+            assert_eq!((&live.chains.len(), live.unmodelled.len()), (&wanted.chains.len(), 0), "{at}");
+            for (name, set) in &wanted.sets {
+                assert_eq!(live.sets[name].elements, set.elements, "{at} {name}");
+            }
+            assert_eq!(nftables::lift(live), nftables::lift(wanted), "{at}");
+            load(&namespace, &delete_table(live).document);
+        }
+    }
+}
+
+#[test]
+fn a_transaction_takes_one_layout_to_the_other() {
+    let Some(namespace) = Namespace::new("nft") else { return };
+    for folder in folders() {
+        for layout in [Layout::Fast, Layout::KubeProxy, Layout::Fast] {
+            bring(&namespace, &lowered(&folder, layout), &format!("{} {layout:?}", folder.display()));
+        }
     }
 }
 

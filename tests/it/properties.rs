@@ -341,6 +341,7 @@ proptest! {
         shapes in prop::collection::vec(service_shape(), 1..4),
         config in config(),
         cidrs in any::<bool>(),
+        layout in prop::sample::select(given::LAYOUTS.to_vec()),
     ) {
         let config = Config { mode: Mode::Nftables, ..config };
         let cluster = cluster(&shapes);
@@ -349,7 +350,7 @@ proptest! {
         local.push(address(IpFamily::V4, NODES, 11));
         let context = NodeContext::new(&config, &node, &local);
         let facts = NodeFacts { local_addresses: local.into_iter().collect() };
-        let mut options = given::nftables_options(&config);
+        let mut options = nftables::LowerOptions { layout, ..given::nftables_options(&config) };
         if cidrs {
             // Of both families; no packet of the test goes to an address of it that no Service has.
             let of = |family, bits| IpCidr::new(address(family, VIPS, 0), bits).unwrap();
@@ -374,15 +375,22 @@ proptest! {
         before in prop::collection::vec(service_shape(), 0..4),
         after in prop::collection::vec(service_shape(), 0..4),
         config in config(),
+        layouts in prop::array::uniform2(prop::sample::select(given::LAYOUTS.to_vec())),
     ) {
         let config = Config { mode: Mode::Nftables, ..config };
         let context = NodeContext::new(&config, &node(), &node().addresses);
         for family in IpFamily::ALL {
-            let table = |shapes: &[ServiceShape]| {
+            let table = |shapes: &[ServiceShape], layout| {
                 let view = resolve::resolve(&cluster(shapes), &context, family);
-                nftables::lower(&view, &given::nftables_options(&config))
+                nftables::lower(&view, &nftables::LowerOptions { layout, ..given::nftables_options(&config) })
             };
-            let (live, wanted) = (table(&before), table(&after));
+            let (live, mut wanted) = (table(&before, layouts[0]), table(&after, layouts[1]));
+            let lifted = nftables::lift(&wanted);
+            nftables::adopt(&mut wanted, &live);
+            prop_assert_eq!(nft::check::check(&wanted), []);
+            prop_assert_eq!(&nftables::lift(&wanted), &lifted);
+            // All layouts say the same of Services.
+            prop_assert_eq!(lifted, nftables::lift(&table(&after, layouts[0])));
             let reached = nft::diff::apply(Some(&live), &nft::diff::diff(&wanted, Some(&live)), &wanted);
             prop_assert!(nft::diff::diff(&wanted, Some(&reached)).is_empty());
             prop_assert_eq!(&reached.chains, &wanted.chains);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
+use svcproxy::backend::Layout;
 use svcproxy::backend::nftables::{self, LowerOptions};
 use svcproxy::net::{IpCidr, IpFamily};
 use svcproxy::program::nft::{Family, Table, parse};
@@ -44,6 +45,7 @@ fn compiled_tables_are_the_recorded_ones() {
             masquerade_mark: 1 << given.config.masquerade_bit,
             masquerade_all: given.config.masquerade_all,
             object_comments: true,
+            layout: Layout::KubeProxy,
             service_cidrs: service_cidrs.to_vec(),
         };
         let recorded = parse::parse(read("nft.json").as_bytes()).unwrap();

@@ -3,9 +3,9 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use crate::backend::{CarryingRule, LiftedName};
-use crate::program::nft::{Data, MapRef, Name, NatTarget, Rule, Stmt, Table, Verdict, emit};
+use crate::program::nft::{Data, Element, Key, MapRef, Name, NatTarget, Rule, Stmt, Table, Verdict, emit};
 
-use super::{lift, names};
+use super::{flat, lift, names};
 
 /// Maps whose elements name Services or lead to their chains.
 const MAPS: [&str; 5] = [
@@ -20,37 +20,38 @@ const MAPS: [&str; 5] = [
 pub fn carried(table: &Table, name: &LiftedName) -> Vec<CarryingRule> {
     let table_text = format!("{} {}", table.family, table.name);
     let (mut found, mut next, mut seen) = (Vec::new(), VecDeque::new(), BTreeSet::new());
+    // Destinations that have no chain of their own.
+    let mut shared = Vec::new();
     for map in MAPS {
         for (key, element) in table.sets.get(map).into_iter().flat_map(|set| &set.elements) {
             let Some((vip, protocol)) = lift::vip(key) else { continue };
-            let verdict = match &element.data {
-                Some(Data::Verdict(verdict)) => verdict,
-                Some(Data::Values(_)) | None => continue,
-            };
+            let Some(Data::Verdict(verdict)) = &element.data else { continue };
             let called = verdict.chain();
             let by_chain = called.and_then(lift::name_of_chain).is_some_and(|its| its == *name);
             let by_comment = element.comment.as_ref().is_some_and(|comment| comment.as_str() == name.0);
             if !(by_chain || by_comment && protocol == name.1) {
                 continue;
             }
-            if let Some(chain) = called.filter(|chain| super::is_hashed(chain))
-                && seen.insert(chain.clone())
-            {
-                next.push_back(chain.clone());
+            match called.filter(|chain| super::is_hashed(chain)) {
+                Some(chain) if seen.insert(chain.clone()) => next.push_back(chain.clone()),
+                Some(_) => {}
+                None => shared.push((vip, key)),
             }
-            let mut text = Vec::new();
-            emit::write_element(&mut text, key, element);
+            let word = element_word(map, verdict).to_owned();
             found.push(CarryingRule {
-                table: table_text.clone(),
-                chain: map.to_owned(),
-                number: None,
-                text: String::from_utf8_lossy(text.trim_ascii()).into_owned(),
-                word: element_word(map, verdict),
-                calls: called.map(ToString::to_string).into_iter().collect(),
                 vip: Some(vip),
-                endpoints: Vec::new(),
-                counter: None,
+                word,
+                ..carrying_element(&table_text, map, key, element)
             });
+        }
+    }
+    shared.dedup();
+    for (vip, key) in shared {
+        for (map, key, element) in flat::elements(table, key) {
+            let word = shared_word(map.as_str()).to_owned();
+            let endpoints = flat::endpoint(element).into_iter().collect();
+            let carrying = carrying_element(&table_text, map.as_str(), key, element);
+            found.push(CarryingRule { vip: Some(vip), word, endpoints, ..carrying });
         }
     }
     while let Some(chain) = next.pop_front() {
@@ -77,6 +78,35 @@ pub fn carried(table: &Table, name: &LiftedName) -> Vec<CarryingRule> {
     found
 }
 
+fn carrying_element(table: &str, map: &str, key: &Key, element: &Element) -> CarryingRule {
+    let mut text = Vec::new();
+    emit::write_element(&mut text, key, element);
+    let called = element.data.as_ref().and_then(Data::chain);
+    CarryingRule {
+        table: table.to_owned(),
+        chain: map.to_owned(),
+        number: None,
+        text: String::from_utf8_lossy(text.trim_ascii()).into_owned(),
+        word: String::new(),
+        calls: called.map(ToString::to_string).into_iter().collect(),
+        vip: None,
+        endpoints: Vec::new(),
+        counter: None,
+    }
+}
+
+/// What an element of the flat layout does.
+fn shared_word(map: &str) -> &'static str {
+    match map {
+        names::EXTERNAL_IPS | names::EXTERNAL_NODE_PORTS => "sends traffic from outside to any endpoint",
+        names::EXTERNAL_LOCAL_IPS | names::EXTERNAL_LOCAL_NODE_PORTS => {
+            "sends clients outside to endpoints on this node"
+        }
+        names::SOURCE_RANGES => "lets these sources in",
+        _ => "an endpoint, by its number",
+    }
+}
+
 fn called_by(rule: &Rule) -> Vec<Name> {
     let mut called = Vec::new();
     for stmt in &rule.stmts {
@@ -89,7 +119,7 @@ fn sent_to(stmt: &Stmt) -> Vec<crate::net::AddrPort> {
     if let Stmt::Dnat { to, .. } = stmt { lift::destinations(to) } else { Vec::new() }
 }
 
-fn element_word(map: &str, verdict: &Verdict) -> String {
+fn element_word(map: &str, verdict: &Verdict) -> &'static str {
     match (map, verdict) {
         (_, Verdict::Drop) => "drops: there is no endpoint on this node",
         (names::NO_ENDPOINT_SERVICES | names::NO_ENDPOINT_NODE_PORTS, _) => "refuses: there is no endpoint",
@@ -104,7 +134,6 @@ fn element_word(map: &str, verdict: &Verdict) -> String {
             Some(_) | None => "takes traffic for any endpoint",
         },
     }
-    .to_owned()
 }
 
 fn rule_word(chain: &Name, rule: &Rule) -> String {

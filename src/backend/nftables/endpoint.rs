@@ -12,14 +12,19 @@ use crate::resolve::{PoolEndpoint, PoolKind, PortView};
 use super::names::{self, PortNames};
 use super::{add_chain, insert};
 
-/// Adds the chains of both pools, and what belongs to each endpoint.
-pub(super) fn add(table: &mut Table, family: IpFamily, port: &PortView, names: &PortNames, tag: Tag) {
+/// Adds the endpoints of this node that may be sent back to themselves.
+pub(super) fn add_hairpins(table: &mut Table, port: &PortView, tag: Tag) {
     for endpoint in port.endpoints.iter().filter(|endpoint| endpoint.on_this_node) {
         // An endpoint that is sent back to itself must not see its own address as the source.
         let addr = Scalar::from(endpoint.addr.addr);
         let key = [addr, addr, Scalar::from(port.name.protocol), Scalar::Port(endpoint.addr.port)];
         insert(table, names::HAIRPIN, Key::exact(key), Element { tag: Some(tag), ..Element::default() });
     }
+}
+
+/// Adds the chains of both pools, and what belongs to each endpoint.
+pub(super) fn add(table: &mut Table, family: IpFamily, port: &PortView, names: &PortNames, tag: Tag) {
+    add_hairpins(table, port, tag);
     for (pool, prefix) in [(PoolKind::Cluster, names::SERVICE_PREFIX), (PoolKind::Local, names::LOCAL_PREFIX)]
     {
         let members: Vec<PoolEndpoint> = port

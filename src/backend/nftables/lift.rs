@@ -1,25 +1,29 @@
-//! Table → Services: which VIPs a table serves and which endpoints they lead to. Names come from the names of chains and
-//! the comments of elements.
+//! Table → Services: which VIPs a table serves and which endpoints they lead to. Names come from the names of chains
+//! and the comments of elements.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::backend::{LiftedName, LiftedPort, LiftedVip};
 use crate::net::{AddrPort, Port, Protocol};
-use crate::program::nft::{Data, Key, MapRef, Name, NatTarget, Scalar, Stmt, Table, Verdict};
+use crate::program::nft::{Data, Element, Key, MapRef, Name, NatTarget, Scalar, Stmt, Table};
 
-use super::names;
+use super::{flat, names};
 
 /// The Service ports that a table serves, by name.
 pub fn lift(table: &Table) -> BTreeMap<LiftedName, LiftedPort> {
     let mut ports: BTreeMap<LiftedName, LiftedPort> = BTreeMap::new();
     let cluster_ips: BTreeSet<IpAddr> = addresses(table, names::CLUSTER_IPS);
     for map in [names::SERVICE_IPS, names::SERVICE_NODE_PORTS] {
-        for (key, verdict) in verdicts(table, map) {
-            let (Some((vip, _)), Some(chain)) = (vip(key), verdict.chain()) else { continue };
-            let Some(name) = name_of_chain(chain) else { continue };
+        for (key, element, chain) in destinations_of(table, map) {
+            let Some((vip, protocol)) = vip(key) else { continue };
+            let Some(name) = name_of(element, protocol) else { continue };
             let port = ports.entry(name).or_default();
-            collect_endpoints(table, chain, 0, &mut port.endpoints);
+            if super::owned::is_hashed(chain) {
+                collect_endpoints(table, chain, 0, &mut port.endpoints);
+            } else {
+                port.endpoints.extend(flat::endpoints(table, key));
+            }
             add_vip(port, vip, &cluster_ips);
         }
     }
@@ -50,13 +54,22 @@ pub(super) fn addresses(table: &Table, set: &str) -> BTreeSet<IpAddr> {
     keys.filter_map(|key| key.first().first()?.addr()).collect()
 }
 
-/// The elements of a verdict map.
-pub(super) fn verdicts<'a>(table: &'a Table, map: &str) -> impl Iterator<Item = (&'a Key, &'a Verdict)> {
+/// The Service port that an element of a dispatch map is for: a chain of its own bears the name, else the element does.
+pub(super) fn name_of(element: &Element, protocol: Protocol) -> Option<LiftedName> {
+    let chain = element.data.as_ref()?.chain()?;
+    if super::owned::is_hashed(chain) {
+        return name_of_chain(chain);
+    }
+    element.comment.as_ref().map(|comment| (comment.as_str().to_owned(), protocol))
+}
+
+/// What a map has, with the chain that each element leads to.
+pub(super) fn destinations_of<'a>(
+    table: &'a Table,
+    map: &str,
+) -> impl Iterator<Item = (&'a Key, &'a Element, &'a Name)> {
     let elements = table.sets.get(map).into_iter().flat_map(|set| &set.elements);
-    elements.filter_map(|(key, element)| match &element.data {
-        Some(Data::Verdict(verdict)) => Some((key, verdict)),
-        Some(Data::Values(_)) | None => None,
-    })
+    elements.filter_map(|(key, element)| Some((key, element, element.data.as_ref()?.chain()?)))
 }
 
 /// What an element is for: address, protocol and port, or protocol and port.
@@ -109,7 +122,7 @@ fn collect_endpoints(table: &Table, chain: &Name, depth: usize, found: &mut BTre
         }
         let mut next = Vec::new();
         stmt.references(|chain| next.push(chain.clone()), |_| {});
-        for chain in next.iter().filter(|chain| super::is_hashed(chain)) {
+        for chain in next.iter().filter(|chain| super::owned::is_hashed(chain)) {
             collect_endpoints(table, chain, depth + 1, found);
         }
     }

@@ -1,4 +1,5 @@
-//! nftables mode, rule for rule as kube-proxy 1.36 (reference section 4).
+//! nftables mode, rule for rule as kube-proxy 1.36 (reference section 4), and in `flat` with far fewer objects. Both layouts
+//! have the same table: going from one to the other is a change like any other, and kube-proxy takes over from either.
 //!
 //! ```text
 //!  prerouting, output -110   prerouting, output -100        input, forward, output 0          postrouting 100
@@ -14,6 +15,7 @@
 mod base;
 mod carried;
 mod endpoint;
+mod flat;
 mod lift;
 mod names;
 mod owned;
@@ -23,9 +25,10 @@ mod service;
 pub use carried::carried;
 pub use lift::{lift, service_of};
 pub use names::{WATCH_CHAIN, WATCH_FAMILY, WATCH_TABLE};
-pub use owned::{is_hashed, may_stand_alone, owns_table};
+pub use owned::{is_fixed, is_hashed, may_stand_alone, owns_table};
 pub use policy::policies;
 
+use crate::backend::Layout;
 use crate::net::IpCidr;
 use crate::program::Tag;
 use crate::program::nft::{Chain, Comment, Element, Family, Key, Name, Rule, Set, Table};
@@ -42,15 +45,23 @@ pub struct LowerOptions {
     pub masquerade_all: bool,
     /// Whether tables, chains and sets bear comments; rules and elements always do.
     pub object_comments: bool,
+    /// The shape of the rules.
+    pub layout: Layout,
 }
 
 /// Lowers the view of one family. The tag of a rule or element is the index of its Service port in `view.ports`.
 pub fn lower(view: &NodeView, options: &LowerOptions) -> Table {
     let mut table = bare_table(Family::from(view.family), true);
     base::add(&mut table, view, options);
+    if options.layout == Layout::Fast {
+        flat::add_base(&mut table, view, options);
+    }
     for (index, port) in view.ports.iter().enumerate() {
         let tag = Tag(u32::try_from(index).unwrap_or(u32::MAX));
-        service::add(&mut table, view, options, port, tag);
+        match options.layout {
+            Layout::KubeProxy => service::add(&mut table, view, options, port, tag),
+            Layout::Fast => flat::add(&mut table, view, options, port, tag),
+        }
     }
     if !options.object_comments {
         table.comment = None;
@@ -67,9 +78,11 @@ pub fn bare_table(family: Family, object_comments: bool) -> Table {
     table
 }
 
-/// Takes over from a live table what is known of ServiceCIDRs, if nothing else was said of them.
-pub fn adopt_service_cidrs(wanted: &mut Table, live: &Table) {
+/// Takes over from a live table what is as good as what is wanted: what is known of ServiceCIDRs, if nothing else was said of
+/// them, and which endpoint has which number.
+pub fn adopt(wanted: &mut Table, live: &Table) {
     base::adopt_service_cidrs(wanted, live);
+    flat::adopt(wanted, live);
 }
 
 /// Where a live table discards packets to cluster IPs that no Service has.

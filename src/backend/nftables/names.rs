@@ -1,7 +1,7 @@
 //! Every name that nftables mode gives a kernel object (reference sections 4.2 to 4.6).
 
 use crate::backend::hash::hash16;
-use crate::net::AddrPort;
+use crate::net::{AddrPort, Protocol};
 use crate::program::nft::Name;
 
 /// The table, in each family.
@@ -63,6 +63,38 @@ pub(super) const SERVICE_IPS: &str = "service-ips";
 /// Node ports.
 pub(super) const SERVICE_NODE_PORTS: &str = "service-nodeports";
 
+/// Flat layout: endpoints of VIPs; as the others of endpoints, the beginning of a name that a protocol ends.
+pub(super) const SERVICE_ENDPOINTS: &str = "service-endpoints";
+/// Those of them on this node.
+pub(super) const LOCAL_ENDPOINTS: &str = "local-endpoints";
+/// Endpoints of node ports.
+pub(super) const NODE_PORT_ENDPOINTS: &str = "nodeport-endpoints";
+/// Those of them on this node.
+pub(super) const NODE_PORT_LOCAL_ENDPOINTS: &str = "nodeport-local-endpoints";
+/// VIPs of external traffic that may go to any endpoint.
+pub(super) const EXTERNAL_IPS: &str = "external-ips";
+/// VIPs of external traffic that may go to endpoints on this node.
+pub(super) const EXTERNAL_LOCAL_IPS: &str = "external-local-ips";
+/// Node ports that may go to any endpoint.
+pub(super) const EXTERNAL_NODE_PORTS: &str = "external-nodeports";
+/// Node ports that may go to endpoints on this node.
+pub(super) const EXTERNAL_LOCAL_NODE_PORTS: &str = "external-local-nodeports";
+/// VIPs with the sources that may use them.
+pub(super) const SOURCE_RANGES: &str = "source-ranges";
+/// External traffic of policy Cluster to VIPs.
+pub(super) const EXTERNAL: &str = "external";
+/// External traffic of policy Local to VIPs.
+pub(super) const EXTERNAL_LOCAL: &str = "external-local";
+/// Traffic of policy Cluster to node ports.
+pub(super) const NODE_PORT: &str = "nodeport";
+/// Traffic of policy Local to node ports.
+pub(super) const NODE_PORT_LOCAL: &str = "nodeport-local";
+/// Discards what no source range lets in.
+pub(super) const SOURCE_RANGES_CHECK: &str = "source-ranges-check";
+
+/// How maps of lists of endpoints begin, which have a chain for each length of a list.
+const LISTS: [&str; 4] = [SERVICE_ENDPOINTS, LOCAL_ENDPOINTS, NODE_PORT_ENDPOINTS, NODE_PORT_LOCAL_ENDPOINTS];
+
 /// Prefix of the chain of policy Cluster.
 pub(super) const SERVICE_PREFIX: &str = "service-";
 /// Prefix of the chain of policy Local.
@@ -87,6 +119,28 @@ pub(super) fn fixed(name: &'static str) -> Name {
 /// Stands for a name that cannot be: manifests are checked before anything is named after them.
 fn unnameable() -> Name {
     Name::new("unnameable").expect("letters are a name")
+}
+
+/// The map of lists of endpoints of one protocol.
+pub(super) fn list(map: &str, protocol: Protocol) -> Name {
+    Name::new(&format!("{map}-{}", protocol.name())).unwrap_or_else(|_| unnameable())
+}
+
+/// The chain that chooses among the first `length` of a list in a map.
+pub(super) fn counted(map: &Name, length: u32) -> Name {
+    Name::new(&format!("{map}-{length}")).unwrap_or_else(|_| unnameable())
+}
+
+/// The length among which a chain chooses, if it is one for the lists of a map.
+pub(super) fn count_of(map: &Name, chain: &Name) -> Option<u32> {
+    let length = chain.as_str().strip_prefix(map.as_str())?.strip_prefix('-')?.parse().ok()?;
+    (length > 0 && counted(map, length) == *chain).then_some(length)
+}
+
+/// Whether a chain chooses among lists of some length.
+pub(super) fn is_counted(chain: &Name) -> bool {
+    let maps = LISTS.iter().flat_map(|map| Protocol::ALL.map(|protocol| list(map, protocol)));
+    maps.into_iter().any(|map| count_of(&map, chain).is_some())
 }
 
 /// The names of one Service port's objects: they share a hash and a text.
@@ -179,8 +233,37 @@ mod tests {
             FIREWALL_IPS,
             SERVICE_IPS,
             SERVICE_NODE_PORTS,
+            SERVICE_ENDPOINTS,
+            LOCAL_ENDPOINTS,
+            NODE_PORT_ENDPOINTS,
+            NODE_PORT_LOCAL_ENDPOINTS,
+            EXTERNAL_IPS,
+            EXTERNAL_LOCAL_IPS,
+            EXTERNAL_NODE_PORTS,
+            EXTERNAL_LOCAL_NODE_PORTS,
+            SOURCE_RANGES,
+            EXTERNAL,
+            EXTERNAL_LOCAL,
+            NODE_PORT,
+            NODE_PORT_LOCAL,
+            SOURCE_RANGES_CHECK,
         ] {
             assert_eq!(fixed(name).as_str(), name);
         }
+    }
+
+    #[test]
+    fn counts_are_read_from_names() {
+        let map = list(SERVICE_ENDPOINTS, Protocol::Tcp);
+        let count = |name: &str| count_of(&map, &Name::new(name).unwrap());
+        assert_eq!(count_of(&map, &counted(&map, 12)), Some(12));
+        assert_eq!(count("service-endpoints-tcp-3"), Some(3));
+        for other in ["service-endpoints", "service-endpoints-0", "service-endpoints-03", "local-endpoints-3"]
+        {
+            assert_eq!(count(other), None, "{other}");
+        }
+        assert_eq!(count("service-endpoints-udp-3"), None);
+        assert!(is_counted(&counted(&list(NODE_PORT_LOCAL_ENDPOINTS, Protocol::Sctp), 7)));
+        assert!(!is_counted(&fixed(NODE_PORT_LOCAL)));
     }
 }

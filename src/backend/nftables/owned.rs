@@ -2,7 +2,7 @@
 
 use crate::program::nft::{Name, Table};
 
-use super::names;
+use super::{flat, names};
 
 /// Whether a live table is that of nftables mode.
 pub fn owns_table(table: &Table) -> bool {
@@ -14,7 +14,13 @@ pub fn is_hashed(name: &Name) -> bool {
     name.as_str().contains('/')
 }
 
-/// Whether a chain is there even if nothing leads to it: the one that refuses, on nodes where nothing is refused.
+/// Whether a chain is there even if nothing leads to it: the one that refuses, on nodes where nothing is refused, and those that
+/// Services share.
 pub fn may_stand_alone(name: &Name) -> bool {
-    name.as_str() == names::REJECT
+    [names::REJECT, names::SOURCE_RANGES_CHECK].contains(&name.as_str()) || flat::shared_chain(name).is_some()
+}
+
+/// Whether an object is there whatever Services and endpoints there are.
+pub fn is_fixed(name: &Name) -> bool {
+    !is_hashed(name) && !names::is_counted(name)
 }

@@ -8,6 +8,7 @@ use crate::backend::{LiftedName, LiftedPolicies, LiftedVip};
 use crate::program::nft::{Key, Name, Right, Set, Stmt, Table, Verdict, emit};
 use crate::resolve::FrontendKind;
 
+use super::flat::{self, SharedChain};
 use super::{lift, names};
 
 /// The policies of the Service ports that a table serves, by name.
@@ -18,12 +19,19 @@ pub fn policies(table: &Table) -> BTreeMap<LiftedName, LiftedPolicies> {
         table.sets.get(names::FIREWALL_IPS).is_some_and(|guarded| guarded.elements.contains_key(key))
     };
     for map in [names::SERVICE_IPS, names::SERVICE_NODE_PORTS] {
-        for (key, verdict) in lift::verdicts(table, map) {
-            let (Some((vip, _)), Some(chain)) = (lift::vip(key), verdict.chain()) else { continue };
-            let Some(name) = lift::name_of_chain(chain) else { continue };
+        for (key, element, chain) in lift::destinations_of(table, map) {
+            let Some((vip, protocol)) = lift::vip(key) else { continue };
+            let Some(name) = lift::name_of(element, protocol) else { continue };
             let policies = all.entry(name).or_default();
             policies.kinds.extend(kind(vip, &cluster_ips, is_guarded(key)).map(|kind| (vip, kind)));
             let chain_name = chain.as_str();
+            if let Some(shared) = flat::shared_chain(chain) {
+                match shared {
+                    SharedChain::External { is_local } => policies.external_local = Some(is_local),
+                    SharedChain::List { is_local } => policies.internal_local = Some(is_local),
+                }
+                continue;
+            }
             if chain_name.starts_with(names::EXTERNAL_PREFIX) {
                 policies.external_local = external_is_local(table, chain).or(policies.external_local);
             } else {
@@ -34,12 +42,14 @@ pub fn policies(table: &Table) -> BTreeMap<LiftedName, LiftedPolicies> {
             }
         }
     }
-    for (key, verdict) in lift::verdicts(table, names::FIREWALL_IPS) {
-        let Some(chain) = verdict.chain() else { continue };
-        let (Some(name), Some((vip, _))) = (lift::name_of_chain(chain), lift::vip(key)) else { continue };
+    for (key, element, chain) in lift::destinations_of(table, names::FIREWALL_IPS) {
+        let Some((vip, protocol)) = lift::vip(key) else { continue };
+        let Some(name) = lift::name_of(element, protocol) else { continue };
         let policies = all.entry(name).or_default();
         policies.kinds.insert(vip, FrontendKind::LoadBalancer);
-        policies.source_ranges = ranges(table, chain);
+        let is_its_own = super::is_hashed(chain);
+        policies.source_ranges =
+            if is_its_own { ranges(table, chain) } else { flat::source_ranges(table, key) };
     }
     refusals(table, &cluster_ips, &mut all);
     all

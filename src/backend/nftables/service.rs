@@ -11,7 +11,7 @@ use super::names::{self, PortNames};
 use super::{LowerOptions, base, comment, commented, endpoint, insert};
 
 /// One Service port on its way down: what all its objects share.
-struct Lowering<'a> {
+pub(super) struct Lowering<'a> {
     view: &'a NodeView,
     options: &'a LowerOptions,
     port: &'a PortView,
@@ -21,7 +21,7 @@ struct Lowering<'a> {
 
 /// Adds all objects of a Service port.
 pub(super) fn add(table: &mut Table, view: &NodeView, options: &LowerOptions, port: &PortView, tag: Tag) {
-    let one = Lowering { view, options, port, tag, names: PortNames::new(&port.name) };
+    let one = Lowering::new(view, options, port, tag);
     for frontend in &port.frontends {
         match frontend.vip {
             Vip::Address(vip) => one.vip(frontend.kind, vip, table),
@@ -37,16 +37,29 @@ pub(super) fn add(table: &mut Table, view: &NodeView, options: &LowerOptions, po
     endpoint::add(table, view.family, port, &one.names, tag);
 }
 
-impl Lowering<'_> {
-    fn element(&self, verdict: Verdict) -> Element {
+impl<'a> Lowering<'a> {
+    /// A Service port that is about to be lowered.
+    pub(super) fn new(
+        view: &'a NodeView,
+        options: &'a LowerOptions,
+        port: &'a PortView,
+        tag: Tag,
+    ) -> Lowering<'a> {
+        Lowering { view, options, port, tag, names: PortNames::new(&port.name) }
+    }
+
+    /// An element of a verdict map.
+    pub(super) fn element(&self, verdict: Verdict) -> Element {
         Element { tag: Some(self.tag), ..Element::of(Data::Verdict(verdict)) }
     }
 
-    fn vip_key(&self, vip: AddrPort) -> Key {
+    /// What packets to a VIP are looked up by.
+    pub(super) fn vip_key(&self, vip: AddrPort) -> Key {
         Key::exact([Scalar::from(vip.addr), Scalar::from(self.port.name.protocol), Scalar::Port(vip.port)])
     }
 
-    fn port_key(&self, port: Port) -> Key {
+    /// What packets to a node port are looked up by.
+    pub(super) fn port_key(&self, port: Port) -> Key {
         Key::exact([Scalar::from(self.port.name.protocol), Scalar::Port(port)])
     }
 
@@ -74,8 +87,7 @@ impl Lowering<'_> {
     fn vip(&self, kind: FrontendKind, vip: AddrPort, table: &mut Table) {
         let routes = self.port.routes(kind);
         if kind == FrontendKind::ClusterIp {
-            let key = Key::exact([Scalar::from(vip.addr)]);
-            insert(table, names::CLUSTER_IPS, key, Element { tag: Some(self.tag), ..Element::default() });
+            self.add_cluster_ip(vip, table);
             if let Route::Forward { pool, .. } = routes.outside {
                 let verdict = self.goto(Lowering::pool_prefix(pool));
                 insert(table, names::SERVICE_IPS, self.vip_key(vip), self.element(verdict));
@@ -84,9 +96,7 @@ impl Lowering<'_> {
             let verdict = self.goto(names::EXTERNAL_PREFIX);
             insert(table, names::SERVICE_IPS, self.vip_key(vip), self.element(verdict));
         }
-        if let Some(refusal) = self.refusal(routes.outside) {
-            insert(table, names::NO_ENDPOINT_SERVICES, self.vip_key(vip), refusal);
-        }
+        self.refuse_vip(kind, vip, table);
         if kind == FrontendKind::LoadBalancer && self.port.source_ranges.is_some() {
             let verdict = self.goto(names::FIREWALL_PREFIX);
             insert(table, names::FIREWALL_IPS, self.vip_key(vip), self.element(verdict));
@@ -98,10 +108,28 @@ impl Lowering<'_> {
         let key = self.port_key(node_port);
         if routes.outside != Route::Reject {
             let element = self.element(self.goto(names::EXTERNAL_PREFIX));
-            insert(table, names::SERVICE_NODE_PORTS, key.clone(), element);
+            insert(table, names::SERVICE_NODE_PORTS, key, element);
         }
-        if let Some(refusal) = self.refusal(routes.outside) {
-            insert(table, names::NO_ENDPOINT_NODE_PORTS, key, refusal);
+        self.refuse_node_port(node_port, table);
+    }
+
+    /// Adds a cluster IP to all others.
+    pub(super) fn add_cluster_ip(&self, vip: AddrPort, table: &mut Table) {
+        let key = Key::exact([Scalar::from(vip.addr)]);
+        insert(table, names::CLUSTER_IPS, key, Element { tag: Some(self.tag), ..Element::default() });
+    }
+
+    /// Refuses what comes to a VIP, if nothing answers there.
+    pub(super) fn refuse_vip(&self, kind: FrontendKind, vip: AddrPort, table: &mut Table) {
+        if let Some(refusal) = self.refusal(self.port.routes(kind).outside) {
+            insert(table, names::NO_ENDPOINT_SERVICES, self.vip_key(vip), refusal);
+        }
+    }
+
+    /// Refuses what comes to a node port, if nothing answers there.
+    pub(super) fn refuse_node_port(&self, node_port: Port, table: &mut Table) {
+        if let Some(refusal) = self.refusal(self.port.routes(FrontendKind::NodePort).outside) {
+            insert(table, names::NO_ENDPOINT_NODE_PORTS, self.port_key(node_port), refusal);
         }
     }
 
@@ -141,6 +169,14 @@ impl Lowering<'_> {
 
     /// Discards what no source range lets in. Unlike in iptables mode it stands without endpoints too.
     fn firewall_rule(&self) -> Option<Rule> {
+        let left = Expr::source(self.view.family);
+        let right = Right::Keys(Keys::new(self.allowed_sources()?));
+        let others = Stmt::Match { left, negated: true, right };
+        Some(self.rule(vec![others, Stmt::Verdict(Verdict::Drop)]))
+    }
+
+    /// Who may use the load balancer's VIPs, if not anyone may.
+    pub(super) fn allowed_sources(&self) -> Option<Vec<Key>> {
         let ranges = self.port.source_ranges.as_ref()?;
         let vips: Vec<AddrPort> = self.load_balancer_vips().collect();
         if vips.is_empty() {
@@ -150,9 +186,7 @@ impl Lowering<'_> {
         if ranges.allow_vips {
             keys.extend(vips.iter().map(|vip| Key::exact([Scalar::from(vip.addr)])));
         }
-        let left = Expr::source(self.view.family);
-        let others = Stmt::Match { left, negated: true, right: Right::Keys(Keys::new(keys)) };
-        Some(self.rule(vec![others, Stmt::Verdict(Verdict::Drop)]))
+        Some(keys)
     }
 
     fn load_balancer_vips(&self) -> impl Iterator<Item = AddrPort> + '_ {

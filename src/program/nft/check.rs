@@ -173,7 +173,10 @@ impl<'a> Checker<'a> {
                 }
                 Stmt::Dnat { to, .. } => {
                     self.in_nat(place, chain.base.as_ref(), &[Hook::Prerouting, Hook::Output], "dnat");
-                    if self.needs_protocol(to) && !has_protocol {
+                    // A lookup by protocol finds nothing for others.
+                    let by_protocol =
+                        matches!(to, NatTarget::Map { key, .. } if key.parts().iter().any(says_protocol));
+                    if self.needs_protocol(to) && !has_protocol && !by_protocol {
                         self.report(place, "dnat to a port needs a match on the protocol before it");
                     }
                 }

@@ -61,8 +61,8 @@ impl TableDiff {
     }
 }
 
-/// Compares. Comments of tables, chains, sets and elements do not count, since the kernel keeps those that objects were
-/// made with; elements of dynamic sets do not count, since rules make them.
+/// Compares. Comments of tables, chains and sets do not count, since the kernel keeps those that objects were made with;
+/// nor does one that an element has on one side alone. Elements of dynamic sets do not count, since rules make them.
 pub fn diff(wanted: &Table, live: Option<&Table>) -> TableDiff {
     let mut diff = TableDiff { create: live.is_none(), ..TableDiff::default() };
     let nothing = Table::new(wanted.family, wanted.name.clone());

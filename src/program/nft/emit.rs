@@ -13,7 +13,7 @@ use crate::program::text::{in_pieces, write_decimal, write_hex, write_ip};
 use super::statement::{write_scalar, write_stmt};
 use super::{
     Chain, Comment, Data, DataType, Element, Family, Key, Name, Policy, Rule, Scalar, ScalarType, Set, Stmt,
-    Table, Verdict,
+    Table, Transport, Verdict,
 };
 
 /// How many elements stand in one command.
@@ -127,8 +127,8 @@ impl<'a> Document<'a> {
         self.end_line();
     }
 
-    /// A set or map without its elements.
-    pub(super) fn set(&mut self, name: &Name, set: &Set) {
+    /// A set or map without its elements; `ports` as [`Table::ports_in`] tells.
+    pub(super) fn set(&mut self, name: &Name, set: &Set, ports: Transport) {
         self.begin(if set.data.is_some() { "add map " } else { "add set " }, name);
         let values = match &set.data {
             Some(DataType::Values(types)) => &types[..],
@@ -136,13 +136,14 @@ impl<'a> Document<'a> {
         };
         // A number of its own has no `type`, but every type has an expression.
         let by_example = set.key.iter().chain(values).any(|one| *one == ScalarType::Integer);
+        let example = by_example.then_some(ports);
         self.out.extend_from_slice(if by_example { b" { typeof " } else { b" { type " });
-        write_types(self.out, &set.key, by_example);
+        write_types(self.out, &set.key, example);
         match &set.data {
             Some(DataType::Verdict) => self.out.extend_from_slice(b" : verdict"),
             Some(DataType::Values(types)) => {
                 self.out.extend_from_slice(b" : ");
-                write_types(self.out, types, by_example);
+                write_types(self.out, types, example);
             }
             None => {}
         }
@@ -306,7 +307,7 @@ fn document<E>(
         spill(out.out)?;
     }
     for (name, set) in &table.sets {
-        out.set(name, set);
+        out.set(name, set, table.ports_in(name));
         spill(out.out)?;
     }
     for (name, chain) in &table.chains {
@@ -341,17 +342,23 @@ fn write_comment(out: &mut Vec<u8>, comment: &Comment) {
     out.push(b'"');
 }
 
-fn write_types(out: &mut Vec<u8>, types: &[ScalarType], by_example: bool) {
+/// Types by name, or by examples with the ports of a protocol.
+fn write_types(out: &mut Vec<u8>, types: &[ScalarType], example: Option<Transport>) {
     for (nth, one) in types.iter().enumerate() {
         if nth > 0 {
             out.extend_from_slice(b" . ");
         }
         let word = match one {
-            _ if !by_example => one.as_str(),
+            _ if example.is_none() => one.as_str(),
             ScalarType::Ipv4Addr => "ip daddr",
             ScalarType::Ipv6Addr => "ip6 daddr",
             ScalarType::InetProto => "meta l4proto",
-            ScalarType::InetService => "tcp dport",
+            // `th dport` would be taken, but later no rule that looks into the map.
+            ScalarType::InetService => match example.unwrap_or(Transport::Any) {
+                Transport::Tcp | Transport::Any => "tcp dport",
+                Transport::Udp => "udp dport",
+                Transport::Sctp => "sctp dport",
+            },
             ScalarType::Mark => "meta mark",
             ScalarType::Integer => "numgen random mod 1",
             ScalarType::Interface => "meta iifname",

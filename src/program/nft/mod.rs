@@ -11,6 +11,7 @@ mod expr;
 mod index;
 mod matching;
 mod name;
+mod places;
 mod rule;
 mod set;
 mod statement;
@@ -30,6 +31,7 @@ pub mod wire;
 
 pub use expr::{Expr, Meta, NumgenMode, Payload, Transport};
 pub use name::{Comment, CommentError, Name, NameError};
+pub use places::keep_places;
 pub use rule::{CtState, MapRef, NatFlags, NatTarget, RejectWith, Right, Rule, SetOp, Stmt};
 pub use set::{DataType, Element, Set, SetFlags};
 pub use value::{Data, FibType, InterfaceName, Key, Keys, Scalar, ScalarType, Values, Verdict};
@@ -218,6 +220,23 @@ pub struct Table {
 }
 
 impl Table {
+    /// Whose ports the rules look up in a map. nft takes the example that a map was made by for a part of these rules,
+    /// so theirs must be the same.
+    pub fn ports_in(&self, map: &Name) -> Transport {
+        let ports = |part: &Expr| match part {
+            Expr::Payload(Payload::SourcePort(ports) | Payload::DestinationPort(ports)) => Some(*ports),
+            Expr::Payload(_)
+            | Expr::Meta(_)
+            | Expr::Mark { .. }
+            | Expr::FibType { .. }
+            | Expr::Numgen { .. }
+            | Expr::Concat(_) => None,
+        };
+        let stmts = self.chains.values().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.stmts);
+        let mut keys = stmts.filter_map(|stmt| stmt.key_into(map));
+        keys.find_map(|key| key.parts().iter().find_map(ports)).unwrap_or(Transport::Any)
+    }
+
     /// An empty table.
     pub fn new(family: Family, name: Name) -> Table {
         Table {

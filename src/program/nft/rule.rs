@@ -242,6 +242,31 @@ impl Stmt {
         if let Stmt::Unmodelled(json) = self { Some(json) } else { None }
     }
 
+    /// What it looks up in a named map, if it looks there.
+    pub(super) fn key_into(&self, map: &Name) -> Option<&Expr> {
+        match self {
+            Stmt::Vmap { key, map: MapRef::Named(name) }
+            | Stmt::Dnat { to: NatTarget::Map { key, map: MapRef::Named(name), .. }, .. }
+                if name == map =>
+            {
+                Some(key)
+            }
+            Stmt::Vmap { .. }
+            | Stmt::Dnat { .. }
+            | Stmt::Match { .. }
+            | Stmt::CtState { .. }
+            | Stmt::CtNat { .. }
+            | Stmt::Verdict(_)
+            | Stmt::SetMark { .. }
+            | Stmt::Masquerade(_)
+            | Stmt::Reject(_)
+            | Stmt::UpdateSet { .. }
+            | Stmt::Counter
+            | Stmt::Notrack
+            | Stmt::Unmodelled(_) => None,
+        }
+    }
+
     /// Calls a function with every named chain, set and map that it needs.
     pub fn references<'a>(&'a self, mut chain: impl FnMut(&'a Name), mut set: impl FnMut(&'a Name)) {
         let map = match self {

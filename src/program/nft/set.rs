@@ -55,9 +55,11 @@ impl Element {
         Element { data: Some(data), ..Element::default() }
     }
 
-    /// Whether the kernel treats both the same: comments do not count.
+    /// Whether the kernel treats both the same. A comment counts against another comment alone: it tells whose the element
+    /// is, and not every kernel and tool tells it.
     pub fn is_same(&self, other: &Element) -> bool {
-        self.data == other.data && self.timeout == other.timeout
+        let is_anothers = self.comment.is_some() && other.comment.is_some() && self.comment != other.comment;
+        self.data == other.data && self.timeout == other.timeout && !is_anothers
     }
 }
 

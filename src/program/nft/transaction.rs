@@ -75,9 +75,10 @@ impl<'w> Writer<'w> {
         self.document.chain(name, chain, policy);
     }
 
-    fn set(&mut self, name: &Name, set: &Set) {
-        self.batch().set(name, set);
-        self.document.set(name, set);
+    fn set(&mut self, table: &Table, name: &Name, set: &Set) {
+        let ports = table.ports_in(name);
+        self.batch().set(name, set, ports);
+        self.document.set(name, set, ports);
     }
 
     fn rule(&mut self, chain: &Name, rule: &Rule) {
@@ -234,7 +235,7 @@ fn targets<'w>(chain: &Chain, diff: &TableDiff, wanted: &'w Table) -> Vec<(&'w N
 fn sets(out: &mut Writer<'_>, diff: &TableDiff, wanted: &Table, what: SetChange) {
     for (name, _) in diff.sets.iter().filter(|(_, change)| **change == what) {
         if let Some(set) = wanted.sets.get(name) {
-            out.set(name, set);
+            out.set(wanted, name, set);
         }
     }
 }

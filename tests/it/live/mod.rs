@@ -47,23 +47,32 @@ enum Way {
     Nftables,
     /// With `iptables-nft`, to a process that carries the connections.
     Userspace,
+    /// With `nft`, in the fast layout.
+    NftablesFast,
 }
 
 impl Way {
-    /// The option that chooses it.
-    fn option(self) -> String {
-        match self {
-            Way::Iptables(variant) => format!("--iptables={variant}"),
-            Way::Nftables => "--mode=nftables".to_owned(),
-            Way::Userspace => "--mode=userspace".to_owned(),
-        }
+    /// The options that choose it.
+    fn options(self) -> Vec<String> {
+        let words: &[&str] = match self {
+            Way::Iptables(XtablesVariant::Legacy) => &["--iptables=legacy"],
+            Way::Iptables(XtablesVariant::Nft) => &["--iptables=nft"],
+            Way::Nftables => &["--mode=nftables"],
+            Way::Userspace => &["--mode=userspace"],
+            Way::NftablesFast => &["--mode=nftables", "--layout=fast"],
+        };
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    fn uses_nft(self) -> bool {
+        matches!(self, Way::Nftables | Way::NftablesFast)
     }
 
     /// The mode, as exceptions of flows name it.
     fn mode(self) -> &'static str {
         match self {
             Way::Iptables(_) => "iptables",
-            Way::Nftables => "nftables",
+            Way::Nftables | Way::NftablesFast => "nftables",
             Way::Userspace => "userspace",
         }
     }
@@ -72,19 +81,19 @@ impl Way {
     fn neighbour(self) -> XtablesVariant {
         match self {
             Way::Iptables(variant) => variant,
-            Way::Nftables | Way::Userspace => XtablesVariant::Nft,
+            Way::Nftables | Way::NftablesFast | Way::Userspace => XtablesVariant::Nft,
         }
     }
 
     /// Whether the tools are there and this kernel has what they need.
     fn works(self) -> bool {
-        has_tools(self.neighbour()) && (self != Way::Nftables || has_nft())
+        has_tools(self.neighbour()) && (!self.uses_nft() || has_nft())
     }
 
     /// Everything that others have in a namespace where this is used.
     fn others(self, namespace: &Namespace) -> Vec<String> {
         let mut found = lines(&dumps(namespace, self.neighbour()));
-        if self == Way::Nftables {
+        if self.uses_nft() {
             found.extend(namespace.run(&["nft", "list", "table", "inet", "mine"]).lines().map(str::to_owned));
         }
         found
@@ -92,7 +101,7 @@ impl Way {
 
     fn put_others(self, namespace: &Namespace) {
         put_foreign(namespace, self.neighbour());
-        if self == Way::Nftables {
+        if self.uses_nft() {
             let done = namespace.run_with(&["nft", "-f", "-"], FOREIGN_TABLE);
             assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         }
@@ -100,7 +109,7 @@ impl Way {
 
     /// Whether nothing is left of us where `others` does not look.
     fn is_gone(self, namespace: &Namespace) -> bool {
-        self != Way::Nftables
+        !self.uses_nft()
             || namespace.inside(|| {
                 let mut host = LinuxHost::new();
                 ["ip", "ip6"].iter().all(|family| host.nft_list(family, "kube-proxy").unwrap().is_none())
@@ -309,7 +318,7 @@ impl<'a> Table<'a> {
         }
         let rules = match way {
             Way::Iptables(variant) => Rules::Xtables(rulesets(rig.node_ns(), variant)),
-            Way::Nftables => Rules::Nft(tables(rig.node_ns())),
+            Way::Nftables | Way::NftablesFast => Rules::Nft(tables(rig.node_ns())),
             Way::Userspace => Rules::Xtables(rulesets(rig.node_ns(), XtablesVariant::Nft)),
         };
         let views = PerFamily::from_fn(|family| resolve::resolve(&given.cluster, &context, family));
@@ -333,7 +342,7 @@ impl<'a> Table<'a> {
             let family = flow.packet.family();
             let fate = match self.way {
                 Way::Userspace => given::carried(flow),
-                Way::Iptables(_) | Way::Nftables => flow.fate_in(self.way.mode()).clone(),
+                Way::Iptables(_) | Way::Nftables | Way::NftablesFast => flow.fate_in(self.way.mode()).clone(),
             };
             let oracle = resolve::fate(self.views.get(family), &flow.packet, &self.facts);
             if self.way == Way::Userspace && matches!(oracle, Fate::Unknown(_)) {
@@ -511,8 +520,9 @@ fn live(way: Way) {
     let folder = Folder::new();
     let (first, config) = (testdata("cluster.yaml"), folder.write("config.yaml", &testdata("config.yaml")));
     let manifests = folder.write("cluster.yaml", &first);
-    let which = way.option();
-    let input = ["-f", &manifests, "--config", &config, &which];
+    let which = way.options();
+    let which: Vec<&str> = which.iter().map(String::as_str).collect();
+    let input = [&["-f", &manifests, "--config", &config], &which[..]].concat();
     let run = |command: &str| must(node, &[&[command], &input[..]].concat());
 
     assert!(run("apply").contains("taken"));
@@ -540,8 +550,8 @@ fn live(way: Way) {
 
     // Without an option it takes what is left of any mode.
     let cleanup = match way {
-        Way::Iptables(_) => vec!["cleanup", &which],
-        Way::Nftables | Way::Userspace => vec!["cleanup"],
+        Way::Iptables(_) => [&["cleanup"], &which[..]].concat(),
+        Way::Nftables | Way::NftablesFast | Way::Userspace => vec!["cleanup"],
     };
     assert!(must(node, &cleanup).contains("taken"));
     assert_eq!(way.others(node), before);
@@ -562,4 +572,9 @@ fn real_packets_with_iptables_nft() {
 #[test]
 fn real_packets_with_nftables() {
     live(Way::Nftables);
+}
+
+#[test]
+fn real_packets_with_nftables_in_the_fast_layout() {
+    live(Way::NftablesFast);
 }

@@ -29,8 +29,7 @@ fn ask_on(rig: &Rig, from: At, protocol: Protocol, to: &str, stop: &AtomicBool) 
     (n, lost)
 }
 
-fn changes_of_mode_lose_nothing(variant: XtablesVariant) {
-    let ways = [Way::Iptables(variant), Way::Nftables];
+fn changes_of_mode_lose_nothing(variant: XtablesVariant, ways: [Way; 2]) {
     if !ways.iter().all(|way| way.works()) {
         return;
     }
@@ -42,8 +41,11 @@ fn changes_of_mode_lose_nothing(variant: XtablesVariant) {
     let manifests = folder.write("cluster.yaml", &testdata("cluster.yaml"));
     let iptables = format!("--iptables={variant}");
     let apply = |way: Way, more: &[&str]| {
-        let mode = format!("--mode={}", way.mode());
-        must(node, &[&["apply", "-f", &manifests, "--config", &config, &iptables, &mode], more].concat())
+        let (mode, options) = (format!("--mode={}", way.mode()), way.options());
+        let options: Vec<&str> =
+            options.iter().map(String::as_str).filter(|word| word.starts_with("--layout")).collect();
+        let common = ["apply", "-f", &manifests, "--config", &config, &iptables, &mode];
+        must(node, &[&common[..], &options, more].concat())
     };
     apply(ways[0], &[]);
     let flows = [
@@ -72,6 +74,9 @@ fn changes_of_mode_lose_nothing(variant: XtablesVariant) {
         }
         changed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
+    if ways.iter().all(|way| way.uses_nft()) {
+        return;
+    }
     // What another mode left is gone, or stays if that is asked for.
     assert!(ways[1].is_gone(node));
     apply(ways[1], &["--keep-other-modes"]);
@@ -84,10 +89,24 @@ fn changes_of_mode_lose_nothing(variant: XtablesVariant) {
 
 #[test]
 fn from_iptables_legacy_to_nftables_and_back() {
-    changes_of_mode_lose_nothing(XtablesVariant::Legacy);
+    let legacy = XtablesVariant::Legacy;
+    changes_of_mode_lose_nothing(legacy, [Way::Iptables(legacy), Way::Nftables]);
 }
 
 #[test]
 fn from_iptables_nft_to_nftables_and_back() {
-    changes_of_mode_lose_nothing(XtablesVariant::Nft);
+    changes_of_mode_lose_nothing(XtablesVariant::Nft, [Way::Iptables(XtablesVariant::Nft), Way::Nftables]);
+}
+
+#[test]
+fn from_iptables_nft_to_the_fast_layout_of_nftables_and_back() {
+    changes_of_mode_lose_nothing(
+        XtablesVariant::Nft,
+        [Way::Iptables(XtablesVariant::Nft), Way::NftablesFast],
+    );
+}
+
+#[test]
+fn from_one_layout_of_nftables_to_the_other_and_back() {
+    changes_of_mode_lose_nothing(XtablesVariant::Nft, [Way::Nftables, Way::NftablesFast]);
 }

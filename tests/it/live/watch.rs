@@ -75,7 +75,9 @@ fn observed(way: Way) {
     let folder = Folder::new();
     let config = folder.write("config.yaml", &testdata("config.yaml"));
     let manifests = folder.write("cluster.yaml", &testdata("cluster.yaml"));
-    must(node, &["apply", "-f", &manifests, "--config", &config, &way.option()]);
+    let options = way.options();
+    let words = ["apply", "-f", &manifests, "--config", &config].into_iter();
+    must(node, &words.chain(options.iter().map(String::as_str)).collect::<Vec<_>>());
 
     let before = inspected(node);
     assert_eq!(before["findings"], serde_json::json!([]));
@@ -84,7 +86,7 @@ fn observed(way: Way) {
     assert!(answer.endpoint().is_some());
     let (before, after) = (n_counted(&before), n_counted(&inspected(node)));
     // Rules of nftables mode have no counters.
-    assert_eq!(after - before, u64::from(way != Way::Nftables), "{before} {after}");
+    assert_eq!(after - before, u64::from(!way.uses_nft()), "{before} {after}");
 
     let flows = [
         ("pod 10.128.0.3 -> 10.96.0.10:53/udp", At::Pod(3), Protocol::Udp, "10.96.0.10:53"),
@@ -130,4 +132,9 @@ fn inspected_and_watched_with_iptables_nft() {
 #[test]
 fn inspected_and_watched_with_nftables() {
     observed(Way::Nftables);
+}
+
+#[test]
+fn inspected_and_watched_in_the_fast_layout_of_nftables() {
+    observed(Way::NftablesFast);
 }

@@ -1,6 +1,7 @@
 //! Tests of the language on recordings, small tables and random ones.
 
 mod eval;
+mod places;
 mod random;
 mod reach;
 mod text;

@@ -214,3 +214,33 @@ fn mistakes_are_found() {
         ]
     );
 }
+
+#[test]
+fn an_example_has_the_ports_of_those_who_look_it_up() {
+    let mut table = Table::new(Family::Ip, name("t"));
+    let types = || vec![ScalarType::Ipv4Addr, ScalarType::InetService];
+    for (ports, map) in [(Transport::Tcp, "a"), (Transport::Udp, "b"), (Transport::Sctp, "c")] {
+        let mut key = types();
+        key.push(ScalarType::Integer);
+        let set = Set { key, data: Some(DataType::Values(types())), ..Set::default() };
+        table.sets.insert(name(map), set);
+        let port = Expr::Payload(Payload::DestinationPort(ports));
+        let key = Expr::concat([Expr::destination(IpFamily::V4), port, Expr::random(3)]);
+        let to = NatTarget::Map { family: IpFamily::V4, key, map: MapRef::Named(name(map)) };
+        let rules = vec![Rule::new(vec![Stmt::Dnat { to, flags: NatFlags::default() }])];
+        table.chains.insert(name(&format!("to-{map}")), Chain { rules, ..Chain::default() });
+    }
+    // Whoever looks up a port of TCP has told the protocol.
+    assert_eq!(check::check(&table), []);
+    let mut text = Vec::new();
+    emit::write_document(&mut text, &table, "");
+    let text = String::from_utf8(text).unwrap();
+    for (map, ports) in [("a", "tcp"), ("b", "udp"), ("c", "sctp")] {
+        let example = format!(
+            "add map ip t {map} {{ typeof ip daddr . {ports} dport . numgen random mod 1 : ip daddr . {ports} dport ; }}"
+        );
+        assert!(text.contains(&example), "{text}");
+        let rule = format!("to-{map} dnat ip to ip daddr . {ports} dport . numgen random mod 3 map @{map}");
+        assert!(text.contains(&rule), "{text}");
+    }
+}

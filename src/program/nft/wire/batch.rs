@@ -2,6 +2,7 @@
 
 use crate::program::nft::{
     Base, Chain, ChainKind, DataType, Element, Hook, Key, Name, Policy, Rule, ScalarType, Set, Table,
+    Transport,
 };
 
 use super::anonymous::{self, Anonymous};
@@ -219,8 +220,8 @@ impl<'t> BatchWriter<'t> {
         self.buffer.end_message(start);
     }
 
-    /// A set or map without its elements.
-    pub(in crate::program::nft) fn set(&mut self, name: &Name, content: &Set) {
+    /// A set or map without its elements; `ports` as [`Table::ports_in`] tells.
+    pub(in crate::program::nft) fn set(&mut self, name: &Name, content: &Set, ports: Transport) {
         let types = datatype::number(&content.key);
         let is_known = Layout::of(content).takes(&content.key);
         let done = types.filter(|_| is_known).and_then(|key_type| {
@@ -233,7 +234,7 @@ impl<'t> BatchWriter<'t> {
             ] {
                 flags |= if is_set { bit } else { 0 };
             }
-            self.push_set(name.as_str(), content, key_type, flags, content.size)
+            self.push_set(name.as_str(), content, ports, key_type, flags, content.size)
         });
         self.refuse_unless(done);
     }
@@ -242,12 +243,13 @@ impl<'t> BatchWriter<'t> {
         &mut self,
         name: &str,
         content: &Set,
+        ports: Transport,
         key_type: u32,
         flags: u32,
         size: Option<u32>,
     ) -> Option<()> {
         let layout = Layout::of(content);
-        let noted = userdata::set(content)?;
+        let noted = userdata::set(content, ports)?;
         let data = match &content.data {
             None => None,
             Some(DataType::Verdict) => Some((set::VERDICTS, 0)),
@@ -314,7 +316,14 @@ impl<'t> BatchWriter<'t> {
         let has_start = layout == Layout::Ends && !begins_at_zero(content);
         let n_elements = content.elements.keys().map(|key| element::count(layout, key)).sum::<usize>();
         let size = u32::try_from(n_elements + usize::from(has_start)).ok();
-        self.push_set(name, content, anonymous.key_type, set::ANONYMOUS | set::CONSTANT, size)?;
+        self.push_set(
+            name,
+            content,
+            Transport::Any,
+            anonymous.key_type,
+            set::ANONYMOUS | set::CONSTANT,
+            size,
+        )?;
         let elements = content.elements.iter().map(|(key, element)| (key, Some(element)));
         let before = has_start.then(|| vec![0; datatype::length_of_all(&content.key)]);
         self.elements(message::NEW_ELEMENTS, (name, Some(id)), layout, before, elements)?;

@@ -1,7 +1,7 @@
 //! What nft notes for itself beside objects (libnftnl's udata): comments, and how the values of a set are to be shown.
 //! The kernel keeps it and does not look at it.
 
-use crate::program::nft::{Comment, DataType, ScalarType, Set};
+use crate::program::nft::{Comment, DataType, ScalarType, Set, Transport};
 
 use super::datatype::{ByteOrder, byte_order};
 
@@ -73,8 +73,8 @@ pub(super) fn read_comment(userdata: Option<&[u8]>, kind: u8) -> Option<Comment>
     std::str::from_utf8(text).ok().map(Comment::lossy)
 }
 
-/// What is noted beside a set. `None` if it is more than can be noted.
-pub(super) fn set(set: &Set) -> Option<Vec<u8>> {
+/// What is noted beside a set whose rules look up these ports in it. `None` if it is more than can be noted.
+pub(super) fn set(set: &Set, ports: Transport) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     push_number(&mut out, KEY_BYTE_ORDER, byte_order(&set.key) as u32)?;
     let data = match &set.data {
@@ -87,7 +87,7 @@ pub(super) fn set(set: &Set) -> Option<Vec<u8>> {
     }
     // A number of its own has no type that could be shown, but every type has an expression.
     if set.key.iter().chain(data.unwrap_or_default()).any(|one| *one == ScalarType::Integer) {
-        push(&mut out, KEY_TYPE_OF, &type_of_all(&set.key)?)?;
+        push(&mut out, KEY_TYPE_OF, &type_of_all(&set.key, ports)?)?;
         match &set.data {
             None => {}
             Some(DataType::Verdict) => {
@@ -96,7 +96,7 @@ pub(super) fn set(set: &Set) -> Option<Vec<u8>> {
                 push(&mut verdict, TYPE_OF_PARTS, &[])?;
                 push(&mut out, DATA_TYPE_OF, &verdict)?;
             }
-            Some(DataType::Values(types)) => push(&mut out, DATA_TYPE_OF, &type_of_all(types)?)?,
+            Some(DataType::Values(types)) => push(&mut out, DATA_TYPE_OF, &type_of_all(types, ports)?)?,
         }
     }
     if data.is_some() {
@@ -108,13 +108,13 @@ pub(super) fn set(set: &Set) -> Option<Vec<u8>> {
     Some(out)
 }
 
-fn type_of_all(types: &[ScalarType]) -> Option<Vec<u8>> {
+fn type_of_all(types: &[ScalarType], ports: Transport) -> Option<Vec<u8>> {
     if let [one] = types {
-        return type_of(one);
+        return type_of(one, ports);
     }
     let mut all = Vec::new();
     for (nth, one) in types.iter().enumerate() {
-        push(&mut all, nth.try_into().ok()?, &type_of(one)?)?;
+        push(&mut all, nth.try_into().ok()?, &type_of(one, ports)?)?;
     }
     let mut out = Vec::new();
     push_number(&mut out, TYPE_OF_SORT, sort::CONCAT)?;
@@ -122,13 +122,22 @@ fn type_of_all(types: &[ScalarType]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// The expression that stands for a type: `ip daddr`, `ip6 daddr`, `tcp dport`, `meta …`, `fib daddr type`,
+/// The protocol, and the field of its header, by the numbers that nft has for them.
+fn destination_port(ports: Transport) -> &'static [u32] {
+    match ports {
+        Transport::Tcp | Transport::Any => &[8, 2],
+        Transport::Udp => &[6, 2],
+        Transport::Sctp => &[10, 2],
+    }
+}
+
+/// The expression that stands for a type: `ip daddr`, `ip6 daddr`, `… dport`, `meta …`, `fib daddr type`,
 /// `numgen random mod 1`, each by the numbers that nft has for its parts.
-fn type_of(one: &ScalarType) -> Option<Vec<u8>> {
+fn type_of(one: &ScalarType, ports: Transport) -> Option<Vec<u8>> {
     let (sort, parts): (u32, &[u32]) = match one {
         ScalarType::Ipv4Addr => (sort::PAYLOAD, &[12, 12]),
         ScalarType::Ipv6Addr => (sort::PAYLOAD, &[13, 9]),
-        ScalarType::InetService => (sort::PAYLOAD, &[8, 2]),
+        ScalarType::InetService => (sort::PAYLOAD, destination_port(ports)),
         ScalarType::InetProto => (sort::META, &[16]),
         ScalarType::Mark => (sort::META, &[3]),
         ScalarType::Interface => (sort::META, &[6]),
@@ -195,7 +204,7 @@ mod tests {
             0, 1, 0x0c, 0, 4, 0x0c, 0, 0, 0, 1, 4, 0x0c, 0, 0, 0, 1, 0x14, 0, 4, 7, 0, 0, 0, 1, 0x0c, 0, 4,
             8, 0, 0, 0, 1, 4, 2, 0, 0, 0, 6, 4, 0, 0, 0, 0,
         ];
-        assert_eq!(set(&shards).unwrap(), sent);
+        assert_eq!(set(&shards, Transport::Tcp).unwrap(), sent);
         assert!(has_host_numbers(Some(&sent), &shards.key));
         assert!(!has_host_numbers(Some(&sent), &[ScalarType::Integer, ScalarType::Ipv4Addr]));
         let verdicts = Set {
@@ -205,7 +214,7 @@ mod tests {
             ..Set::default()
         };
         let sent = b"\0\x04\0\0\0\0\x01\x04\0\0\0\0\x06\x04\0\0\0\0\x07\x06map c\0";
-        assert_eq!(set(&verdicts).unwrap(), sent);
+        assert_eq!(set(&verdicts, Transport::Any).unwrap(), sent);
         assert_eq!(read_comment(Some(sent), SET_COMMENT), verdicts.comment);
         assert_eq!(read_comment(Some(b"\0\x09x"), COMMENT), None);
     }
@@ -213,7 +222,7 @@ mod tests {
     #[test]
     fn numbers_side_by_side_are_told_by_their_expressions() {
         let both = Set { key: vec![ScalarType::Integer, ScalarType::Ipv4Addr], ..Set::default() };
-        assert!(has_host_numbers(set(&both).as_deref(), &both.key));
+        assert!(has_host_numbers(set(&both, Transport::Any).as_deref(), &both.key));
         assert!(!has_host_numbers(None, &both.key));
         assert!(has_host_numbers(None, &[ScalarType::Mark]));
     }
