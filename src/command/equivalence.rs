@@ -16,7 +16,7 @@ use crate::report;
 use crate::verify::{self, Options, Report};
 
 use super::input::{self, Input, Notes};
-use super::options::{InputArgs, ModeArg, TargetArgs};
+use super::options::{InputArgs, LayoutArg, ModeArg, TargetArgs};
 use super::verify::{FormatArg, Served, VerifyArgs, families, forget_clients, is_verbose, n_witnesses};
 use super::{Console, Error, Outcome, dump};
 
@@ -36,8 +36,8 @@ pub(super) fn run(
     let mut has_errors = false;
     let names = [left, right];
     for (name, program) in names.iter().zip(&mut of_mode) {
-        let Some(mode) = mode(name) else { continue };
-        let (input, compiled) = compiled(&args.input, mode, host, console)?;
+        let Some((mode, layout)) = mode_and_layout(name, args.input.layout)? else { continue };
+        let (input, compiled) = compiled(&args.input, mode, layout, host, console)?;
         addresses.extend(input.node.addresses.iter().filter(|_| args.input.node_options.node_ip.is_empty()));
         has_errors |= input.has_errors();
         *program = Some(compiled);
@@ -81,15 +81,23 @@ pub(super) fn run(
     })
 }
 
-/// The mode of this name; a path is written `./iptables`.
-fn mode(name: &str) -> Option<ModeArg> {
-    ModeArg::from_str(name, false).ok()
+/// The mode of this name, and the layout that `:` divides from it, else the one that is given; a path is written `./iptables`.
+fn mode_and_layout(name: &str, given: LayoutArg) -> Result<Option<(ModeArg, LayoutArg)>, Error> {
+    let (mode, layout) = name.split_once(':').map_or((name, None), |(mode, layout)| (mode, Some(layout)));
+    let Ok(mode) = ModeArg::from_str(mode, false) else { return Ok(None) };
+    let Some(layout) = layout else { return Ok(Some((mode, given))) };
+    match LayoutArg::from_str(layout, false) {
+        Ok(layout) => Ok(Some((mode, layout))),
+        Err(_) => Err(Error::usage(format!("--equivalent {name}: there is no layout `{layout}`"))
+            .hint("layouts are kube-proxy and fast")),
+    }
 }
 
-/// What the manifests would give in a mode.
+/// What the manifests would give in a mode and layout.
 fn compiled(
     args: &InputArgs,
     mode: ModeArg,
+    layout: LayoutArg,
     host: &mut dyn Host,
     console: &mut Console<'_>,
 ) -> Result<(Input, Program), Error> {
@@ -97,7 +105,7 @@ fn compiled(
         return Err(Error::usage(format!("what {} mode would give needs manifests", mode.mode().name()))
             .hint(format!("give -f; a folder of this name is ./{}", mode.mode().name())));
     }
-    let args = InputArgs { mode: Some(mode), ..args.clone() };
+    let args = InputArgs { mode: Some(mode), layout, ..args.clone() };
     let input = input::read(&args, &args.filenames, Notes::Hidden, host, console)?;
     input.say_left_out(console)?;
     let lowering = input.offline_lowering(&args, TargetArgs::default())?;

@@ -41,7 +41,7 @@ pub struct VerifyArgs {
 
     /// Compare two rulesets with each other: recorded ones, or a mode's name for what the manifests would give in it
     ///
-    /// The manifests then need not be said unless a mode is named. The node's addresses are those of --node-ip or of its
+    /// A layout follows its mode: nftables:fast. The manifests then need not be said unless a mode is named. The node's addresses are those of --node-ip or of its
     /// Node; where neither says any, stand-ins are used.
     #[arg(long, num_args = 2, value_names = ["A", "B"])]
     pub equivalent: Vec<String>,
@@ -78,6 +78,9 @@ Examples:
 
   What would a change of mode change?
     svcproxy verify -f cluster.json --node node-1 --equivalent iptables nftables
+
+  Do both layouts do the same to every packet?
+    svcproxy verify -f cluster.json --node node-1 --equivalent nftables nftables:fast
 
   Do two recordings mean the same?
     svcproxy verify --equivalent before/ after/ --node-ip 192.168.77.10

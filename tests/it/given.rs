@@ -8,10 +8,12 @@ use svcproxy::diagnostic::{Severity, Source, SourceId};
 use svcproxy::manifest::{self, LoadOptions};
 use svcproxy::model::{Cluster, Config, Mode, Node};
 use svcproxy::net::{IpFamily, Protocol};
-use svcproxy::packet::{Fate, Flow};
+use svcproxy::packet::{Fate, Flow, NodeFacts};
+use svcproxy::program::eval::Evaluator;
 use svcproxy::program::xtables::{RuleOrder, Ruleset};
 use svcproxy::program::{NftTable, Program};
 use svcproxy::resolve::{self, NodeContext, NodeView};
+use svcproxy::verify::{self, Report};
 
 /// A machine with everything.
 pub(crate) const OPTIONS: LowerOptions =
@@ -83,13 +85,19 @@ pub(crate) fn carried(flow: &Flow) -> Fate {
     }
 }
 
-/// What a mode makes of a view.
+/// What a mode makes of a view, in the layout of kube-proxy.
 pub(crate) fn lowered(given: &Given, view: &NodeView) -> Program {
+    lowered_in(Layout::KubeProxy, given, view)
+}
+
+/// The same in a layout.
+fn lowered_in(layout: Layout, given: &Given, view: &NodeView) -> Program {
     let family = view.family;
     let mut program = Program::default();
     match given.config.mode {
         Mode::Nftables => {
-            let table = nftables::lower(view, &nftables_options(&given.config));
+            let options = nftables::LowerOptions { layout, ..nftables_options(&given.config) };
+            let table = nftables::lower(view, &options);
             *program.nft.get_mut(family) = NftTable::Present(table);
         }
         Mode::Iptables => *program.xtables.get_mut(family) = Some(iptables::lower(view, &given.options())),
@@ -97,6 +105,15 @@ pub(crate) fn lowered(given: &Given, view: &NodeView) -> Program {
         Mode::Ipvs => ipvs::lower(view, &ipvs_options(given)).add_to(&mut program, family),
     }
     program
+}
+
+/// Both layouts of the mode that the configuration says, held against each other.
+pub(crate) fn compared_layouts(given: &Given, family: IpFamily) -> Report {
+    let view = resolve::resolve(&given.cluster, &given.context, family);
+    let facts = NodeFacts { local_addresses: given.node.addresses.iter().copied().collect() };
+    let programs = LAYOUTS.map(|layout| lowered_in(layout, given, &view));
+    let [left, right] = programs.each_ref().map(|program| Evaluator::new(program, family, &facts));
+    verify::equivalent(&left, &right, &verify::Options { facts: &facts, n_witnesses: 3 })
 }
 
 /// Reads manifests and a configuration that have no errors, in the mode that the configuration says.

@@ -19,7 +19,7 @@ use svcproxy::program::xtables::{check, diff, emit, parse};
 use svcproxy::program::{self, Program, listener, nft};
 use svcproxy::resolve::{self, NodeContext, Vip};
 
-use crate::given;
+use crate::given::{self, Given};
 
 /// Addresses out of small sets, so that they meet each other.
 fn address(family: IpFamily, net: u8, host: u8) -> IpAddr {
@@ -367,6 +367,22 @@ proptest! {
                 let done = nft::eval::eval(&ruleset, &packet, &facts, &nft::eval::Memory::default()).fate;
                 prop_assert!(oracle.is_same(&done), "{packet}: oracle {oracle}, table {done}");
             }
+        }
+    }
+
+    #[test]
+    fn both_layouts_do_the_same_to_every_class_of_packets(
+        shapes in prop::collection::vec(service_shape(), 1..4),
+        config in config(),
+        mode in prop::sample::select(vec![Mode::Nftables]),
+    ) {
+        let node = node();
+        let config = Config { mode, ..config };
+        let context = NodeContext::new(&config, &node, &node.addresses);
+        let given = Given { cluster: cluster(&shapes), config, node, context };
+        for family in IpFamily::ALL {
+            let report = given::compared_layouts(&given, family);
+            prop_assert!(report.is_same(), "{report:#?}");
         }
     }
 

@@ -148,6 +148,8 @@ fn rulesets_are_compared_with_each_other() {
     assert_eq!((modes.status, modes.err.as_str()), (1, ""), "{}", modes.out);
     assert!(modes.out.contains("      iptables: none\n      nftables: reject\n"), "{}", modes.out);
     change(&mut host, "--probability 0.5", "--probability 0.4");
+    let layouts = run(&mut host, "verify -f shop --node node-1 --equivalent nftables nftables:fast");
+    assert_eq!(layouts.status, 0, "{}{}", layouts.out, layouts.err);
     let changed = run(&mut host, "verify -f shop --node node-1 --equivalent dump iptables");
     assert_eq!(changed.status, 1);
     assert!(changed.out.contains("@0.4"), "{}", changed.out);
@@ -165,6 +167,7 @@ fn what_cannot_be_verified_is_an_error() {
     error("verify -f shop --node node-1 --from-dump nowhere", "nowhere");
     error("verify -f shop --node node-1 --mode nftables --from-dump dump", "`dump` has no recorded table");
     error("verify --equivalent iptables dump", "needs manifests");
+    error("verify -f shop --equivalent nftables nftables:slow", "there is no layout `slow`");
     error("verify -f shop --from-dump dump --equivalent dump dump", "cannot be used with");
 }
 
