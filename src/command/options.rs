@@ -110,7 +110,7 @@ pub struct InputArgs {
     pub namespace: String,
 
     /// The node whose rules are wanted [default: hostnameOverride of --config, else this host's name]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", alias = "hostname-override")]
     pub node: Option<String>,
 
     /// KubeProxyConfiguration (YAML or JSON); options given here win over it
@@ -118,7 +118,7 @@ pub struct InputArgs {
     pub config: Option<String>,
 
     /// How the rules are made [default: `mode` of --config, else iptables]
-    #[arg(long, value_name = "MODE")]
+    #[arg(long, value_name = "MODE", alias = "proxy-mode")]
     pub mode: Option<ModeArg>,
 
     /// One IP family alone [default: both]
