@@ -33,7 +33,7 @@ complete -c svcproxy -n "__fish_svcproxy_needs_command" -s V -l version -d 'Prin
 complete -c svcproxy -n "__fish_svcproxy_needs_command" -f -a "compile" -d 'Print the rules that a node would get; changes nothing, needs no root'
 complete -c svcproxy -n "__fish_svcproxy_needs_command" -f -a "diff" -d 'Compare what is wanted of a node with what it has'
 complete -c svcproxy -n "__fish_svcproxy_needs_command" -f -a "apply" -d 'Make this node\'s rules as they are wanted; a second time it does nothing'
-complete -c svcproxy -n "__fish_svcproxy_needs_command" -f -a "run" -d 'Keep this node as it is wanted while manifests change, and carry its connections'
+complete -c svcproxy -n "__fish_svcproxy_needs_command" -f -a "run" -d 'Keep this node as it is wanted while the cluster changes'
 complete -c svcproxy -n "__fish_svcproxy_needs_command" -f -a "cleanup" -d 'Remove all Service rules from this node; rules of others stay'
 complete -c svcproxy -n "__fish_svcproxy_needs_command" -f -a "verify" -d 'Check that the rules of a node mean what the manifests say'
 complete -c svcproxy -n "__fish_svcproxy_needs_command" -f -a "inspect" -d 'Read Services back from the rules of a node, whoever made them'
@@ -200,7 +200,6 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l dry-run -d '
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -l nft-tool -d 'Read and change nftables through the tool nft, not by netlink'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -s v -l verbose -d 'Say more on standard error: -v what is done, -vv how'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand apply" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -s f -l filename -d 'Manifests: a file, a folder (.yaml, .yml and .json below it), or `-` for standard input' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l snapshot -d 'What kubectl printed from the cluster, to lay the manifests over' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -s n -l namespace -d 'Namespace of manifests that name none' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l node -d 'The node whose rules are wanted [default: hostnameOverride of --config, else this host\'s name]' -r
@@ -236,6 +235,11 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l ipvs-strict-ar
 false\t''"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l iptables-localhost-nodeports -d 'Whether node ports answer on 127.0.0.1 (iptables.localhostNodePorts)' -r -f -a "true\t''
 false\t''"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -s f -l filename -d 'Manifests: a file, a folder (.yaml, .yml and .json below it), or `-` for standard input' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l kubeconfig -d 'How the API server is reached [default: clientConnection.kubeconfig of --config, else the account of this pod]' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l master -d 'The address of the API server, instead of that of --kubeconfig' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l log-format -d 'How is told what is done' -r -f -a "text\t'For people'
+json\t'One JSON object a line, on standard output'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l iptables -d 'Which iptables to use' -r -f -a "auto\t'The one that holds rules of ours, else the one that holds the kubelet\'s or the most, else plain `iptables`'
 legacy\t'iptables-legacy'
 nft\t'iptables-nft'"
@@ -486,7 +490,7 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand completions" -s h -l h
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply run cleanup verify inspect trace explain completions help" -f -a "compile" -d 'Print the rules that a node would get; changes nothing, needs no root'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply run cleanup verify inspect trace explain completions help" -f -a "diff" -d 'Compare what is wanted of a node with what it has'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply run cleanup verify inspect trace explain completions help" -f -a "apply" -d 'Make this node\'s rules as they are wanted; a second time it does nothing'
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply run cleanup verify inspect trace explain completions help" -f -a "run" -d 'Keep this node as it is wanted while manifests change, and carry its connections'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply run cleanup verify inspect trace explain completions help" -f -a "run" -d 'Keep this node as it is wanted while the cluster changes'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply run cleanup verify inspect trace explain completions help" -f -a "cleanup" -d 'Remove all Service rules from this node; rules of others stay'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply run cleanup verify inspect trace explain completions help" -f -a "verify" -d 'Check that the rules of a node mean what the manifests say'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand help; and not __fish_seen_subcommand_from compile diff apply run cleanup verify inspect trace explain completions help" -f -a "inspect" -d 'Read Services back from the rules of a node, whoever made them'

@@ -1,9 +1,9 @@
 //! Wanted beside live: what `diff` shows and `apply` acts upon.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::backend::{self, Changes, LiftedName, nftables};
+use crate::backend::{self, Changes, LiftedName, PortChange, nftables};
 use crate::host::Host;
 use crate::model::{Cluster, Config, Mode, Node};
 use crate::net::{IpFamily, PerFamily};
@@ -251,6 +251,26 @@ impl Comparison {
             changes.chains.extend(of_servers.chains);
         }
         changes
+    }
+
+    /// The Service ports that differ in any family, in order of their names: `+ shop/web`, `- …` or `~ …`.
+    pub(super) fn changed_ports(&self, input: &Input) -> Vec<String> {
+        let mut marks: BTreeMap<LiftedName, char> = BTreeMap::new();
+        for family in &input.families {
+            for (name, change) in self.changes(*family).ports {
+                let mark = match change {
+                    PortChange::Added(_) => '+',
+                    PortChange::Removed(_) => '-',
+                    PortChange::Changed { .. } => '~',
+                };
+                // One that comes in one family and has been there in the other is changed.
+                marks
+                    .entry(name)
+                    .and_modify(|other| *other = if *other == mark { mark } else { '~' })
+                    .or_insert(mark);
+            }
+        }
+        marks.into_iter().map(|((name, _), mark)| format!("{mark} {name}")).collect()
     }
 
     /// Writes the difference: Services, then with `rules_from` the rules, whose live side it names.

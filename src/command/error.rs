@@ -6,6 +6,7 @@ use std::io;
 use anstyle::{AnsiColor, Style};
 
 use crate::host::{HostError, HostErrorKind};
+use crate::model::ServiceName;
 
 /// Whose fault it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +34,13 @@ pub struct Error {
     pub details: Vec<String>,
     /// What to do.
     pub hints: Vec<String>,
+    /// The Service without which it would not have happened.
+    pub culprit: Option<ServiceName>,
 }
 
 impl Error {
     fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
-        Error { kind, message: message.into(), details: Vec::new(), hints: Vec::new() }
+        Error { kind, message: message.into(), details: Vec::new(), hints: Vec::new(), culprit: None }
     }
 
     /// The command line is wrong.

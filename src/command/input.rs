@@ -59,6 +59,14 @@ impl Input {
         Ok(())
     }
 
+    /// Takes what the cluster now says of the node, which may know it only now. A Node that is gone is as it was last.
+    pub(super) fn renew_node(&mut self, args: &InputArgs) {
+        if let Some(known) = self.loaded.cluster.nodes.get(&self.node.name) {
+            self.node = known.clone();
+            lay_over_node(args, &mut self.node);
+        }
+    }
+
     /// How decisions become rules for a machine that nobody can ask.
     pub(super) fn offline_lowering(&self, args: &InputArgs, target: TargetArgs) -> Result<Lowering, Error> {
         Ok(match self.config.mode {
@@ -351,6 +359,20 @@ fn unfit_for_userspace(config: &Config, loaded: &Loaded) -> Result<Option<Diagno
     Ok(Some(Diagnostic::warning("no-sctp", message)))
 }
 
+/// Lets options win over the Node object.
+fn lay_over_node(args: &InputArgs, node: &mut Node) {
+    let given = &args.node_options;
+    if !given.node_ip.is_empty() {
+        node.addresses = given.node_ip.clone();
+    }
+    if let Some(zone) = &given.zone {
+        node.zone = Some(zone.as_str().into());
+    }
+    if !given.pod_cidr.is_empty() {
+        node.pod_cidrs = given.pod_cidr.clone();
+    }
+}
+
 /// The Node that rules are made for.
 fn node(
     args: &InputArgs,
@@ -385,16 +407,7 @@ fn node(
         addresses: Vec::new(),
         pod_cidrs: Vec::new(),
     });
-    let given = &args.node_options;
-    if !given.node_ip.is_empty() {
-        node.addresses = given.node_ip.clone();
-    }
-    if let Some(zone) = &given.zone {
-        node.zone = Some(zone.as_str().into());
-    }
-    if !given.pod_cidr.is_empty() {
-        node.pod_cidrs = given.pod_cidr.clone();
-    }
+    lay_over_node(args, &mut node);
     if config.detect_local == DetectLocal::NodeCidr && node.pod_cidrs.is_empty() {
         let message =
             format!("node `{name}` has no pod CIDRs: traffic of pods cannot be told from other traffic");

@@ -139,7 +139,7 @@ pub struct InputArgs {
     pub namespace: String,
 
     /// The node whose rules are wanted [default: hostnameOverride of --config, else this host's name]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", alias = "hostname-override")]
     pub node: Option<String>,
 
     /// KubeProxyConfiguration (YAML or JSON); options given here win over it
@@ -147,7 +147,7 @@ pub struct InputArgs {
     pub config: Option<String>,
 
     /// How the rules are made [default: `mode` of --config, else iptables]
-    #[arg(long, value_name = "MODE")]
+    #[arg(long, value_name = "MODE", alias = "proxy-mode")]
     pub mode: Option<ModeArg>,
 
     /// The shape of the rules

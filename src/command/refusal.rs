@@ -1,6 +1,7 @@
 //! A restore that was refused, told as what it is for: the Service, its manifest line, the rule.
 
 use crate::host::RestoreError;
+use crate::model::ServiceName;
 use crate::net::IpFamily;
 use crate::pipeline::Wanted;
 use crate::plan::Step;
@@ -22,10 +23,11 @@ pub(super) fn explain(step: &Step, refused: &RestoreError, wanted: Option<(&Inpu
         error = error.detail(format!("line {line}: {}", one_line(rule)));
     }
     let of_family = wanted.zip(family);
-    if let Some(owner) =
+    if let Some((name, owner)) =
         of_family.and_then(|((input, wanted), family)| owner(family, line, document, input, wanted))
     {
         error = error.detail(format!("rule for: {owner}"));
+        error.culprit = Some(name);
     }
     error
 }
@@ -56,12 +58,12 @@ fn owner(
     document: &Emitted,
     input: &Input,
     wanted: &Wanted,
-) -> Option<String> {
+) -> Option<(ServiceName, String)> {
     let port = wanted.made_for(family, document.lines.tag_at(u32::try_from(line).ok()?)?)?;
     let place = input.loaded.places.get(&port.name.service).and_then(|place| {
         let source = input.sources.get(usize::try_from(place.source.0).ok()?)?;
         let (line, column) = source.line_column(place.span.start);
         Some(format!(" ({}:{line}:{column})", one_line(&source.name)))
     });
-    Some(format!("{}{}", port.name, place.unwrap_or_default()))
+    Some((port.name.service.clone(), format!("{}{}", port.name, place.unwrap_or_default())))
 }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::cluster::{self, ClusterOptions};
 use super::error::{HostError, HostErrorKind, RestoreError};
 use super::forward::{self, ForwardError, ForwardOptions, Forwarder};
 use super::ipvs::Ipvs;
@@ -273,6 +274,12 @@ impl Host for LinuxHost {
         Ok(())
     }
 
+    fn watch_cluster(&mut self, options: &ClusterOptions) -> Result<(), HostError> {
+        let watch = self.watch.as_mut().ok_or_else(|| not_started("watch the cluster"))?;
+        watch.attach(cluster::start(options)?);
+        Ok(())
+    }
+
     fn next_event(&mut self, limit: Duration) -> Result<Event, HostError> {
         self.watch.as_mut().ok_or_else(|| not_started("wait for events"))?.next(limit)
     }
@@ -301,6 +308,10 @@ impl Host for LinuxHost {
 
     fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    fn unix_time(&self) -> Duration {
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
     }
 
     fn terminal_width(&self) -> Option<u16> {

@@ -2,6 +2,7 @@
 //!
 //! [`LinuxHost`] is this machine, in the network namespace of the calling thread; [`FakeHost`] is one in memory.
 
+pub mod cluster;
 mod error;
 pub mod execute;
 mod fake;
@@ -42,6 +43,7 @@ use crate::net::IpFamily;
 use crate::program::ipvs::{Request, Timeouts, VirtualServers};
 use crate::program::listener::{Listeners, Status};
 use crate::program::nft::{Table, wire::Batch};
+use cluster::ClusterOptions;
 use forward::{ForwardError, ForwardOptions};
 
 /// Which of the two iptables implementations: they keep separate rules in the kernel.
@@ -287,6 +289,10 @@ pub trait Host {
     /// Begins to watch files and folders. From now on signals to end are events.
     fn watch(&mut self, paths: &[String]) -> Result<(), HostError>;
 
+    /// Begins to watch an API server, after [`Host::watch`]. What it tells are events from now on; that it does not answer is
+    /// one, too, and no error.
+    fn watch_cluster(&mut self, options: &ClusterOptions) -> Result<(), HostError>;
+
     /// Waits up to a limit for an event.
     fn next_event(&mut self, limit: Duration) -> Result<Event, HostError>;
 
@@ -305,6 +311,9 @@ pub trait Host {
 
     /// Time since the host value was made; never goes back.
     fn now(&self) -> Duration;
+
+    /// The time of day, since 1970 began (UTC).
+    fn unix_time(&self) -> Duration;
 
     /// How many columns the terminal has that standard output is; `None` if it is none.
     fn terminal_width(&self) -> Option<u16>;

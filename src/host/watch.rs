@@ -14,7 +14,9 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::Receiver;
 
+use super::cluster::ClusterEvent;
 use super::error::{HostError, HostErrorKind};
 
 /// A change is told once nothing more has happened for this long: editors and kubelets write in several steps.
@@ -24,10 +26,12 @@ const LATEST: Duration = Duration::from_secs(2);
 const ACTION: &str = "watch manifests";
 
 /// What has happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// Something that is watched may have other content, or somebody asks to look (SIGHUP).
     Changed,
+    /// The API server has told something: all that it has told since, in its order.
+    Cluster(Vec<ClusterEvent>),
     /// The process is to end (SIGTERM, SIGINT).
     Stop,
     /// Nothing, for as long as was to be waited.
@@ -47,6 +51,7 @@ pub(super) struct Watch {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    cluster: Option<Receiver<ClusterEvent>>,
 }
 
 impl Watch {
@@ -71,9 +76,15 @@ impl Watch {
         drop(entered);
         let paths = paths.iter().map(PathBuf::from).collect();
         let folders = BTreeMap::new();
-        let mut watch = Watch { runtime, inotify, paths, folders, terminate, interrupt, hang_up };
+        let mut watch =
+            Watch { runtime, inotify, paths, folders, terminate, interrupt, hang_up, cluster: None };
         watch.look_around()?;
         Ok(watch)
+    }
+
+    /// Has what a cluster tells be events, too.
+    pub(super) fn attach(&mut self, cluster: Receiver<ClusterEvent>) {
+        self.cluster = Some(cluster);
     }
 
     /// Watches every folder that there is now. A path that is not there is watched by its parent.
@@ -124,7 +135,7 @@ impl Watch {
 
     /// Waits for the next event.
     pub(super) fn next(&mut self, limit: Duration) -> Result<Event, HostError> {
-        let Watch { runtime, inotify, folders, terminate, interrupt, hang_up, .. } = self;
+        let Watch { runtime, inotify, folders, terminate, interrupt, hang_up, cluster, .. } = self;
         let event = runtime.block_on(async {
             tokio::select! {
                 biased;
@@ -132,6 +143,7 @@ impl Watch {
                 _ = interrupt.recv() => Ok(Event::Stop),
                 _ = hang_up.recv() => Ok(Event::Changed),
                 changed = settled(inotify, folders) => changed.map(|()| Event::Changed),
+                told = told(cluster) => Ok(Event::Cluster(told)),
                 () = tokio::time::sleep(limit) => Ok(Event::TimeUp),
             }
         });
@@ -153,6 +165,23 @@ impl Watch {
                 () = tokio::time::sleep(Duration::from_millis(1)) => false,
             }
         })
+    }
+}
+
+/// How many events of a cluster are taken at once.
+const MAX_EVENTS: usize = 1024;
+
+/// Waits for what a cluster tells. Ends never if none is watched.
+async fn told(cluster: &mut Option<Receiver<ClusterEvent>>) -> Vec<ClusterEvent> {
+    let mut events = Vec::new();
+    match cluster {
+        Some(receiver) => {
+            if receiver.recv_many(&mut events, MAX_EVENTS).await == 0 {
+                std::future::pending::<()>().await;
+            }
+            events
+        }
+        None => std::future::pending().await,
     }
 }
 

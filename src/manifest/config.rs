@@ -188,6 +188,7 @@ fn read(
     };
     let config = Config {
         mode: mode_for_rest,
+        kubeconfig: Some(object.client_connection.kubeconfig.to_string()).filter(|path| !path.is_empty()),
         hostname_override: Some(hostname).filter(|name| !name.is_empty()),
         bind_address: bind_address.filter(|addr| !addr.is_unspecified()),
         detect_local: read_detect_local(object, findings)?,

@@ -13,7 +13,7 @@ pub(super) struct KubeProxyConfiguration<'a> {
     #[serde(default, deserialize_with = "null_default")]
     pub(super) feature_gates: BTreeMap<String, bool>,
     #[serde(default, deserialize_with = "null_object")]
-    pub(super) client_connection: ClientConnection,
+    pub(super) client_connection: ClientConnection<'a>,
     #[serde(borrow, default)]
     pub(super) hostname_override: Text<'a>,
     #[serde(borrow, default)]
@@ -52,7 +52,9 @@ pub(super) struct KubeProxyConfiguration<'a> {
 
 /// `clientConnection`.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct ClientConnection {
+pub(super) struct ClientConnection<'a> {
+    #[serde(borrow, default)]
+    pub(super) kubeconfig: Text<'a>,
     #[serde(default, deserialize_with = "null_default")]
     pub(super) burst: i64,
 }

@@ -26,12 +26,17 @@ const MIN_PARALLEL_BYTES: usize = 256 << 10;
 const MAX_LIST_DEPTH: usize = 4;
 
 /// A kind that is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// `v1/Service`.
     Service,
+    /// `discovery.k8s.io/v1/EndpointSlice`.
     EndpointSlice,
+    /// `v1/Endpoints`.
     Endpoints,
+    /// `v1/Node`.
     Node,
+    /// `networking.k8s.io/v1/ServiceCIDR`.
     ServiceCidr,
 }
 
@@ -237,6 +242,14 @@ impl Reader<'_> {
             }
             Known::No => *batch.skipped.entry(kind.into_owned()).or_default() += 1,
         }
+    }
+
+    /// Reads one object whose kind is known, as JSON.
+    pub(super) fn read_object(&self, kind: Kind, json: &str, names: &mut Names) -> Batch {
+        let mut batch = Batch { n_objects: 1, ..Batch::default() };
+        let origin = Origin { chunk: 0, offset: 0, begin: 0 };
+        self.read_known(kind, &Item { json, origin, kind: None, version: None }, names, &mut batch);
+        batch
     }
 
     fn read_known(&self, kind: Kind, item: &Item<'_>, names: &mut Names, batch: &mut Batch) {

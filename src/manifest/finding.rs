@@ -44,6 +44,18 @@ pub(super) fn locate(mut findings: Vec<Finding>, locator: &mut Locator<'_>) -> V
     diagnostics
 }
 
+/// The diagnostics of findings about an object that no text of ours has: they name the field instead of its place.
+pub(super) fn without_places(findings: Vec<Finding>) -> Vec<Diagnostic> {
+    let named = |finding: Finding| match finding.field {
+        Some((_, field)) if !field.is_empty() => {
+            let object = finding.diagnostic.object.clone().unwrap_or_default();
+            finding.diagnostic.about(format!("{object} {field}").trim_start())
+        }
+        Some(_) | None => finding.diagnostic,
+    };
+    findings.into_iter().map(named).collect()
+}
+
 /// Diagnostics of one severity about one source that are shown.
 const MAX_PER_SOURCE: usize = 100;
 

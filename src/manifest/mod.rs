@@ -17,6 +17,7 @@ mod overlay;
 mod placeholder;
 mod service;
 mod source;
+mod store;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,9 @@ mod word;
 mod yaml;
 
 pub use config::load_config;
+pub use decode::Kind;
 pub use source::decode_text;
+pub use store::{ObjectKey, ObjectStore, Touched};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;

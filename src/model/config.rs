@@ -116,6 +116,8 @@ pub struct Conntrack {
 pub struct Config {
     /// `mode`.
     pub mode: Mode,
+    /// `clientConnection.kubeconfig`; `None` if empty.
+    pub kubeconfig: Option<String>,
     /// `hostnameOverride`, trimmed and lower-cased; `None` if empty.
     pub hostname_override: Option<String>,
     /// `bindAddress` if it is a particular address.
@@ -152,6 +154,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             mode: Mode::Iptables,
+            kubeconfig: None,
             hostname_override: None,
             bind_address: None,
             cluster_cidrs: PerFamily::default(),

@@ -14,6 +14,7 @@ pub mod junit;
 pub mod listeners;
 pub mod plan;
 mod table;
+pub mod time;
 pub mod trace;
 pub mod trace_json;
 pub mod verify;

@@ -2,9 +2,12 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests read files and run programs")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests may")]
 
+mod api_server;
 mod cases;
 mod cli;
 mod cli_ipvs;
+#[cfg(feature = "kube")]
+mod cluster;
 mod errors;
 mod explain;
 mod generated;
@@ -25,6 +28,7 @@ mod recordings_ipvs;
 mod recordings_nft;
 mod rig;
 mod run;
+mod run_cluster;
 mod tidy;
 mod tools;
 mod trace;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::cluster::ClusterOptions;
 use super::error::{HostError, HostErrorKind, RestoreError};
 use super::fake_tables::{FakeTables, Known, Refusal};
 use super::forward::{ForwardError, ForwardOptions};
@@ -16,6 +17,9 @@ use crate::program::{ipset, ipvs};
 /// Schedulers of Linux 6.1.
 const SCHEDULERS: [&str; 13] =
     ["dh", "fo", "lblc", "lblcr", "lc", "mh", "nq", "ovf", "rr", "sed", "sh", "wlc", "wrr"];
+
+/// Events come this long after one another: whoever has something to do before that can do it.
+const EVENT_GAP: Duration = Duration::from_secs(10);
 
 /// A network device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,6 +86,12 @@ pub struct FakeHost {
     /// What is to happen to a process that waits, in turn, each with contents of files that then are other ones; after the
     /// last it is told to end.
     pub events: VecDeque<(Event, BTreeMap<String, Vec<u8>>)>,
+    /// The API server that it was told to watch.
+    pub cluster: Option<ClusterOptions>,
+    /// The time since it was made. Only waiting takes any.
+    pub clock: Duration,
+    /// For how long it has waited since the last event.
+    waited: Duration,
     /// Ports that somebody else listens on.
     pub ports_in_use: BTreeSet<(Protocol, Port)>,
     /// The listeners that it has been told to have; `None` before it was told to carry connections.
@@ -617,6 +627,7 @@ impl Host for FakeHost {
 
     fn lock(&mut self, _limit: Duration, on_wait: &mut dyn FnMut(&str)) -> Result<LockGuard, HostError> {
         self.calls.push("lock".to_owned());
+        self.fails("lock")?;
         let Some(holder) = &self.lock_holder else { return Ok(LockGuard::of_nothing()) };
         on_wait(holder);
         Err(HostError::new("lock this network namespace", HostErrorKind::Busy, format!("held by {holder}")))
@@ -657,8 +668,22 @@ impl Host for FakeHost {
         self.fails("watch")
     }
 
-    fn next_event(&mut self, _limit: Duration) -> Result<Event, HostError> {
+    fn watch_cluster(&mut self, options: &ClusterOptions) -> Result<(), HostError> {
+        self.calls.push(format!("watch the cluster as {}", options.node));
+        self.cluster = Some(options.clone());
+        self.fails("watch_cluster")
+    }
+
+    fn next_event(&mut self, limit: Duration) -> Result<Event, HostError> {
+        let left = EVENT_GAP.saturating_sub(self.waited);
+        if limit < left {
+            self.clock += limit;
+            self.waited += limit;
+            return Ok(Event::TimeUp);
+        }
+        self.waited = Duration::ZERO;
         let Some((event, files)) = self.events.pop_front() else { return Ok(Event::Stop) };
+        self.clock += if event == Event::TimeUp { limit } else { left };
         self.files.extend(files);
         Ok(event)
     }
@@ -701,7 +726,11 @@ impl Host for FakeHost {
     }
 
     fn now(&self) -> Duration {
-        Duration::ZERO
+        self.clock
+    }
+
+    fn unix_time(&self) -> Duration {
+        Duration::from_secs(1_800_000_000) + self.clock
     }
 
     fn terminal_width(&self) -> Option<u16> {

@@ -1,6 +1,7 @@
 //! What is loaded, and what is said, from the outside: one test for each rule.
 
 mod overlay;
+mod store;
 
 use expect_test::{Expect, expect};
 

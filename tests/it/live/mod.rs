@@ -2,6 +2,8 @@
 //! iptables-nft and nftables. What each packet must meet is written (`testdata/live/flows*.txt`), and the oracle and the rules
 //! that the kernel then has must say the same.
 
+#[cfg(feature = "kube")]
+mod cluster;
 mod conflict;
 mod kill;
 mod kill_nft;

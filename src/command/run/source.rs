@@ -1,0 +1,245 @@
+//! Where `run` learns what is wanted: manifests that are watched, or an API server. Both end in the same [`Input`], and tell
+//! which Services have changed in it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::host::cluster::{ClusterEvent, ClusterOptions, ClusterResource};
+use crate::host::{Event, Host};
+use crate::manifest::{Kind, ObjectKey, ObjectStore, Touched};
+use crate::model::Mode;
+
+use super::super::input::{self, Input, Notes, Texts};
+use super::super::options::InputArgs;
+use super::super::{Error, apply};
+use super::log::Log;
+
+/// For how long the Node object is waited for; then it goes on without (reference section 1.11).
+const NODE_WAIT: Duration = Duration::from_secs(30);
+
+/// Which API server is watched.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "API server")]
+pub struct ClusterArgs {
+    /// How the API server is reached [default: clientConnection.kubeconfig of --config, else the account of this pod]
+    #[arg(long, value_name = "PATH")]
+    pub kubeconfig: Option<String>,
+
+    /// The address of the API server, instead of that of --kubeconfig
+    #[arg(long, value_name = "URL")]
+    pub master: Option<String>,
+}
+
+/// What comes from an API server.
+struct Objects {
+    store: ObjectStore,
+    /// What has not been listed yet.
+    awaited: BTreeSet<ClusterResource>,
+    /// When the Node is waited for no longer.
+    node_deadline: Duration,
+    /// What the server does not answer for.
+    failing: BTreeSet<ClusterResource>,
+}
+
+/// Where what is wanted comes from.
+pub(super) struct Source<'a> {
+    args: &'a InputArgs,
+    /// What was read last.
+    last: Texts,
+    /// What it says.
+    pub(super) input: Input,
+    /// `None` for manifests.
+    objects: Option<Objects>,
+    touched: Touched,
+}
+
+impl<'a> Source<'a> {
+    /// Reads the manifests, or begins to watch the API server.
+    pub(super) fn start(
+        args: &'a InputArgs,
+        cluster: &ClusterArgs,
+        host: &mut dyn Host,
+        log: &mut Log<'_, '_>,
+    ) -> Result<Source<'a>, Error> {
+        let paths: Vec<String> = args.paths().cloned().collect();
+        if paths.iter().any(|path| path == "-") {
+            return Err(Error::usage("standard input (`-`) cannot be watched").hint("put it into a file"));
+        }
+        let is_cluster = args.filenames.is_empty();
+        if !is_cluster && (cluster.kubeconfig.is_some() || cluster.master.is_some()) {
+            return Err(Error::usage(
+                "manifests (-f) and an API server (--kubeconfig, --master) exclude each other",
+            ));
+        }
+        if is_cluster && !args.snapshot.is_empty() {
+            return Err(Error::usage("--snapshot is for manifests (-f), not for an API server"));
+        }
+        host.watch(&paths)?;
+        let last = input::gather(args, &args.filenames, host)?;
+        let input = understand(args, &last, is_cluster, log)?;
+        let mut objects = None;
+        if is_cluster {
+            let options = ClusterOptions {
+                kubeconfig: cluster.kubeconfig.clone().or_else(|| input.config.kubeconfig.clone()),
+                master: cluster.master.clone(),
+                node: input.node.name.to_string(),
+            };
+            host.watch_cluster(&options).map_err(|error| {
+                Error::from(error)
+                    .hint("give --kubeconfig or --master for an API server, or -f for manifests")
+            })?;
+            objects = Some(Objects {
+                store: ObjectStore::default(),
+                awaited: [ClusterResource::Services, ClusterResource::EndpointSlices, ClusterResource::Nodes]
+                    .into(),
+                node_deadline: host.now() + NODE_WAIT,
+                failing: BTreeSet::new(),
+            });
+        }
+        let touched = Touched { everything: !is_cluster, ..Touched::default() };
+        Ok(Source { args, last, input, objects, touched })
+    }
+
+    /// Whether everything comes from files.
+    pub(super) fn is_files(&self) -> bool {
+        self.objects.is_none()
+    }
+
+    /// When there is enough for a first sync: Services and EndpointSlices have been listed, and the Node has or was waited for.
+    /// `None` if that is for the server to say.
+    pub(super) fn ready_at(&self) -> Option<Duration> {
+        let Some(objects) = &self.objects else { return Some(Duration::ZERO) };
+        match objects.awaited.iter().next_back() {
+            None => Some(Duration::ZERO),
+            Some(ClusterResource::Nodes) if objects.awaited.len() == 1 => Some(objects.node_deadline),
+            Some(_) => None,
+        }
+    }
+
+    /// What has changed since this was asked last.
+    pub(super) fn take_touched(&mut self) -> Touched {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// Takes what has happened. Whether anything has changed; with an error nothing has.
+    pub(super) fn take(
+        &mut self,
+        event: Event,
+        host: &mut dyn Host,
+        log: &mut Log<'_, '_>,
+    ) -> Result<bool, Error> {
+        match event {
+            Event::Changed => {
+                if !self.read_again(host, log)? {
+                    return Ok(false);
+                }
+                self.touched.everything = true;
+            }
+            Event::Cluster(events) => {
+                for event in events {
+                    self.hear(event, log)?;
+                }
+            }
+            Event::Stop | Event::TimeUp => {}
+        }
+        Ok(!self.touched.is_empty())
+    }
+
+    /// Reads manifests and configuration again; whether they are others.
+    fn read_again(&mut self, host: &mut dyn Host, log: &mut Log<'_, '_>) -> Result<bool, Error> {
+        let texts = input::gather(self.args, &self.args.filenames, host)?;
+        if self.last == texts {
+            return Ok(false);
+        }
+        self.last = texts;
+        let mut read = understand(self.args, &self.last, self.objects.is_some(), log)?;
+        let is_userspace = |input: &Input| input.config.mode == Mode::Userspace;
+        if is_userspace(&read) != is_userspace(&self.input) || read.node.name != self.input.node.name {
+            return Err(Error::input("neither the node nor userspace mode can change while it runs")
+                .hint("end it and start it again"));
+        }
+        if self.objects.is_some() {
+            read.loaded.cluster = std::mem::take(&mut self.input.loaded.cluster);
+            read.renew_node(self.args);
+        }
+        self.input = read;
+        Ok(true)
+    }
+
+    /// Takes what the API server tells.
+    fn hear(&mut self, event: ClusterEvent, log: &mut Log<'_, '_>) -> Result<(), Error> {
+        let Some(Objects { store, awaited, failing, .. }) = &mut self.objects else { return Ok(()) };
+        let cluster = &mut self.input.loaded.cluster;
+        let key = |namespace: Box<str>, name: Box<str>| ObjectKey {
+            namespace: namespace.into(),
+            name: name.into(),
+        };
+        match event {
+            ClusterEvent::ListBegins(resource) => store.begin_list(kind(resource)),
+            ClusterEvent::ListEnds(resource) => {
+                store.end_list(kind(resource), cluster);
+                if awaited.remove(&resource) {
+                    // An empty list, too, is something to go by.
+                    self.touched.everything = true;
+                }
+            }
+            ClusterEvent::Applied { resource, namespace, name, json } => {
+                for said in store.apply(kind(resource), &key(namespace, name), &json, cluster) {
+                    log.diagnostic(&said)?;
+                }
+            }
+            ClusterEvent::Deleted { resource, namespace, name } => {
+                store.remove(kind(resource), &key(namespace, name), cluster);
+            }
+            ClusterEvent::Failed(resource, words) => {
+                if failing.is_empty() {
+                    log.warn(&format!(
+                        "the API server does not tell {resource}: {words}; what it told goes on"
+                    ))?;
+                }
+                failing.insert(resource);
+            }
+            ClusterEvent::Recovered(resource) => {
+                if failing.remove(&resource) && failing.is_empty() {
+                    log.say("the API server answers again")?;
+                }
+            }
+        }
+        let touched = store.take_touched();
+        if touched.everything {
+            self.input.renew_node(self.args);
+        }
+        self.touched.append(touched);
+        Ok(())
+    }
+}
+
+/// Understands what was read; an error unless rules may be made of it.
+fn understand(
+    args: &InputArgs,
+    texts: &Texts,
+    is_cluster: bool,
+    log: &mut Log<'_, '_>,
+) -> Result<Input, Error> {
+    let mut understood = input::understand(args, texts.clone());
+    if is_cluster {
+        // That is for the server to say.
+        understood.forget("no-services");
+        understood.forget("no-pod-cidr");
+    }
+    let input = input::say(args, understood, Notes::Hidden, log.console)?;
+    apply::refuse_unfit(&input)?;
+    input.say_left_out(log.console)?;
+    Ok(input)
+}
+
+fn kind(resource: ClusterResource) -> Kind {
+    match resource {
+        ClusterResource::Services => Kind::Service,
+        ClusterResource::EndpointSlices => Kind::EndpointSlice,
+        ClusterResource::Nodes => Kind::Node,
+        ClusterResource::ServiceCidrs => Kind::ServiceCidr,
+    }
+}

@@ -1,0 +1,143 @@
+//! The watches: each lists its collection and follows it, over cut connections, forgotten versions and servers that are gone.
+//!
+//! kube's watcher does that: it asks for bookmarks, goes on from the last version, lists again when that is too old (410), and
+//! waits longer after each failure (0.8 s to 30 s, with jitter).
+
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource};
+use tokio::sync::mpsc::Sender;
+
+use super::access::whole;
+use super::document::Document;
+use super::{ClusterEvent, ClusterResource};
+
+/// Whoever has this label asks to be left to another proxy (reference section 1.1).
+const NO_OTHER_PROXY: &str = "!service.kubernetes.io/service-proxy-name";
+/// Slices with this label are those of headless Services.
+const NOT_HEADLESS: &str = "!service.kubernetes.io/headless";
+/// Services that have an address, or will have one.
+const WITH_CLUSTER_IP: &str = "spec.clusterIP!=None";
+
+/// Why a watch ended.
+enum End {
+    /// Nobody takes events.
+    Unheard,
+    /// The server does not send lists as streams.
+    NoStreamingLists,
+    /// The server does not have the collection, or does not show it, and that is fine.
+    NotThere,
+}
+
+/// Watches all collections until nobody takes events.
+pub(super) async fn all(client: Client, node: &str, sender: Sender<ClusterEvent>) {
+    let watches = ClusterResource::ALL.map(|resource| follow(client.clone(), resource, node, &sender));
+    tokio::select! {
+        _ = join_all(watches) => {}
+        () = sender.closed() => {}
+    }
+}
+
+async fn follow(client: Client, resource: ClusterResource, node: &str, sender: &Sender<ClusterEvent>) {
+    let api: Api<Document> = Api::all_with(client, &resource);
+    let config = match resource {
+        ClusterResource::Services => {
+            watcher::Config::default().labels(NO_OTHER_PROXY).fields(WITH_CLUSTER_IP)
+        }
+        ClusterResource::EndpointSlices => watcher::Config::default().labels(NOT_HEADLESS),
+        ClusterResource::Nodes => watcher::Config::default().fields(&format!("metadata.name={node}")),
+        ClusterResource::ServiceCidrs => watcher::Config::default(),
+    };
+    let end = pass_on(api.clone(), config.clone().streaming_lists(), resource, sender).await;
+    if matches!(end, End::NoStreamingLists) {
+        tracing::debug!("the API server sends no streaming lists of {resource}: pages are asked for");
+        pass_on(api, config, resource, sender).await;
+    }
+}
+
+/// Passes on what a watch tells until it ends.
+async fn pass_on(
+    api: Api<Document>,
+    config: watcher::Config,
+    resource: ClusterResource,
+    sender: &Sender<ClusterEvent>,
+) -> End {
+    let may_be_refused = config.initial_list_strategy == watcher::InitialListStrategy::StreamingList;
+    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    let (mut answers, mut fails) = (false, false);
+    // It has no end of its own.
+    while let Some(event) = events.next().await {
+        let passed = match event {
+            Ok(event) => {
+                answers = true;
+                let recovered = if std::mem::take(&mut fails) {
+                    sender.send(ClusterEvent::Recovered(resource)).await
+                } else {
+                    Ok(())
+                };
+                match recovered {
+                    Ok(()) => sender.send(converted(event, resource)).await,
+                    Err(closed) => Err(closed),
+                }
+            }
+            Err(error) => {
+                let status = status(&error);
+                if may_be_refused && !answers && matches!(status, Some(400 | 422)) {
+                    return End::NoStreamingLists;
+                }
+                if resource == ClusterResource::ServiceCidrs && matches!(status, Some(403 | 404)) {
+                    tracing::debug!("no ServiceCIDRs: {}", whole(&error));
+                    return End::NotThere;
+                }
+                let words = whole(&error);
+                tracing::debug!("watch of {resource}: {words}");
+                // A version that is too old is no failure: the list begins anew.
+                if status == Some(410) || std::mem::replace(&mut fails, true) {
+                    Ok(())
+                } else {
+                    sender.send(ClusterEvent::Failed(resource, words)).await
+                }
+            }
+        };
+        if passed.is_err() {
+            return End::Unheard;
+        }
+    }
+    End::Unheard
+}
+
+/// The HTTP status of an error of the server.
+fn status(error: &watcher::Error) -> Option<u16> {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => Some(status.code),
+        watcher::Error::InitialListFailed(_)
+        | watcher::Error::WatchStartFailed(_)
+        | watcher::Error::WatchFailed(_)
+        | watcher::Error::NoResourceVersion => None,
+    }
+}
+
+fn converted(event: Event<Document>, resource: ClusterResource) -> ClusterEvent {
+    let names = |document: &Document| {
+        let meta = document.meta();
+        let text = |text: &Option<String>| text.clone().unwrap_or_default().into_boxed_str();
+        (text(&meta.namespace), text(&meta.name))
+    };
+    match event {
+        Event::Init => ClusterEvent::ListBegins(resource),
+        Event::InitDone => ClusterEvent::ListEnds(resource),
+        Event::InitApply(document) | Event::Apply(document) => {
+            let (namespace, name) = names(&document);
+            ClusterEvent::Applied { resource, namespace, name, json: Box::<str>::from(document.json) }
+        }
+        Event::Delete(document) => {
+            let (namespace, name) = names(&document);
+            ClusterEvent::Deleted { resource, namespace, name }
+        }
+    }
+}

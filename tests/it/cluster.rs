@@ -1,0 +1,162 @@
+//! The watch of an API server on its own: what is asked, what is told, and what becomes of cut connections, forgotten versions,
+//! servers without streaming lists, and servers that are gone.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use svcproxy::host::cluster::{ClusterEvent, ClusterOptions, ClusterResource};
+use svcproxy::host::{Event, Host, LinuxHost};
+
+use crate::api_server::{ApiServer, Habits, node, service, slice};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Who watches a server, with what it has been told.
+struct Watcher {
+    host: LinuxHost,
+    told: Vec<String>,
+}
+
+impl Watcher {
+    fn of(server: &ApiServer) -> Watcher {
+        let mut host = LinuxHost::new();
+        host.watch(&[]).unwrap();
+        let options =
+            ClusterOptions { master: Some(server.url()), node: "node-1".to_owned(), kubeconfig: None };
+        host.watch_cluster(&options).unwrap();
+        Watcher { host, told: Vec::new() }
+    }
+
+    /// Waits until it has been told all of these; everything that it has been told since it was asked last.
+    fn hears(&mut self, texts: &[&str]) -> Vec<String> {
+        let began = Instant::now();
+        while !texts.iter().all(|text| self.told.iter().any(|told| told == text)) {
+            assert!(began.elapsed() < LIMIT, "not {texts:?} but {:#?}", self.told);
+            if let Event::Cluster(events) = self.host.next_event(Duration::from_millis(100)).unwrap() {
+                self.told.extend(events.into_iter().map(short));
+            }
+        }
+        std::mem::take(&mut self.told)
+    }
+}
+
+fn short(event: ClusterEvent) -> String {
+    match event {
+        ClusterEvent::ListBegins(resource) => format!("list of {resource}"),
+        ClusterEvent::ListEnds(resource) => format!("end of {resource}"),
+        ClusterEvent::Applied { resource, namespace, name, json } => {
+            let object: serde_json::Value = serde_json::from_str(&json).unwrap();
+            assert_eq!(object["metadata"]["name"], *name);
+            format!("{resource} {namespace}/{name}")
+        }
+        ClusterEvent::Deleted { resource, namespace, name } => format!("no {resource} {namespace}/{name}"),
+        ClusterEvent::Failed(resource, _) => format!("no answer for {resource}"),
+        ClusterEvent::Recovered(resource) => format!("answers for {resource}"),
+    }
+}
+
+const LISTED: [&str; 4] = ["end of services", "end of endpointslices", "end of nodes", "end of servicecidrs"];
+
+fn filled(habits: Habits) -> ApiServer {
+    let server = ApiServer::start(habits);
+    server.put("services", service("web", "10.96.0.1"));
+    server.put("services", service("headless", "None"));
+    let mut foreign = service("foreign", "10.96.0.2");
+    foreign["metadata"]["labels"] = serde_json::json!({"service.kubernetes.io/service-proxy-name": ""});
+    server.put("services", foreign);
+    server.put("endpointslices", slice("web-1", "web", &BTreeSet::from(["10.128.1.5".to_owned()])));
+    let mut headless = slice("headless-1", "headless", &BTreeSet::new());
+    headless["metadata"]["labels"]["service.kubernetes.io/headless"] = "".into();
+    server.put("endpointslices", headless);
+    server.put("nodes", node());
+    let mut other = node();
+    other["metadata"]["name"] = "node-2".into();
+    server.put("nodes", other);
+    server
+}
+
+#[test]
+fn lists_come_as_streams_and_only_what_matters_is_asked_for() {
+    let server = filled(Habits::default());
+    let mut watcher = Watcher::of(&server);
+    let told: BTreeSet<String> = watcher.hears(&LISTED).into_iter().collect();
+    let objects: Vec<&String> = told.iter().filter(|told| told.contains('/')).collect();
+    assert_eq!(objects, ["endpointslices shop/web-1", "nodes /node-1", "services shop/web"]);
+    let requests = server.wait_for(&["servicecidrs"]);
+    assert!(requests.iter().all(|request| request.contains("sendInitialEvents=true")), "{requests:#?}");
+    assert!(requests.iter().all(|request| request.contains("allowWatchBookmarks=true")), "{requests:#?}");
+    server.put("services", service("api", "10.96.0.3"));
+    watcher.hears(&["services shop/api"]);
+    server.delete("services", "shop/api");
+    watcher.hears(&["no services shop/api"]);
+}
+
+#[test]
+fn a_server_without_streaming_lists_is_asked_for_pages() {
+    let server = filled(Habits { no_streaming_lists: true, piece: Some(7), ..Habits::default() });
+    for i in 0..1200 {
+        server.put("endpointslices", slice(&format!("web-{i}"), "web", &BTreeSet::new()));
+    }
+    let mut watcher = Watcher::of(&server);
+    let told = watcher.hears(&LISTED);
+    assert_eq!(told.iter().filter(|told| told.starts_with("endpointslices ")).count(), 1200);
+    let requests = server.wait_for(&["continue=1000"]);
+    assert!(requests.iter().filter(|request| request.contains("limit=500")).count() >= 3, "{requests:#?}");
+    assert!(!told.iter().any(|told| told.starts_with("no answer")), "{told:#?}");
+    // Events in pieces of seven bytes are whole for whoever is told.
+    server.put("services", service("api", "10.96.0.3"));
+    watcher.hears(&["services shop/api"]);
+}
+
+#[test]
+fn after_a_cut_it_goes_on_and_after_a_forgotten_version_it_lists_anew() {
+    let server = filled(Habits { twice: true, ..Habits::default() });
+    let mut watcher = Watcher::of(&server);
+    watcher.hears(&LISTED);
+    server.forget_requests();
+    server.cut();
+    server.put("services", service("api", "10.96.0.3"));
+    let told = watcher.hears(&["services shop/api"]);
+    assert!(!told.iter().any(|told| told.starts_with("list of")), "{told:#?}");
+    // What is gone while nobody watches is missing from the next list.
+    server.wait_for(&["/services", "watch=true"]);
+    server.change_unseen(|server| server.delete("services", "shop/api"));
+    let told = watcher.hears(&["list of services", "end of services"]);
+    assert!(told.contains(&"services shop/web".to_owned()), "{told:#?}");
+    assert!(!told.iter().any(|told| told.contains("shop/api")), "{told:#?}");
+}
+
+#[test]
+fn a_server_that_is_gone_is_told_once_and_found_again() {
+    let server = filled(Habits::default());
+    let mut watcher = Watcher::of(&server);
+    watcher.hears(&LISTED);
+    server.set_down(true);
+    watcher.hears(&["no answer for services", "no answer for endpointslices", "no answer for nodes"]);
+    server.put("services", service("api", "10.96.0.3"));
+    server.set_down(false);
+    let told = watcher.hears(&["answers for services", "services shop/api"]);
+    assert!(!told.contains(&"no answer for services".to_owned()), "{told:#?}");
+}
+
+#[test]
+fn what_cannot_be_reached_at_all_is_said_at_once() {
+    let mut host = LinuxHost::new();
+    let early = host.watch_cluster(&ClusterOptions::default());
+    assert!(early.is_err(), "signals are waited for first");
+    host.watch(&[]).unwrap();
+    for (kubeconfig, master, said) in [
+        (Some("/nowhere/config"), None, "`/nowhere/config`: "),
+        (None, Some("nothing"), "`nothing` is no address like https://192.0.2.1:6443"),
+        (None, None, "this is no pod of a cluster"),
+    ] {
+        let options = ClusterOptions {
+            kubeconfig: kubeconfig.map(str::to_owned),
+            master: master.map(str::to_owned),
+            node: "node-1".to_owned(),
+        };
+        let error = host.watch_cluster(&options).unwrap_err();
+        assert!(error.to_string().contains(said), "{error}");
+    }
+    assert_eq!(ClusterResource::ALL.len(), 4);
+}

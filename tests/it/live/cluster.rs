@@ -1,0 +1,212 @@
+//! `svcproxy run` with an API server and a real kernel: after each quiet moment of a churn with every trouble that a server can
+//! make, the rules are those that the server's objects compile to. Also when it starts over after a kill, when the server is
+//! gone, and when somebody flushes the rules.
+
+use std::process::{Child, Stdio};
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api_server::{ApiServer, Habits, node, service, slice, until};
+
+/// How many events there are between two quiet moments.
+const EVENTS: u32 = 60;
+
+/// A server, a node, and a process that keeps the node in step.
+struct Bench {
+    namespace: Namespace,
+    folder: Folder,
+    server: ApiServer,
+    process: Option<Child>,
+    /// The state of the random numbers.
+    seed: u64,
+}
+
+impl Bench {
+    fn new(way: Way, habits: Habits) -> Option<Bench> {
+        let namespace = Namespace::new("cluster")?;
+        if !way.works() {
+            return None;
+        }
+        let listener = namespace.inside(|| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let (folder, server) = (Folder::new(), ApiServer::on(listener, habits));
+        server.put("nodes", node());
+        let mode = way.mode();
+        let config = json!({
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration", "mode": mode,
+            mode: {"syncPeriod": "1s", "minSyncPeriod": "20ms"},
+        });
+        folder.write("config.json", &config.to_string());
+        Some(Bench { namespace, folder, server, process: None, seed: 7 })
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    fn start(&mut self) {
+        let (config, url) = (self.path("config.json"), self.server.url());
+        let said = fs::File::create(self.path("run.log")).unwrap();
+        let errors = said.try_clone().unwrap();
+        let child = self.namespace.inside(|| {
+            Command::new(PROGRAM)
+                .args([
+                    "run",
+                    "--master",
+                    &url,
+                    "--hostname-override",
+                    "node-1",
+                    "--config",
+                    &config,
+                    "--family",
+                    "ipv4",
+                ])
+                .args(["--iptables", "nft", "--log-format", "json"])
+                .stdout(said)
+                .stderr(errors)
+                .stdin(Stdio::null())
+                .spawn()
+                .unwrap()
+        });
+        self.process = Some(child);
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.path("run.log")).unwrap_or_default()
+    }
+
+    /// Waits until the rules are those that the server's objects compile to.
+    fn is_in_step(&mut self) {
+        let mut all = Vec::new();
+        for (collection, kind, version) in [
+            ("services", "Service", "v1"),
+            ("endpointslices", "EndpointSlice", "discovery.k8s.io/v1"),
+            ("nodes", "Node", "v1"),
+        ] {
+            for mut object in self.server.objects(collection) {
+                (object["kind"], object["apiVersion"]) = (kind.into(), version.into());
+                all.push(object.to_string());
+            }
+        }
+        self.folder.write("all.json", &all.join("\n"));
+        let (all, config) = (self.path("all.json"), self.path("config.json"));
+        let args = [
+            "diff",
+            "-f",
+            &all,
+            "--node",
+            "node-1",
+            "--config",
+            &config,
+            "--family",
+            "ipv4",
+            "--iptables",
+            "nft",
+        ];
+        until(|| {
+            let ended = self.process.as_mut().map(|child| child.try_wait().unwrap());
+            assert_eq!(ended, Some(None), "{}", self.log());
+            let said = svcproxy(&self.namespace, &args);
+            if said.status == Some(0) {
+                Ok(())
+            } else {
+                Err(format!("{}{}\n{}", said.stdout, said.stderr, self.log()))
+            }
+        });
+    }
+
+    fn random(&mut self, below: u64) -> u64 {
+        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.seed >> 33) % below
+    }
+
+    /// Something happens: mostly to a slice, now and then to a Service or the connection.
+    fn event(&mut self) {
+        let which = self.random(8);
+        let name = format!("s{which}");
+        match self.random(20) {
+            0 => self.server.cut(),
+            1 => self.server.delete("services", &format!("shop/{name}")),
+            2 => self.server.delete("endpointslices", &format!("shop/{name}-0")),
+            3 => self.server.forget(),
+            4..=7 => {
+                let mut object = service(&name, &format!("10.96.0.{}", which + 1));
+                if self.random(2) == 0 {
+                    object["spec"]["sessionAffinity"] = "ClientIP".into();
+                }
+                self.server.put("services", object);
+            }
+            _ => {
+                let part = self.random(2);
+                let n = self.random(5);
+                let addresses = (0..n).map(|_| format!("10.128.1.{}", 1 + self.random(40))).collect();
+                self.server.put("endpointslices", slice(&format!("{name}-{part}"), &name, &addresses));
+            }
+        }
+    }
+
+    fn kill(&mut self) {
+        let mut child = self.process.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.process {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Goes through all of it in one mode.
+fn stays_in_step(way: Way, habits: Habits, flush: &[&str]) {
+    let Some(mut bench) = Bench::new(way, habits) else { return };
+    (0..EVENTS).for_each(|_| bench.event());
+    bench.server.put("services", service("s0", "10.96.0.1"));
+    bench.start();
+    bench.is_in_step();
+    for _ in 0..3 {
+        (0..EVENTS).for_each(|_| bench.event());
+        bench.is_in_step();
+    }
+    // Somebody flushes the rules; then so, while the server is gone.
+    bench.namespace.run(flush);
+    bench.is_in_step();
+    bench.server.set_down(true);
+    until(|| if bench.log().contains("does not tell") { Ok(()) } else { Err(bench.log()) });
+    bench.namespace.run(flush);
+    bench.is_in_step();
+    (0..EVENTS).for_each(|_| bench.event());
+    bench.server.set_down(false);
+    bench.is_in_step();
+    // Killed at any moment and started again, it goes on.
+    (0..EVENTS).for_each(|_| bench.event());
+    bench.kill();
+    (0..EVENTS).for_each(|_| bench.event());
+    bench.start();
+    bench.is_in_step();
+    let mut child = bench.process.take().unwrap();
+    let ended = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(ended.success());
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{}", bench.log());
+    let last: Value = serde_json::from_str(bench.log().lines().last().unwrap()).unwrap();
+    assert_eq!(last["message"], "ended; the rules stay");
+}
+
+#[test]
+fn nftables_mode_stays_in_step_with_a_cluster() {
+    stays_in_step(
+        Way::Nftables,
+        Habits { twice: true, piece: Some(100), ..Habits::default() },
+        &["nft", "delete", "table", "ip", "kube-proxy"],
+    );
+}
+
+#[test]
+fn iptables_mode_stays_in_step_with_a_cluster() {
+    let habits = Habits { no_streaming_lists: true, ..Habits::default() };
+    stays_in_step(Way::Iptables(XtablesVariant::Nft), habits, &["iptables-nft", "-t", "nat", "-F"]);
+}

@@ -1,0 +1,250 @@
+//! `svcproxy run` with an API server, on a machine in memory: when the first sync is, what a change does, what is left out, what
+//! goes on when the server is gone. The server is the list of events here; of the watch itself `cluster.rs` tells.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::Value;
+use svcproxy::host::cluster::{ClusterEvent, ClusterOptions, ClusterResource};
+use svcproxy::host::{Event, FakeHost, HostError, HostErrorKind, RestoreMode, XtablesVariant};
+use svcproxy::net::IpFamily;
+
+use crate::api_server::{node, service, slice};
+use crate::cli::{Ran, run};
+
+const RUN: &str = "run --master http://192.0.2.9 --node node-1 --family ipv4";
+
+use ClusterResource::{EndpointSlices, Nodes, Services};
+
+fn applied(resource: ClusterResource, object: &Value) -> ClusterEvent {
+    let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default().into();
+    let json = object.to_string().into();
+    ClusterEvent::Applied { resource, namespace: text("namespace"), name: text("name"), json }
+}
+
+fn list(resource: ClusterResource, objects: &[Value]) -> Vec<ClusterEvent> {
+    let mut events = vec![ClusterEvent::ListBegins(resource)];
+    events.extend(objects.iter().map(|object| applied(resource, object)));
+    events.push(ClusterEvent::ListEnds(resource));
+    events
+}
+
+fn addresses(last: &[u8]) -> BTreeSet<String> {
+    last.iter().map(|last| format!("10.128.1.{last}")).collect()
+}
+
+fn services() -> Vec<Value> {
+    vec![service("web", "10.96.0.1"), service("api", "10.96.0.2")]
+}
+
+fn slices() -> Vec<Value> {
+    vec![slice("web-1", "web", &addresses(&[1, 2])), slice("api-1", "api", &addresses(&[3]))]
+}
+
+/// Has something be told.
+fn tell(host: &mut FakeHost, events: Vec<ClusterEvent>) {
+    host.events.push_back((Event::Cluster(events), BTreeMap::new()));
+}
+
+/// One that is told all of these at once, and of the Node.
+fn told(services: &[Value], slices: &[Value]) -> FakeHost {
+    let mut host = FakeHost::new();
+    tell(
+        &mut host,
+        [list(Services, services), list(EndpointSlices, slices), list(Nodes, &[node()])].concat(),
+    );
+    host
+}
+
+fn rules(host: &FakeHost) -> String {
+    host.rules(XtablesVariant::Nft, IpFamily::V4)
+}
+
+/// The rules that the same objects give as manifests.
+fn compiled(services: &[Value], slices: &[Value]) -> String {
+    let mut host = FakeHost::new();
+    let typed = |kind: &str, version: &str, objects: &[Value]| -> Vec<Value> {
+        let typed = |object: &Value| {
+            let mut object = object.clone();
+            (object["kind"], object["apiVersion"]) = (kind.into(), version.into());
+            object
+        };
+        objects.iter().map(typed).collect()
+    };
+    let all = [
+        typed("Service", "v1", services),
+        typed("EndpointSlice", "discovery.k8s.io/v1", slices),
+        typed("Node", "v1", &[node()]),
+    ];
+    let text: Vec<String> = all.concat().iter().map(Value::to_string).collect();
+    host.files.insert("all.json".to_owned(), text.join("\n").into_bytes());
+    run(&mut host, "apply -f all.json --node node-1 --family ipv4").ok(0);
+    rules(&host)
+}
+
+fn synced(ran: &Ran) -> Vec<&str> {
+    ran.out.lines().filter(|line| line.starts_with("synced")).collect()
+}
+
+#[test]
+fn the_first_sync_waits_for_both_lists_and_gives_what_manifests_give() {
+    let mut host = FakeHost::new();
+    tell(&mut host, list(Services, &services()));
+    tell(&mut host, list(Nodes, &[node()]));
+    let half = run(&mut host.clone(), RUN).ok(0);
+    assert_eq!((synced(&half).len(), half.out.as_str()), (0, "ended; the rules stay\n"));
+    tell(&mut host, list(EndpointSlices, &slices()));
+    let ran = run(&mut host, RUN).ok(0);
+    assert_eq!(
+        ran.out,
+        "synced iptables in 0.000 s: +2 -0 ~0 Service ports (+ shop/api:http, + shop/web:http), 18 steps, 34 rules\n\
+         the node is in step, in iptables mode; SIGTERM ends it\nended; the rules stay\n"
+    );
+    assert_eq!(rules(&host), compiled(&services(), &slices()));
+    let options = ClusterOptions {
+        kubeconfig: None,
+        master: Some("http://192.0.2.9".to_owned()),
+        node: "node-1".to_owned(),
+    };
+    assert_eq!(host.cluster, Some(options));
+}
+
+#[test]
+fn without_its_node_it_goes_on_after_half_a_minute() {
+    let mut host = FakeHost::new();
+    tell(&mut host, [list(Services, &services()), list(EndpointSlices, &slices())].concat());
+    tell(&mut host, Vec::new());
+    let early = run(&mut host.clone(), RUN).ok(0);
+    assert_eq!(synced(&early).len(), 0);
+    tell(&mut host, Vec::new());
+    let ran = run(&mut host, RUN).ok(0);
+    assert_eq!(synced(&ran).len(), 1);
+    assert!(host.clock >= Duration::from_secs(30));
+}
+
+#[test]
+fn changes_are_carried_out_together_and_what_changes_nothing_is_not() {
+    let mut host = told(&services(), &slices());
+    let moved = slice("web-1", "web", &addresses(&[2, 4]));
+    let gone = ClusterEvent::Deleted { resource: Services, namespace: "shop".into(), name: "api".into() };
+    tell(&mut host, vec![applied(EndpointSlices, &moved), gone.clone()]);
+    // The same again, and a list that has nothing new.
+    tell(&mut host, vec![applied(EndpointSlices, &moved), gone]);
+    tell(&mut host, list(Services, &services()[..1]));
+    let ran = run(&mut host, RUN).ok(0);
+    let said = synced(&ran);
+    assert_eq!(said.len(), 2, "{}", ran.out);
+    assert!(said[1].contains("+0 -1 ~1 Service ports (- shop/api:http, ~ shop/web:http)"), "{}", said[1]);
+    let slices = [moved, slices()[1].clone()];
+    assert_eq!(rules(&host), compiled(&services()[..1], &slices));
+    // One look at the node for each change, and none for what changed nothing.
+    let looks = host.calls.iter().filter(|call| *call == "lock").count();
+    assert_eq!(looks, 2, "{:#?}", host.calls);
+}
+
+#[test]
+fn a_broken_object_is_left_out_and_the_rest_goes_on() {
+    let mut host = told(&services(), &slices());
+    let mut broken = services()[0].clone();
+    broken["spec"]["ports"][0]["protocol"] = "tcp".into();
+    tell(&mut host, vec![applied(Services, &broken), applied(Services, &service("new", "10.96.0.7"))]);
+    let ran = run(&mut host, RUN);
+    assert_eq!(ran.status, 0);
+    assert!(ran.err.contains("Service shop/web spec.ports[0].protocol: "), "{}", ran.err);
+    assert!(synced(&ran)[1].contains("(+ shop/new:http, - shop/web:http)"), "{}", ran.out);
+}
+
+#[test]
+fn when_the_server_is_gone_everything_stays() {
+    let mut host = told(&services(), &slices());
+    let failed = |resource| ClusterEvent::Failed(resource, "connection refused".to_owned());
+    tell(&mut host, vec![failed(Services), failed(EndpointSlices)]);
+    tell(&mut host, vec![ClusterEvent::Recovered(Services)]);
+    tell(&mut host, vec![ClusterEvent::Recovered(EndpointSlices)]);
+    let ran = run(&mut host, RUN);
+    assert_eq!(
+        ran.err,
+        "warning: the API server does not tell services: connection refused; what it told goes on\n"
+    );
+    assert_eq!(ran.out.matches("the API server answers again\n").count(), 1, "{}", ran.out);
+    assert_eq!(rules(&host), compiled(&services(), &slices()));
+}
+
+#[test]
+fn a_failure_is_told_and_tried_again() {
+    let mut host = told(&services(), &slices());
+    for _ in 0..3 {
+        host.fail_next("lock", HostError::new("lock", HostErrorKind::Busy, "somebody has it"));
+    }
+    let ran = run(&mut host, RUN);
+    assert_eq!((ran.status, ran.err.matches("somebody has it").count()), (0, 3), "{}", ran.err);
+    assert_eq!(ran.err.matches("what was there before goes on").count(), 3);
+    assert_eq!(synced(&ran).len(), 1, "{}", ran.out);
+    // One second, two, four.
+    assert!((Duration::from_secs(7)..Duration::from_secs(30)).contains(&host.clock), "{:?}", host.clock);
+    assert_eq!(rules(&host), compiled(&services(), &slices()));
+}
+
+#[test]
+fn drift_is_repaired() {
+    let mut host = told(&services(), &slices());
+    host.events.push_back((Event::TimeUp, BTreeMap::new()));
+    let before = host.clone();
+    let ran = run(&mut host, RUN).ok(0);
+    assert_eq!(synced(&ran).len(), 1, "nothing to repair: {}", ran.out);
+    assert!(host.calls.iter().filter(|call| *call == "lock").count() >= 2, "{:#?}", host.calls);
+    // A second process finds rules that somebody has taken a part of.
+    let mut damaged = before;
+    damaged.nfacct = host.nfacct.clone();
+    let rules_then: String = rules(&host)
+        .lines()
+        .filter(|line| !line.contains("10.96.0.2/32"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    damaged.put_rules(XtablesVariant::Nft, IpFamily::V4, &rules_then).unwrap();
+    let ran = run(&mut damaged, RUN).ok(0);
+    assert!(synced(&ran)[0].contains("shop/api:http"), "{}", ran.out);
+    assert_eq!(rules(&damaged), rules(&host));
+}
+
+#[test]
+fn a_service_that_the_machine_refuses_is_set_aside_until_it_changes() {
+    let mut host = told(&services(), &slices());
+    let document = {
+        let mut host = host.clone();
+        run(&mut host, RUN).ok(0);
+        let is_restore = |(mode, text): &&(RestoreMode, String)| {
+            *mode == RestoreMode::Commit && text.contains("10.96.0.2/32")
+        };
+        host.documents.iter().find(is_restore).unwrap().1.clone()
+    };
+    let line = document.lines().position(|line| line.contains("-d 10.96.0.2/32")).unwrap() + 1;
+    host.fail_next_restore(Some(line), "no such thing");
+    let mut changed = services()[1].clone();
+    changed["spec"]["ports"][0]["port"] = 81.into();
+    tell(&mut host, vec![applied(Services, &service("other", "10.96.0.8"))]);
+    tell(&mut host, vec![applied(Services, &changed)]);
+    let ran = run(&mut host, RUN);
+    assert!(ran.err.contains("Service shop/api is set aside until it changes"), "{}", ran.err);
+    let said = synced(&ran);
+    assert!(said[0].contains("(+ shop/web:http)"), "{}", ran.out);
+    assert!(said[1].contains("(+ shop/other:http)"), "{}", ran.out);
+    assert!(said[2].contains("(+ shop/api:http)"), "{}", ran.out);
+}
+
+#[test]
+fn json_lines_say_the_same() {
+    let mut host = told(&services(), &slices());
+    host.fail_next("lock", HostError::new("lock", HostErrorKind::Busy, "somebody has it"));
+    let ran = run(&mut host, &format!("{RUN} --log-format json")).ok(0);
+    let lines: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["level"], "error");
+    assert_eq!(lines[0]["time"], "2027-01-15T08:00:10.000000000Z");
+    let synced = &lines[1];
+    assert_eq!(
+        (&synced["message"], &synced["added"], &synced["mode"]),
+        (&"synced".into(), &2.into(), &"iptables".into())
+    );
+    assert_eq!(synced["ports"], serde_json::json!(["+ shop/api:http", "+ shop/web:http"]));
+    assert!(synced["steps"].as_u64() > Some(3) && synced["seconds"].is_number(), "{synced}");
+}
