@@ -83,6 +83,29 @@ enum Rules {
     Userspace(userspace::Lowered),
 }
 
+/// Makes what is wanted of a node out of clusters, or out of decisions.
+#[derive(Debug, Clone)]
+pub struct Compiler {
+    /// What is particular to the node.
+    pub node: NodeContext,
+    /// The families that are asked for.
+    pub families: BTreeSet<IpFamily>,
+    /// How decisions become rules.
+    pub lowering: Lowering,
+}
+
+impl Compiler {
+    /// What a cluster wants of the node.
+    pub fn wanted(&self, cluster: &Cluster) -> Wanted {
+        wanted(cluster, &self.node, &self.families, &self.lowering)
+    }
+
+    /// What decisions want of the node.
+    pub fn lowered(&self, views: PerFamily<Option<NodeView>>) -> Wanted {
+        joined(&self.lowering, |family| views.get(family).clone())
+    }
+}
+
 /// Computes what is wanted of a node. The families are independent, so each has its own thread.
 pub fn wanted(
     cluster: &Cluster,
@@ -90,9 +113,12 @@ pub fn wanted(
     families: &BTreeSet<IpFamily>,
     lowering: &Lowering,
 ) -> Wanted {
+    joined(lowering, |family| families.contains(&family).then(|| resolve::resolve(cluster, node, family)))
+}
+
+fn joined(lowering: &Lowering, view: impl Fn(IpFamily) -> Option<NodeView> + Sync) -> Wanted {
     let of_family = |family: IpFamily| {
-        families.contains(&family).then(|| {
-            let view = resolve::resolve(cluster, node, family);
+        view(family).map(|view| {
             let rules = match lowering {
                 Lowering::Iptables(options) => Rules::Xtables(iptables::lower(&view, options.get(family))),
                 Lowering::Ipvs(options) => Rules::Ipvs(Box::new(ipvs::lower(&view, options))),

@@ -7,7 +7,7 @@ use crate::backend::{self, Changes, LiftedName, PortChange, nftables};
 use crate::host::Host;
 use crate::model::{Cluster, Config, Mode, Node};
 use crate::net::{IpFamily, PerFamily};
-use crate::pipeline::{self, Wanted};
+use crate::pipeline::{Compiler, Wanted};
 use crate::plan::{self, Plan, Step};
 use crate::program::ipvs::ServiceKey;
 use crate::program::listener::ListenerKey;
@@ -43,22 +43,22 @@ impl Machine {
         families: &BTreeSet<IpFamily>,
     ) -> Option<Result<Wanted, Error>> {
         let (cluster, config, node) = understood.cluster()?;
-        Some(self.compile(args, cluster, config, node, families))
+        Some(self.compiler(args, cluster, config, node, families).map(|compiler| compiler.wanted(cluster)))
     }
 
-    fn compile(
+    fn compiler(
         &self,
         args: &InputArgs,
         cluster: &Cluster,
         config: &Config,
         node: &Node,
         families: &BTreeSet<IpFamily>,
-    ) -> Result<Wanted, Error> {
+    ) -> Result<Compiler, Error> {
         let context = NodeContext::new(config, node, &self.local_addresses);
         let own = input::known_addresses(&context, Some(&self.local_addresses));
         let lowering =
             self.abilities.lowering(args, cluster, config, self.target, &self.local_addresses, own)?;
-        Ok(pipeline::wanted(cluster, &context, families, &lowering))
+        Ok(Compiler { node: context, families: families.clone(), lowering })
     }
 }
 
@@ -67,6 +67,8 @@ pub(super) struct Comparison {
     pub(super) wanted: Wanted,
     pub(super) live: Live,
     pub(super) plan: Plan,
+    /// What made it, if it was made for this machine.
+    pub(super) compiler: Option<Compiler>,
 }
 
 impl Comparison {
@@ -118,7 +120,9 @@ impl Comparison {
         let spinner = progress::spinner(console, "reading this machine's rules");
         let (wanted, live) = std::thread::scope(|scope| {
             let wanted = scope.spawn(|| {
-                machine.compile(args, &input.loaded.cluster, &input.config, &input.node, &input.families)
+                let (cluster, config, node) = (&input.loaded.cluster, &input.config, &input.node);
+                let compiler = machine.compiler(args, cluster, config, node, &input.families)?;
+                Ok::<_, Error>((compiler.wanted(cluster), compiler))
             });
             let live = live::read(host, &machine.abilities, variant, &input.families);
             (wanted.join(), live)
@@ -126,8 +130,9 @@ impl Comparison {
         spinner.finish_and_clear();
         let wanted = wanted.map_err(|_| Error::internal("the compiler stopped"))?;
         // No iptables, no nft: said before what that entails.
-        let wanted = wanted?;
-        Comparison::of_machine(args, input, wanted, live?, &machine, host)
+        let (wanted, compiler) = wanted?;
+        let compared = Comparison::of_machine(args, input, wanted, live?, &machine, host)?;
+        Ok(Comparison { compiler: Some(compiler), ..compared })
     }
 
     /// With what was read of a machine. What other modes left there is not wanted, unless it is to be kept.
@@ -207,13 +212,13 @@ impl Comparison {
         }
         wanted.keep_proxy_ports(&live.program);
         let plan = plan::plan(&wanted.program, &live.program, &live.scopes);
-        Comparison { wanted, live, plan }
+        Comparison { wanted, live, plan, compiler: None }
     }
 
     /// The same without these proxy ports, which are somebody else's.
     pub(super) fn avoiding(mut self, taken: &BTreeSet<ListenerKey>) -> Comparison {
         self.wanted.avoid_ports(taken);
-        Comparison::of(self.wanted, self.live)
+        Comparison { compiler: self.compiler, ..Comparison::of(self.wanted, self.live) }
     }
 
     fn changes(&self, family: IpFamily) -> Changes {

@@ -36,6 +36,28 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// The cluster as if it had these Services alone, and no Nodes.
+    pub fn part(&self, names: &BTreeSet<ServiceName>) -> Cluster {
+        let services: BTreeMap<ServiceName, Service> = names
+            .iter()
+            .filter_map(|name| self.services.get_key_value(name))
+            .map(|(name, service)| (name.clone(), service.clone()))
+            .collect();
+        let endpoints = PerFamily::from_fn(|family| {
+            let groups = self.endpoints.get(family);
+            let ports = services.values().flat_map(|service| {
+                service.ports.iter().filter_map(|port| groups.get_key_value(&service.port_name(port)))
+            });
+            ports.map(|(name, group)| (name.clone(), group.clone())).collect()
+        });
+        Cluster {
+            services,
+            endpoints,
+            service_cidrs: self.service_cidrs.clone(),
+            nodes: BTreeMap::new(),
+        }
+    }
+
     /// The endpoints of one Service port in one family.
     pub fn endpoints_of(&self, family: IpFamily, port: &ServicePortName) -> &[Endpoint] {
         self.endpoints.get(family).get(port).map_or(&[], Vec::as_slice)

@@ -3,6 +3,7 @@
 //! `node` says what is particular to this node, `topology` and `pool` choose endpoints, `frontend` lists the addresses
 //! that a Service port answers on, `route` decides what happens to packets for them. `reason` and `client` tell of it.
 
+mod claims;
 mod client;
 mod directory;
 mod fate;
@@ -15,6 +16,7 @@ mod route;
 mod topology;
 mod view;
 
+pub use claims::Claims;
 pub use client::{Client, Treatment};
 pub use fate::{Oracle, fate, fate_remembered};
 pub use habits::{Habits, UnusedPorts};

@@ -198,6 +198,12 @@ fn release_replaced(diff: &mut TableDiff, wanted: &Table, live: &Table) {
 pub fn apply(live: Option<&Table>, diff: &TableDiff, wanted: &Table) -> Table {
     let made = || Table { comment: wanted.comment.clone(), ..Table::new(wanted.family, wanted.name.clone()) };
     let mut after = live.cloned().unwrap_or_else(made);
+    apply_to(&mut after, diff, wanted);
+    after
+}
+
+/// Carries a difference out in a table that has all that it names. It may have more: what is wanted may be but a part.
+pub fn apply_to(after: &mut Table, diff: &TableDiff, wanted: &Table) {
     for (name, change) in &diff.sets {
         match (change, wanted.sets.get(name)) {
             (SetChange::Create | SetChange::Replace, Some(set)) => {
@@ -234,5 +240,4 @@ pub fn apply(live: Option<&Table>, diff: &TableDiff, wanted: &Table) -> Table {
             }
         }
     }
-    after
 }

@@ -11,6 +11,7 @@ mod expr;
 mod index;
 mod matching;
 mod name;
+mod part;
 mod places;
 mod rule;
 mod set;
