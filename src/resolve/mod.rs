@@ -8,6 +8,7 @@ mod directory;
 mod fate;
 mod frontend;
 mod habits;
+mod health_check;
 mod node;
 mod pool;
 mod reason;
@@ -18,6 +19,7 @@ mod view;
 pub use client::{Client, Treatment};
 pub use fate::{Oracle, fate, fate_remembered};
 pub use habits::{Habits, UnusedPorts};
+pub use health_check::{HealthCheck, health_checks};
 pub use node::{NodeContext, node_name};
 pub use reason::{Account, AccountedPort, JudgedEndpoint, Reason, StrayReason, Strays, account};
 pub use view::{

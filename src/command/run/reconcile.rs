@@ -1,13 +1,17 @@
 //! What is wanted beside what the node has, and the node made so. In userspace mode the process' own listeners are a part of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::host::Host;
 use crate::host::forward::ForwardError;
 use crate::manifest::Touched;
 use crate::model::{Cluster, Mode, Service, ServiceName};
-use crate::pipeline;
+use crate::net::IpFamily;
+use crate::pipeline::{self, Wanted};
+use crate::plan::Step;
+use crate::program::Program;
 use crate::program::listener::{ListenerKey, Listeners};
+use crate::resolve::{self, HealthCheck};
 
 use super::super::comparison::Comparison;
 use super::super::input::Input;
@@ -96,9 +100,16 @@ impl<'a> Reconciler<'a> {
             mode: input.config.mode.name(),
             ports: compared.changed_ports(input),
             n_steps: planned.len(),
-            n_rules: planned.iter().map(crate::plan::Step::n_rules).sum(),
+            n_rules: planned.iter().map(Step::n_rules).sum(),
             took: host.now().saturating_sub(began),
+            checks: health_checks(&compared.wanted, input),
+            iptables_rules: iptables_rules(wanted),
         })
+    }
+
+    /// How many Services are left out.
+    pub(super) fn n_set_aside(&self) -> usize {
+        self.set_aside.len()
     }
 
     /// Opens what is wanted beside what there is. Where somebody else has a port, another one is wanted instead.
@@ -127,6 +138,23 @@ impl<'a> Reconciler<'a> {
         }
         Err(no_ports(&in_use))
     }
+}
+
+/// What load balancers may ask of this node, in all families.
+fn health_checks(wanted: &Wanted, input: &Input) -> Vec<HealthCheck> {
+    let views = input.families.iter().filter_map(|family| wanted.views.get(*family).as_ref());
+    views.flat_map(|view| resolve::health_checks(&input.loaded.cluster, &input.node.name, view)).collect()
+}
+
+fn iptables_rules(wanted: &Program) -> BTreeMap<(String, IpFamily), usize> {
+    let mut counts = BTreeMap::new();
+    for family in IpFamily::ALL {
+        for (name, table) in wanted.xtables.get(family).iter().flat_map(|ruleset| &ruleset.tables) {
+            let n_rules = table.chains.values().map(|chain| chain.rules.len()).sum();
+            counts.insert((name.to_string(), family), n_rules);
+        }
+    }
+    counts
 }
 
 /// Takes Services out of a cluster.
