@@ -36,7 +36,13 @@ fn load(source: &Source) -> Loaded {
 }
 
 fn view(loaded: &Loaded) -> NodeView {
-    let node = Node { name: "node-1".into(), zone: None, addresses: Vec::new(), pod_cidrs: Vec::new() };
+    let node = Node {
+        name: "node-1".into(),
+        zone: None,
+        addresses: Vec::new(),
+        pod_cidrs: Vec::new(),
+        is_leaving: false,
+    };
     let context = NodeContext::new(&Config::default(), &node, &[]);
     resolve::resolve(&loaded.cluster, &context, IpFamily::V4)
 }

@@ -1021,7 +1021,7 @@ _svcproxy() {
             return 0
             ;;
         svcproxy__subcmd__run)
-            opts="-n -f -v -h --snapshot --namespace --node --config --mode --layout --family --strict --keep-other-modes --exclusive --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --proxy-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --ipvs-scheduler --ipvs-exclude-cidrs --ipvs-strict-arp --iptables-localhost-nodeports --filename --kubeconfig --master --log-format --iptables --drain --max-connections --tcp-idle-timeout --udp-timeout --socket --lock-timeout --color --verbose --help"
+            opts="-n -f -v -h --snapshot --namespace --node --config --mode --layout --family --strict --keep-other-modes --exclusive --keep-going --node-ip --zone --pod-cidr --service-cidr --node-port-range --proxy-port-range --cluster-cidr --detect-local-mode --pod-bridge-interface --pod-interface-name-prefix --nodeport-addresses --masquerade-all --iptables-masquerade-bit --ipvs-scheduler --ipvs-exclude-cidrs --ipvs-strict-arp --iptables-localhost-nodeports --filename --kubeconfig --master --log-format --iptables --drain --max-connections --tcp-idle-timeout --udp-timeout --socket --healthz-bind-address --metrics-bind-address --lock-timeout --color --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1168,6 +1168,14 @@ _svcproxy() {
                     return 0
                     ;;
                 --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --healthz-bind-address)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --metrics-bind-address)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -248,6 +248,8 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l max-connection
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l tcp-idle-timeout -d 'After how long without a byte a TCP connection is cut [default: conntrack.tcpEstablishedTimeout of --config, else a day]' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l udp-timeout -d 'After how long without a datagram a UDP flow is forgotten [default: udpIdleTimeout of --config, else 250]' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l socket -d 'Where `svcproxy inspect` asks [default: /run/svcproxy/, by network namespace]' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l healthz-bind-address -d 'Where /healthz and /livez are answered, nowhere if empty [default: healthzBindAddress of --config, else 0.0.0.0:10256]' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l metrics-bind-address -d 'Where /metrics is answered, nowhere if empty [default: metricsBindAddress of --config, else 127.0.0.1:10249]' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l lock-timeout -d 'How long to wait for another svcproxy to finish' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l color -d 'When to use colours' -r -f -a "auto\t'On terminals, unless NO_COLOR is set'
 always\t'Always'

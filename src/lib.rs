@@ -26,5 +26,6 @@ pub mod plan;
 pub mod program;
 pub mod report;
 pub mod resolve;
+pub mod telemetry;
 pub mod trace;
 pub mod verify;

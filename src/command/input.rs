@@ -406,6 +406,7 @@ fn node(
         zone: None,
         addresses: Vec::new(),
         pod_cidrs: Vec::new(),
+        is_leaving: false,
     });
     lay_over_node(args, &mut node);
     if config.detect_local == DetectLocal::NodeCidr && node.pod_cidrs.is_empty() {

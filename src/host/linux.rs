@@ -2,7 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "host is the folder with IO")]
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,11 @@ use super::cluster::{self, ClusterOptions};
 use super::error::{HostError, HostErrorKind, RestoreError};
 use super::forward::{self, ForwardError, ForwardOptions, Forwarder};
 use super::ipvs::Ipvs;
+use super::serve::{Server, Sites};
 use super::watch::Watch;
 use super::xtables::{Jump, Xtables};
 use super::{Event, Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
-use super::{files, ipset, link, lock, nf_tables, nfacct, nft, nft_watch, sysctl};
+use super::{files, ipset, link, lock, nf_tables, nfacct, nft, nft_watch, notify, sysctl};
 use crate::net::IpFamily;
 use crate::program::ipvs;
 use crate::program::listener::{Listeners, Status};
@@ -28,6 +29,7 @@ pub struct LinuxHost {
     stdin_is_read: bool,
     forwarder: Option<Forwarder>,
     watch: Option<Watch>,
+    server: Option<Server>,
 }
 
 impl LinuxHost {
@@ -40,6 +42,7 @@ impl LinuxHost {
             stdin_is_read: false,
             forwarder: None,
             watch: None,
+            server: None,
         }
     }
 }
@@ -267,6 +270,18 @@ impl Host for LinuxHost {
 
     fn forward_status(&mut self, socket: Option<&str>) -> Result<Status, HostError> {
         forward::ask(&socket_path(socket)?)
+    }
+
+    fn serve(&mut self, sites: &Sites) -> Result<Vec<(SocketAddr, HostError)>, HostError> {
+        let server = match &mut self.server {
+            Some(server) => server,
+            None => self.server.insert(Server::start()?),
+        };
+        Ok(server.set(sites))
+    }
+
+    fn notify(&mut self, state: &str) -> Result<(), HostError> {
+        notify::notify(state)
     }
 
     fn watch(&mut self, paths: &[String]) -> Result<(), HostError> {

@@ -20,6 +20,8 @@ mod nf_tables;
 mod nfacct;
 mod nft;
 mod nft_watch;
+mod notify;
+pub mod serve;
 mod sysctl;
 mod tool;
 mod watch;
@@ -36,7 +38,7 @@ pub use xtables::unreadable_tables;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::net::IpFamily;
@@ -45,6 +47,7 @@ use crate::program::listener::{Listeners, Status};
 use crate::program::nft::{Table, wire::Batch};
 use cluster::ClusterOptions;
 use forward::{ForwardError, ForwardOptions};
+use serve::Sites;
 
 /// Which of the two iptables implementations: they keep separate rules in the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -285,6 +288,13 @@ pub trait Host {
 
     /// What the process that carries connections in this network namespace tells. `NotFound` if there is none.
     fn forward_status(&mut self, socket: Option<&str>) -> Result<Status, HostError>;
+
+    /// Answers HTTP requests at these addresses, and at no others any more. Those that could not be opened, and why; they are
+    /// tried again when this is called again.
+    fn serve(&mut self, sites: &Sites) -> Result<Vec<(SocketAddr, HostError)>, HostError>;
+
+    /// Tells a service manager that started this process how it is, as `READY=1` (sd_notify(3)). Nobody may be listening.
+    fn notify(&mut self, state: &str) -> Result<(), HostError>;
 
     /// Begins to watch files and folders. From now on signals to end are events.
     fn watch(&mut self, paths: &[String]) -> Result<(), HostError>;

@@ -9,6 +9,9 @@ use super::intern::Names;
 use super::object;
 use super::word::{is_dns_subdomain, no_name, quoted};
 
+/// The taint of nodes that the autoscaler takes away (reference section 6.3).
+const LEAVING: &str = "ToBeDeletedByClusterAutoscaler";
+
 /// Reads a Node. `None` if it has no proper name.
 pub(super) fn read(node: &object::Node<'_>, names: &mut Names, findings: &mut Findings<'_>) -> Option<Node> {
     let name = &*node.metadata.name;
@@ -60,6 +63,8 @@ pub(super) fn read(node: &object::Node<'_>, names: &mut Names, findings: &mut Fi
         zone: node.metadata.labels.zone.as_deref().map(|zone| names.words.get(zone)),
         addresses,
         pod_cidrs,
+        is_leaving: node.metadata.is_being_deleted
+            || node.spec.taints.iter().any(|taint| &*taint.key == LEAVING),
     })
 }
 

@@ -173,6 +173,8 @@ pub(super) struct Metadata<'a> {
     pub(super) labels: Labels<'a>,
     #[serde(default, deserialize_with = "null_object")]
     pub(super) annotations: Annotations,
+    #[serde(default, rename = "deletionTimestamp", deserialize_with = "present_and_not_null")]
+    pub(super) is_being_deleted: bool,
 }
 
 /// The labels that mean something here.
@@ -207,6 +209,10 @@ pub(super) struct Annotations {
 /// True for a field that is there, whatever it holds.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(deserializer).map(|_| true)
+}
+
+fn present_and_not_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Option::<IgnoredAny>::deserialize(deserializer).map(|value| value.is_some())
 }
 
 /// A Service.
@@ -502,6 +508,15 @@ pub(super) struct NodeSpec<'a> {
     pub(super) pod_cidr: Text<'a>,
     #[serde(borrow, default, rename = "podCIDRs", deserialize_with = "null_default")]
     pub(super) pod_cidrs: Vec<Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    pub(super) taints: Vec<Taint<'a>>,
+}
+
+/// A taint of a Node.
+#[derive(Debug, Default, serde::Deserialize)]
+pub(super) struct Taint<'a> {
+    #[serde(borrow, default)]
+    pub(super) key: Text<'a>,
 }
 
 /// `status` of a Node.

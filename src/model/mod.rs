@@ -50,12 +50,7 @@ impl Cluster {
             });
             ports.map(|(name, group)| (name.clone(), group.clone())).collect()
         });
-        Cluster {
-            services,
-            endpoints,
-            service_cidrs: self.service_cidrs.clone(),
-            nodes: BTreeMap::new(),
-        }
+        Cluster { services, endpoints, service_cidrs: self.service_cidrs.clone(), nodes: BTreeMap::new() }
     }
 
     /// The endpoints of one Service port in one family.

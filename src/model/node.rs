@@ -16,4 +16,6 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// `spec.podCIDRs`.
     pub pod_cidrs: Vec<IpCidr>,
+    /// Whether it is about to go: it is being deleted, or the autoscaler has tainted it (`ToBeDeletedByClusterAutoscaler`).
+    pub is_leaving: bool,
 }

@@ -14,7 +14,6 @@ pub mod junit;
 pub mod listeners;
 pub mod plan;
 mod table;
-pub mod time;
 pub mod trace;
 pub mod trace_json;
 pub mod verify;

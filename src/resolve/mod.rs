@@ -9,6 +9,7 @@ mod directory;
 mod fate;
 mod frontend;
 mod habits;
+mod health_check;
 mod node;
 mod pool;
 mod reason;
@@ -20,6 +21,7 @@ pub use claims::Claims;
 pub use client::{Client, Treatment};
 pub use fate::{Oracle, fate, fate_remembered};
 pub use habits::{Habits, UnusedPorts};
+pub use health_check::{HealthCheck, health_checks};
 pub use node::{NodeContext, node_name};
 pub use reason::{Account, AccountedPort, JudgedEndpoint, Reason, StrayReason, Strays, account};
 pub use view::{

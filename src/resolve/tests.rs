@@ -29,6 +29,7 @@ fn context(config: &Config) -> NodeContext {
         zone: Some("zone-a".into()),
         addresses: addresses.clone(),
         pod_cidrs: vec![],
+        is_leaving: false,
     };
     NodeContext::new(config, &node, &addresses)
 }
@@ -241,8 +242,13 @@ fn ipvs_node_ports_answer_on_addresses_one_by_one() {
     };
     let seen = |config: &Config, external_ips: &[&str], family| {
         let addresses = ["127.0.0.1", "192.168.77.10", "10.9.9.9", "fd00:77::10", "fe80::1", "::1"].map(addr);
-        let node =
-            Node { name: "node-1".into(), zone: None, addresses: addresses.to_vec(), pod_cidrs: vec![] };
+        let node = Node {
+            name: "node-1".into(),
+            zone: None,
+            addresses: addresses.to_vec(),
+            pod_cidrs: vec![],
+            is_leaving: false,
+        };
         let mut cluster = Cluster::default();
         let service = Service {
             kind: ServiceType::LoadBalancer,

@@ -140,6 +140,7 @@ pub(crate) fn given_in(mode: Option<Mode>, manifests: &str, config: &str) -> Giv
         zone: None,
         addresses: Vec::new(),
         pod_cidrs: Vec::new(),
+        is_leaving: false,
     });
     let context = NodeContext::new(&config, &node, &node.addresses);
     Given { cluster: loaded.cluster, config, node, context }

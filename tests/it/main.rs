@@ -8,6 +8,7 @@ mod cli;
 mod cli_ipvs;
 #[cfg(feature = "kube")]
 mod cluster;
+mod deploy;
 mod errors;
 mod explain;
 mod generated;

@@ -209,6 +209,7 @@ fn node() -> Node {
         name: "node-0".into(),
         zone: Some("zone-a".into()),
         addresses: IpFamily::ALL.map(|family| address(family, NODES, 10)).to_vec(),
+        is_leaving: false,
         pod_cidrs: [(IpFamily::V4, 24), (IpFamily::V6, 64)]
             .map(|(family, bits)| IpCidr::new(address(family, PODS, 0), bits).unwrap())
             .to_vec(),

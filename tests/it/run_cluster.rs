@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 use svcproxy::host::cluster::{ClusterEvent, ClusterOptions, ClusterResource};
-use svcproxy::host::{Event, FakeHost, HostError, HostErrorKind, RestoreMode, XtablesVariant};
-use svcproxy::net::IpFamily;
+use svcproxy::host::{
+    Event, FakeDevice, FakeHost, Host, HostError, HostErrorKind, RestoreMode, XtablesVariant,
+};
+use svcproxy::net::{IpFamily, Protocol};
 
 use crate::api_server::{node, service, slice};
 use crate::cli::{Ran, run};
@@ -247,4 +249,116 @@ fn json_lines_say_the_same() {
     );
     assert_eq!(synced["ports"], serde_json::json!(["+ shop/api:http", "+ shop/web:http"]));
     assert!(synced["steps"].as_u64() > Some(3) && synced["seconds"].is_number(), "{synced}");
+}
+
+/// What is answered at an address.
+fn ask(host: &FakeHost, address: &str, path: &str) -> (u16, String) {
+    let site = host.sites.get(&address.parse().unwrap()).unwrap_or_else(|| panic!("nothing at {address}"));
+    let answer = site.answer(path, host.unix_time());
+    (answer.status, answer.body)
+}
+
+#[test]
+fn health_and_metrics_tell_what_was_done() {
+    let mut host = told(&services(), &slices());
+    let ran = run(&mut host, RUN).ok(0);
+    assert_eq!(synced(&ran).len(), 1);
+    let (status, body) = ask(&host, "0.0.0.0:10256", "/healthz");
+    assert_eq!(status, 200, "{body}");
+    assert!(body.contains("\"nodeEligible\":true,\"healthy\":true"), "{body}");
+    assert_eq!(ask(&host, "127.0.0.1:10249", "/proxyMode"), (200, "iptables".to_owned()));
+    let metrics = ask(&host, "127.0.0.1:10249", "/metrics").1;
+    for line in [
+        "kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"} 1",
+        "kubeproxy_sync_proxy_rules_service_changes_total 2",
+        "kubeproxy_sync_proxy_rules_endpoint_changes_pending 0",
+        "kubeproxy_proxy_healthz_total{code=\"200\"} 1",
+    ] {
+        assert!(metrics.lines().any(|is| is == line), "{line} is not in\n{metrics}");
+    }
+    let text = rules(&host);
+    let n_rules = text.split("*nat").nth(1).unwrap().lines().take_while(|line| *line != "COMMIT");
+    let n_rules = n_rules.filter(|line| line.starts_with("-A KUBE")).count();
+    let line = metrics.lines().find(|line| line.contains("iptables_total{ip_family=\"IPv4\",table=\"nat\"}"));
+    let counted: usize = line.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+    assert!((n_rules..n_rules + 4).contains(&counted), "{n_rules} and some jumps, not {counted}");
+    // A node that is about to go gets no traffic from load balancers, though all is well.
+    let mut leaving = node();
+    leaving["spec"]["taints"] =
+        serde_json::json!([{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]);
+    let mut host = told(&services(), &slices());
+    tell(&mut host, vec![applied(Nodes, &leaving)]);
+    run(&mut host, RUN).ok(0);
+    assert_eq!(
+        (ask(&host, "0.0.0.0:10256", "/healthz").0, ask(&host, "0.0.0.0:10256", "/livez").0),
+        (503, 200)
+    );
+}
+
+#[test]
+fn load_balancers_are_told_of_endpoints_here() {
+    let mut balanced = service("web", "10.96.0.1");
+    let more = [
+        ("type", "LoadBalancer".into()),
+        ("externalTrafficPolicy", "Local".into()),
+        ("healthCheckNodePort", 32100.into()),
+    ];
+    for (field, value) in more {
+        balanced["spec"][field] = value;
+    }
+    let mut here = slice("web-1", "web", &addresses(&[1, 2, 3]));
+    here["endpoints"][2]["nodeName"] = "node-2".into();
+    let mut host = told(&[balanced.clone()], &[here]);
+    let before = host.clone();
+    run(&mut host, RUN).ok(0);
+    let (status, body) = ask(&host, "0.0.0.0:32100", "/");
+    assert!(status == 200 && body.contains("\"localEndpoints\": 2"), "{status} {body}");
+    // In nftables mode the node's own address is asked, as node ports are.
+    let mut nft = before.clone();
+    let device = FakeDevice { is_dummy: false, addresses: ["192.0.2.1".parse().unwrap()].into() };
+    nft.devices.insert("eth0".into(), device);
+    run(&mut nft, &RUN.replace("--family", "--mode nftables --family"));
+    assert_eq!(ask(&nft, "192.0.2.1:32100", "/").0, 200);
+    assert!(!nft.sites.contains_key(&"0.0.0.0:32100".parse().unwrap()));
+    // Without endpoints it says so; without the Service it says nothing.
+    let mut host = before.clone();
+    tell(&mut host, list(EndpointSlices, &[]));
+    run(&mut host, RUN).ok(0);
+    assert_eq!(ask(&host, "0.0.0.0:32100", "/").0, 503);
+    let mut host = before;
+    tell(&mut host, list(Services, &[]));
+    run(&mut host, RUN).ok(0);
+    assert!(!host.sites.contains_key(&"0.0.0.0:32100".parse().unwrap()));
+}
+
+#[test]
+fn addresses_are_chosen_and_those_that_are_taken_are_told_once() {
+    let mut host = told(&services(), &slices());
+    host.ports_in_use.insert((Protocol::Tcp, 7000));
+    tell(&mut host, vec![applied(Services, &service("new", "10.96.0.7"))]);
+    let ran = run(
+        &mut host,
+        &format!("{RUN} --healthz-bind-address 127.0.0.1:7000 --metrics-bind-address 127.0.0.2"),
+    );
+    assert_eq!(
+        ran.err,
+        "warning: cannot listen at 127.0.0.1:7000: address already in use; it is tried again\n"
+    );
+    let at: Vec<String> = host.sites.keys().map(|address| address.to_string()).collect();
+    assert_eq!(at, ["127.0.0.1:7000", "127.0.0.2:10249"]);
+    let mut host = told(&services(), &slices());
+    run(&mut host, &format!("{RUN} --healthz-bind-address= --metrics-bind-address=")).ok(0);
+    assert!(host.sites.is_empty());
+    let ran = run(&mut host, &format!("{RUN} --healthz-bind-address nowhere"));
+    assert!(ran.err.contains("`nowhere` is no address with a port"), "{}", ran.err);
+}
+
+#[test]
+fn a_service_manager_is_told_when_it_is_ready() {
+    let mut host = told(&services(), &slices());
+    run(&mut host, RUN).ok(0);
+    let told: Vec<&String> = host.calls.iter().filter(|call| call.starts_with("notify")).collect();
+    assert_eq!(told, ["notify READY=1", "notify STOPPING=1"]);
+    let ready = host.calls.iter().position(|call| call == "notify READY=1");
+    assert!(host.calls.iter().rposition(|call| call.contains("restore")) < ready, "{:#?}", host.calls);
 }

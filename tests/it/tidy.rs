@@ -18,7 +18,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("verify", &["resolve", "program", "packet", "model", "net"]),
     ("trace", &["program", "packet", "net"]),
     ("inspect", &["trace", "backend", "program", "resolve", "model", "net"]),
-    ("host", &["plan", "program", "net"]),
+    ("telemetry", &["net"]),
+    ("host", &["plan", "program", "telemetry", "net"]),
     (
         "report",
         &[
@@ -53,6 +54,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "manifest",
             "model",
             "packet",
+            "telemetry",
             "net",
             "diagnostic",
         ],

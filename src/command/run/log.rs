@@ -1,12 +1,17 @@
 //! What `run` says while it runs: a line for each sync that did something and for each thing that is wrong, for people or as JSON.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use crate::diagnostic::{Diagnostic, Severity};
+use crate::model::ServiceName;
+use crate::net::IpFamily;
 use crate::report;
+use crate::resolve::HealthCheck;
+use crate::telemetry;
 
 use super::super::{Console, Error};
 
@@ -37,6 +42,12 @@ pub(super) struct Synced {
     pub(super) n_rules: usize,
     /// How long it took, the reading of the kernel's rules included.
     pub(super) took: Duration,
+    /// The Services that it was about; `None` for all.
+    pub(super) services: Option<BTreeSet<ServiceName>>,
+    /// What load balancers may ask of this node about them.
+    pub(super) checks: Vec<HealthCheck>,
+    /// Rules of iptables by table and family.
+    pub(super) iptables_rules: BTreeMap<(String, IpFamily), usize>,
 }
 
 impl Synced {
@@ -79,7 +90,7 @@ pub(super) struct Log<'c, 'w> {
 impl Log<'_, '_> {
     fn json(&mut self, level: &str, message: &str, more: Value) -> Result<(), Error> {
         let mut line =
-            json!({ "time": report::time::rfc3339(self.time), "level": level, "message": message });
+            json!({ "time": telemetry::time::rfc3339(self.time), "level": level, "message": message });
         if let (Some(line), Value::Object(more)) = (line.as_object_mut(), more) {
             line.extend(more);
         }
@@ -180,6 +191,7 @@ mod tests {
             n_steps: 2,
             n_rules: 17,
             took: Duration::from_millis(43),
+            ..Synced::default()
         };
         assert_eq!(
             synced.text(),

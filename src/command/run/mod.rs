@@ -2,10 +2,12 @@
 //!
 //! It goes round: `source` learns what has changed, `schedule` says when it is time, `reconcile` makes the node so, `log` tells.
 
+mod follow;
 mod log;
 mod reconcile;
 mod schedule;
 mod source;
+mod vitals;
 
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ use log::{Log, LogFormatArg};
 use reconcile::Reconciler;
 use schedule::Schedule;
 use source::{ClusterArgs, Source};
+use vitals::{ServeArgs, Vitals};
 
 /// Keep this node as it is wanted while the cluster changes
 ///
@@ -55,6 +58,10 @@ pub struct RunArgs {
     /// Where `svcproxy inspect` asks [default: /run/svcproxy/, by network namespace]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<String>,
+
+    /// Where it is asked how it is.
+    #[command(flatten)]
+    pub serve: ServeArgs,
 
     /// How others at work are treated.
     #[command(flatten)]
@@ -115,6 +122,7 @@ pub fn run(args: &RunArgs, host: &mut dyn Host, console: &mut Console<'_>) -> Re
         host.forward_start(&forward_options(&args.forward, &source.input.config), args.socket.as_deref())?;
     }
     keep(args, &mut source, host, &mut log)?;
+    host.notify("STOPPING=1")?;
     if carries {
         let n_cut = host.forward_drain(Duration::from_secs(args.forward.drain))?;
         let cut = if n_cut == 0 { String::new() } else { format!("; {n_cut} connections were cut") };
@@ -132,17 +140,17 @@ fn keep(
     host: &mut dyn Host,
     log: &mut Log<'_, '_>,
 ) -> Result<(), Error> {
+    let mut vitals = Vitals::start(&args.serve, source, host, log)?;
     let mut reconciler = Reconciler::new(args);
     let mut schedule = Schedule::new(source.input.config.sync_periods);
     // What the next sync is for; after one that failed, that is for the one after it, too.
-    let mut touched = Touched::default();
+    let mut touched = source.take_touched();
     let mut is_ready = false;
     loop {
         log.time = host.unix_time();
         let due = source.ready_at().map(|ready| ready.max(schedule.due()));
         let now = host.now();
         if due.is_some_and(|due| due <= now) {
-            touched.append(source.take_touched());
             schedule.begins();
             let synced = reconciler.sync(&mut source.input, &touched, host, log);
             schedule.ends(now, host.now(), synced.is_ok());
@@ -150,14 +158,20 @@ fn keep(
                 Ok(synced) => {
                     touched = Touched::default();
                     log.synced(&synced)?;
+                    vitals.synced(synced, reconciler.n_set_aside(), host.unix_time());
                     if !std::mem::replace(&mut is_ready, true) {
                         say_ready(&reconciler, &source.input.config, log)?;
+                        host.notify("READY=1")?;
                     }
                 }
                 // Whoever starts it with files of his own wants to know at once.
                 Err(error) if !is_ready && source.is_files() => return Err(error),
-                Err(error) => log.error(&error, UNCHANGED)?,
+                Err(error) => {
+                    vitals.failed(host.now().saturating_sub(now), host.unix_time());
+                    log.error(&error, UNCHANGED)?;
+                }
             }
+            vitals.serve(host, log)?;
             continue;
         }
         let wait = due.map_or(source.input.config.sync_periods.sync, |due| due.saturating_sub(now));
@@ -168,6 +182,9 @@ fn keep(
         }
         match source.take(event, host, log) {
             Ok(true) => {
+                let news = source.take_touched();
+                vitals.changed(&news, source, host.unix_time());
+                touched.append(news);
                 schedule.set_periods(source.input.config.sync_periods);
                 schedule.request();
             }

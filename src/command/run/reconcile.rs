@@ -1,20 +1,27 @@
 //! What is wanted beside what the node has, and the node made so. In userspace mode the process' own listeners are a part of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::host::Host;
 use crate::host::forward::ForwardError;
 use crate::manifest::Touched;
 use crate::model::{Cluster, Mode, Service, ServiceName};
-use crate::pipeline;
+use crate::net::IpFamily;
+use crate::pipeline::{self, Wanted};
+use crate::plan::Step;
+use crate::program::Program;
 use crate::program::listener::{ListenerKey, Listeners};
+use crate::resolve::{self, HealthCheck};
 
 use super::super::comparison::Comparison;
 use super::super::input::Input;
 use super::super::options::NftArgs;
 use super::super::{Error, lock, steps, virtual_servers};
 use super::RunArgs;
+use super::follow::{Followed, Part};
 use super::log::{Log, Synced};
+use super::schedule::IDLE_SHARE;
 
 /// How often other ports are tried when somebody else has those that were chosen.
 const MAX_PORT_ROUNDS: usize = 8;
@@ -28,12 +35,23 @@ pub(super) struct Reconciler<'a> {
     pub(super) listeners: Listeners,
     /// Services that the machine has refused, until they change.
     set_aside: BTreeSet<ServiceName>,
+    /// What the node has, if the next change of some Services can be told from it.
+    followed: Option<Followed>,
+    /// When everything is to be compared again, whatever has changed.
+    check_at: Duration,
 }
 
 impl<'a> Reconciler<'a> {
     /// One that has done nothing yet.
     pub(super) fn new(args: &'a RunArgs) -> Reconciler<'a> {
-        Reconciler { args, taken: BTreeSet::new(), listeners: Listeners::new(), set_aside: BTreeSet::new() }
+        Reconciler {
+            args,
+            taken: BTreeSet::new(),
+            listeners: Listeners::new(),
+            set_aside: BTreeSet::new(),
+            followed: None,
+            check_at: Duration::ZERO,
+        }
     }
 
     /// Makes the node as it is wanted. A Service that the machine refuses does not stop the others: it is left out until it
@@ -49,7 +67,15 @@ impl<'a> Reconciler<'a> {
         self.set_aside.retain(|name| !touched.everything && !names.contains(name));
         loop {
             let held = take_out(&self.set_aside, &mut input.loaded.cluster);
-            let synced = self.make_so(input, host, log);
+            let synced = match self.follow(input, touched, host, log) {
+                Some(Ok(synced)) => Ok(synced),
+                Some(Err(error)) => {
+                    // The node may have changed behind our back, and whoever is named be blamed for it.
+                    tracing::info!("everything is compared again, since a change was refused: {error:?}");
+                    self.make_so(input, host, log)
+                }
+                None => self.make_so(input, host, log),
+            };
             input.loaded.cluster.services.extend(held);
             match synced {
                 Err(error) => match error.culprit.clone() {
@@ -61,6 +87,44 @@ impl<'a> Reconciler<'a> {
                 Ok(synced) => return Ok(synced),
             }
         }
+    }
+
+    /// Makes the node as it is wanted of the Services that have changed, without a look at the others. `None` if that cannot
+    /// be: everything is to be compared.
+    fn follow(
+        &mut self,
+        input: &Input,
+        touched: &Touched,
+        host: &mut dyn Host,
+        log: &mut Log<'_, '_>,
+    ) -> Option<Result<Synced, Error>> {
+        let began = host.now();
+        let mut followed = self.followed.take()?;
+        if touched.everything || touched.is_empty() || began >= self.check_at {
+            return None;
+        }
+        let part = followed.compare(&input.loaded.cluster, &touched.names())?;
+        let done = self.make_part_so(&part, input, began, host, log);
+        if done.is_ok() {
+            followed.take(part);
+            self.followed = Some(followed);
+        }
+        Some(done)
+    }
+
+    fn make_part_so(
+        &self,
+        part: &Part,
+        input: &Input,
+        began: Duration,
+        host: &mut dyn Host,
+        log: &mut Log<'_, '_>,
+    ) -> Result<Synced, Error> {
+        let _lock = lock::take(self.args.lock, host, log.console)?;
+        pipeline::check(&part.compared.wanted.program).map_err(Error::internal)?;
+        steps::take(&part.compared, input, host, log.console)?;
+        let synced = told(&part.compared, input, host.now().saturating_sub(began));
+        Ok(Synced { services: Some(part.names.clone()), ..synced })
     }
 
     /// Compares what is wanted with what there is, and makes it so: listeners that rules will lead to come first, those that no
@@ -93,14 +157,16 @@ impl<'a> Reconciler<'a> {
             self.listeners = wanted.listeners.clone().unwrap_or_default();
             set_listeners(&self.listeners, host)?.map_err(|in_use| no_ports(&in_use))?;
         }
-        let planned = &compared.plan.steps;
-        Ok(Synced {
-            mode: input.config.mode.name(),
-            ports: compared.changed_ports(input),
-            n_steps: planned.len(),
-            n_rules: planned.iter().map(crate::plan::Step::n_rules).sum(),
-            took: host.now().saturating_sub(began),
-        })
+        let now = host.now();
+        let synced = told(&compared, input, now.saturating_sub(began));
+        self.check_at = now + input.config.sync_periods.sync.max(synced.took * IDLE_SHARE);
+        self.followed = Followed::after(compared, input.config.mode);
+        Ok(synced)
+    }
+
+    /// How many Services are left out.
+    pub(super) fn n_set_aside(&self) -> usize {
+        self.set_aside.len()
     }
 
     /// Opens what is wanted beside what there is. Where somebody else has a port, another one is wanted instead.
@@ -129,6 +195,38 @@ impl<'a> Reconciler<'a> {
         }
         Err(no_ports(&in_use))
     }
+}
+
+/// What load balancers may ask of this node, in all families.
+/// What a sync did.
+fn told(compared: &Comparison, input: &Input, took: Duration) -> Synced {
+    let planned = &compared.plan.steps;
+    Synced {
+        mode: input.config.mode.name(),
+        ports: compared.changed_ports(input),
+        n_steps: planned.len(),
+        n_rules: planned.iter().map(Step::n_rules).sum(),
+        took,
+        services: None,
+        checks: health_checks(&compared.wanted, input),
+        iptables_rules: iptables_rules(&compared.wanted.program),
+    }
+}
+
+fn health_checks(wanted: &Wanted, input: &Input) -> Vec<HealthCheck> {
+    let views = input.families.iter().filter_map(|family| wanted.views.get(*family).as_ref());
+    views.flat_map(|view| resolve::health_checks(&input.loaded.cluster, &input.node.name, view)).collect()
+}
+
+fn iptables_rules(wanted: &Program) -> BTreeMap<(String, IpFamily), usize> {
+    let mut counts = BTreeMap::new();
+    for family in IpFamily::ALL {
+        for (name, table) in wanted.xtables.get(family).iter().flat_map(|ruleset| &ruleset.tables) {
+            let n_rules = table.chains.values().map(|chain| chain.rules.len()).sum();
+            counts.insert((name.to_string(), family), n_rules);
+        }
+    }
+    counts
 }
 
 /// Takes Services out of a cluster.

@@ -8,7 +8,7 @@ use crate::model::SyncPeriods;
 /// How long after a failure it is tried again. It doubles with each further one, up to the sync period.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// A look at the whole node without any reason may take one part in so many of the time.
-const IDLE_SHARE: u32 = 20;
+pub(super) const IDLE_SHARE: u32 = 20;
 
 /// When the next sync is due (reference section 6.7).
 #[derive(Debug, Clone)]

@@ -102,6 +102,13 @@ impl<'a> Source<'a> {
         Ok(Source { args, last, input, objects, touched })
     }
 
+    /// Whether the node is to get traffic: the API server knows it, and it is not about to go (reference section 6.3).
+    pub(super) fn is_node_eligible(&self) -> bool {
+        let Input { loaded, node, .. } = &self.input;
+        let is_known = self.is_files() || loaded.cluster.nodes.contains_key(&node.name);
+        is_known && !node.is_leaving
+    }
+
     /// Whether everything comes from files.
     pub(super) fn is_files(&self) -> bool {
         self.objects.is_none()

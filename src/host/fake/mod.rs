@@ -1,13 +1,14 @@
 //! A machine in memory, for tests: what it holds is public, what it was asked to change is recorded, failures come on demand.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::cluster::ClusterOptions;
 use super::error::{HostError, HostErrorKind, RestoreError};
 use super::fake_tables::{FakeTables, Known, Refusal};
 use super::forward::{ForwardError, ForwardOptions};
+use super::serve::Sites;
 use super::{Event, Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
 use crate::net::{IpFamily, Port, Protocol};
 use crate::program::listener::{ListenerKey, Listeners, Status};
@@ -86,6 +87,8 @@ pub struct FakeHost {
     /// What is to happen to a process that waits, in turn, each with contents of files that then are other ones; after the
     /// last it is told to end.
     pub events: VecDeque<(Event, BTreeMap<String, Vec<u8>>)>,
+    /// What it was told to answer, and where.
+    pub sites: Sites,
     /// The API server that it was told to watch.
     pub cluster: Option<ClusterOptions>,
     /// The time since it was made. Only waiting takes any.
@@ -661,6 +664,23 @@ impl Host for FakeHost {
         let action = || format!("ask at `{}`", socket.unwrap_or("/run/svcproxy/1.sock"));
         let nobody = || HostError::new(action(), HostErrorKind::NotFound, "no `svcproxy run` answers there");
         self.status.clone().ok_or_else(nobody)
+    }
+
+    fn serve(&mut self, sites: &Sites) -> Result<Vec<(SocketAddr, HostError)>, HostError> {
+        self.fails("serve")?;
+        let is_taken = |address: &&SocketAddr| self.ports_in_use.contains(&(Protocol::Tcp, address.port()));
+        let in_use = |address: &SocketAddr| {
+            let action = format!("listen at {address}");
+            (*address, HostError::new(action, HostErrorKind::Busy, "address already in use"))
+        };
+        let failed = sites.keys().filter(is_taken).map(in_use).collect();
+        self.sites = sites.clone();
+        Ok(failed)
+    }
+
+    fn notify(&mut self, state: &str) -> Result<(), HostError> {
+        self.calls.push(format!("notify {state}"));
+        self.fails("notify")
     }
 
     fn watch(&mut self, paths: &[String]) -> Result<(), HostError> {

@@ -2,6 +2,7 @@
 //! make, the rules are those that the server's objects compile to. Also when it starts over after a kill, when the server is
 //! gone, and when somebody flushes the rules.
 
+use std::io::{Read, Write};
 use std::process::{Child, Stdio};
 
 use serde_json::{Value, json};
@@ -145,6 +146,17 @@ impl Bench {
         }
     }
 
+    /// What the process answers on loopback.
+    fn ask(&self, port: u16, path: &str) -> String {
+        self.namespace.inside(|| {
+            let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).unwrap();
+            text
+        })
+    }
+
     fn kill(&mut self) {
         let mut child = self.process.take().unwrap();
         child.kill().unwrap();
@@ -172,6 +184,9 @@ fn stays_in_step(way: Way, habits: Habits, flush: &[&str]) {
         (0..EVENTS).for_each(|_| bench.event());
         bench.is_in_step();
     }
+    let (health, metrics) = (bench.ask(10256, "/healthz"), bench.ask(10249, "/metrics"));
+    assert!(health.starts_with("HTTP/1.1 200 OK") && health.contains("\"nodeEligible\":true"), "{health}");
+    assert!(metrics.contains("kubeproxy_sync_proxy_rules_duration_seconds_bucket{"), "{metrics}");
     // Somebody flushes the rules; then so, while the server is gone.
     bench.namespace.run(flush);
     bench.is_in_step();
