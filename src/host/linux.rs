@@ -14,6 +14,7 @@ use super::xtables::{Jump, Xtables};
 use super::{Event, Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
 use super::{files, ipset, link, lock, nfacct, nft, nft_watch, sysctl};
 use crate::net::IpFamily;
+use crate::program::ipset::{Change, Sets};
 use crate::program::ipvs;
 use crate::program::listener::{Listeners, Status};
 
@@ -193,16 +194,16 @@ impl Host for LinuxHost {
         self.ipvs.timeouts()
     }
 
-    fn ipset_version(&mut self) -> Result<Option<(u32, u32)>, HostError> {
-        ipset::version()
+    fn ipset_protocol(&mut self) -> Result<Option<u8>, HostError> {
+        ipset::protocol()
     }
 
-    fn ipset_save(&mut self) -> Result<String, HostError> {
-        ipset::save()
+    fn ipset_read(&mut self) -> Result<Sets, HostError> {
+        ipset::read()
     }
 
-    fn ipset_restore(&mut self, document: &[u8]) -> Result<(), RestoreError> {
-        ipset::restore(document)
+    fn ipset_change(&mut self, changes: &[Change]) -> Result<(), (usize, HostError)> {
+        ipset::change(changes)
     }
 
     fn dummy_addresses(&mut self, device: &str) -> Result<Option<BTreeSet<IpAddr>>, HostError> {

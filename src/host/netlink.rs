@@ -14,6 +14,8 @@ use rustix::net::{RecvFlags, sockopt};
 
 /// As much as the kernel puts into one datagram of a dump, with room to spare.
 const DATAGRAM: usize = 1 << 16;
+/// `struct nlmsghdr`, in bytes.
+const HEADER: usize = 16;
 /// How often a dump is started anew when the kernel says that the list changed meanwhile.
 const DUMP_TRIES: usize = 10;
 /// How many changes go to the kernel in one call.
@@ -43,22 +45,38 @@ pub(super) struct Netlink {
 #[derive(Debug, Default)]
 struct Replies {
     messages: Vec<Message>,
-    /// Refusals, each with the place among the messages sent of what was refused.
-    refused: Vec<(usize, io::Error)>,
+    /// Refusals in their order.
+    refused: Vec<Refusal>,
     /// The list changed while it was read.
     is_interrupted: bool,
     /// Replies did not fit into the socket's buffer. Those that came first did.
     is_cut: bool,
 }
 
+/// That a message was refused.
+#[derive(Debug)]
+struct Refusal {
+    /// Its place among the messages sent.
+    place: usize,
+    error: io::Error,
+    /// Its body as the kernel sends it back; empty if the kernel does not.
+    sent_back: Vec<u8>,
+}
+
 impl Replies {
     /// What came in answer to a single message.
-    fn of_one(self) -> io::Result<Vec<Message>> {
+    fn of_one(self) -> Result<Vec<Message>, Refusal> {
         match self.refused.into_iter().next() {
-            Some((_, error)) => Err(error),
-            None if self.is_cut => Err(cut()),
+            Some(refusal) => Err(refusal),
+            None if self.is_cut => Err(cut().into()),
             None => Ok(self.messages),
         }
+    }
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Refusal {
+        Refusal { place: 0, error, sent_back: Vec::new() }
     }
 }
 
@@ -71,6 +89,17 @@ impl Netlink {
 
     /// Asks for something that is no list, a change or a question; what the kernel answers when it has done it.
     pub(super) fn ask(&mut self, message: Message, flags: u16) -> io::Result<Vec<Message>> {
+        self.answer(message, flags).map_err(|refusal| refusal.error)
+    }
+
+    /// Asks for a change that has parts. The error comes with the body that the kernel sends back, in which some subsystems
+    /// write what part was refused; it is empty if the kernel sends none.
+    pub(super) fn change(&mut self, message: Message) -> Result<(), (io::Error, Vec<u8>)> {
+        let done = self.answer(message, 0);
+        done.map(|_| ()).map_err(|refusal| (refusal.error, refusal.sent_back))
+    }
+
+    fn answer(&mut self, message: Message, flags: u16) -> Result<Vec<Message>, Refusal> {
         let mut bytes = Vec::new();
         self.write(&mut bytes, message, NLM_F_ACK | flags);
         self.exchange(&bytes, 1)?.of_one()
@@ -99,8 +128,8 @@ impl Netlink {
             }
             let replies = self.exchange(&bytes, n).map_err(|error| (n_done, error))?;
             let mut refused = replies.refused.into_iter();
-            if let Some((place, error)) = refused.find(|(_, error)| !is_fine(error)) {
-                return Err((n_done + place, error));
+            if let Some(refusal) = refused.find(|refusal| !is_fine(&refusal.error)) {
+                return Err((n_done + refusal.place, refusal.error));
             }
             if replies.is_cut {
                 return Err((n_done, cut()));
@@ -120,7 +149,7 @@ impl Netlink {
                 // The rest of the list would come here, too.
                 self.socket = connected(self.protocol)?;
             } else if !replies.is_interrupted {
-                return replies.of_one();
+                return replies.of_one().map_err(|refusal| refusal.error);
             }
         }
         Err(io::Error::other("the list keeps changing while it is read"))
@@ -177,8 +206,14 @@ impl Netlink {
                     replies.messages.push(message);
                     continue;
                 }
-                NetlinkPayload::Error(error) => error.code.map(|_| error.to_io()),
-                NetlinkPayload::Done(done) if done.code < 0 => Some(io::Error::from_raw_os_error(-done.code)),
+                NetlinkPayload::Error(error) => error.code.map(|_| {
+                    let sent_back = error.header.get(HEADER..).unwrap_or_default().to_vec();
+                    Refusal { place, error: error.to_io(), sent_back }
+                }),
+                NetlinkPayload::Done(done) if done.code < 0 => {
+                    let error = io::Error::from_raw_os_error(-done.code);
+                    Some(Refusal { place, error, sent_back: Vec::new() })
+                }
                 NetlinkPayload::Done(_) => None,
                 NetlinkPayload::Overrun(_) => {
                     replies.is_cut = true;
@@ -186,7 +221,7 @@ impl Netlink {
                 }
                 NetlinkPayload::Noop | _ => continue,
             };
-            replies.refused.extend(refusal.map(|error| (place, error)));
+            replies.refused.extend(refusal);
             is_complete |= before_last == 0;
         }
         Ok(is_complete)

@@ -76,7 +76,7 @@ fn words(plan: &Plan) -> Vec<String> {
             Step::DeleteJump { table, chain, .. } => format!("delete {table} {chain}"),
             Step::AddNfacct { name } => format!("nfacct {name}"),
             Step::SetSysctl { key, .. } => format!("sysctl {key}"),
-            Step::IpsetRestore { what, .. } => format!("ipset {what}"),
+            Step::Ipset { what, .. } => format!("ipset {what}"),
             Step::Ipvs { requests, what } => format!("ipvs {what} {}", requests.len()),
             Step::AddDummy { device } => format!("add {device}"),
             Step::DeleteDummy { device } => format!("delete {device}"),
