@@ -18,17 +18,6 @@ pub enum LiftedVip {
     HealthCheck(Port),
 }
 
-impl LiftedVip {
-    /// Whether packets to an address and port are for it.
-    pub fn is_at(self, at: AddrPort) -> bool {
-        match self {
-            LiftedVip::Address(addr) => addr == at,
-            LiftedVip::NodePort(port) => port == at.port,
-            LiftedVip::HealthCheck(_) => false,
-        }
-    }
-}
-
 impl fmt::Display for LiftedVip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::backend::ipvs;
-use crate::host::{Host, HostErrorKind};
+use crate::host::{Host, HostError, HostErrorKind};
 use crate::net::{AddrPort, IpFamily, PerFamily, Protocol};
 use crate::program::ipset::Sets;
 use crate::program::ipvs::{Flags, Request, SchedulerName, ServiceKey, VirtualServer, VirtualServers};
@@ -30,13 +30,9 @@ pub(super) fn require(host: &mut dyn Host) -> Result<(), Error> {
 
 /// Tries what a kernel may lack, before the first step: the scheduler, dummy devices. What was tried is gone after.
 pub(super) fn rehearse(host: &mut dyn Host, wanted: &Program, live: &Program) -> Result<(), Error> {
-    let servers = |program: &Program| -> Vec<VirtualServer> {
-        let families = [&program.ipvs.v4, &program.ipvs.v6].into_iter().flatten();
-        families.flat_map(VirtualServers::values).cloned().collect()
-    };
-    let used: BTreeSet<SchedulerName> = servers(live).into_iter().map(|server| server.scheduler).collect();
-    if let Some(server) = servers(wanted).into_iter().find(|server| !used.contains(&server.scheduler)) {
-        try_scheduler(host, server.scheduler)?;
+    let used: BTreeSet<&SchedulerName> = schedulers(live).collect();
+    if let Some(scheduler) = schedulers(wanted).find(|scheduler| !used.contains(scheduler)) {
+        try_scheduler(host, scheduler)?;
     }
     let device = ipvs::device();
     let is_wanted = wanted.dummies.as_ref().is_some_and(|dummies| dummies.contains_key(device));
@@ -47,11 +43,17 @@ pub(super) fn rehearse(host: &mut dyn Host, wanted: &Program, live: &Program) ->
     Ok(())
 }
 
-fn try_scheduler(host: &mut dyn Host, scheduler: SchedulerName) -> Result<(), Error> {
+/// The scheduler of each virtual server.
+fn schedulers(program: &Program) -> impl Iterator<Item = &SchedulerName> {
+    let families = [&program.ipvs.v4, &program.ipvs.v6].into_iter().flatten();
+    families.flat_map(VirtualServers::values).map(|server| &server.scheduler)
+}
+
+fn try_scheduler(host: &mut dyn Host, scheduler: &SchedulerName) -> Result<(), Error> {
     let (protocol, addr, port) = TRIAL;
     let key = ServiceKey::Address { protocol, at: AddrPort::new(addr.into(), port) };
     let server = VirtualServer {
-        scheduler,
+        scheduler: scheduler.clone(),
         flags: Flags::default(),
         persistence_seconds: 0,
         netmask: IpFamily::V4.bits(),
@@ -89,8 +91,13 @@ pub(super) fn has_sets(host: &mut dyn Host) -> Result<bool, Error> {
 
 /// All sets; `None` if the kernel can have none.
 pub(super) fn read_sets(host: &mut dyn Host) -> Result<Option<Sets>, Error> {
-    match host.ipset_read() {
-        Ok(sets) => Ok(Some(sets)),
+    if_supported(host.ipset_read())
+}
+
+/// What was read, `None` if the kernel has no such thing.
+fn if_supported<T>(read: Result<T, HostError>) -> Result<Option<T>, Error> {
+    match read {
+        Ok(read) => Ok(Some(read)),
         Err(error) if error.kind == HostErrorKind::Unsupported => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -108,8 +115,8 @@ pub(super) fn read(
     live: &mut Program,
     families: &BTreeSet<IpFamily>,
 ) -> Result<(), Error> {
-    if host.ipvs_version()?.is_some() {
-        live.ipvs = split(host.ipvs_read()?, families);
+    if let Some(servers) = if_supported(host.ipvs_read())? {
+        live.ipvs = split(servers, families);
         live.ipvs_timeouts = Some(host.ipvs_timeouts()?);
     }
     live.ipset = read_sets(host)?;

@@ -12,7 +12,7 @@ use super::ipvs::Ipvs;
 use super::watch::Watch;
 use super::xtables::{Jump, Xtables};
 use super::{Event, Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
-use super::{files, ipset, link, lock, nfacct, nft, nft_watch, sysctl};
+use super::{files, ipset, link, lock, nf_tables, nfacct, nft, nft_watch, sysctl};
 use crate::net::IpFamily;
 use crate::program::ipset::{Change, Sets};
 use crate::program::ipvs;
@@ -137,7 +137,7 @@ impl Host for LinuxHost {
     }
 
     fn nft_tables(&mut self) -> Result<Vec<(String, String)>, HostError> {
-        nft::tables()
+        nf_tables::tables()
     }
 
     fn nft_run(&mut self, document: &[u8], check: bool) -> Result<(), RestoreError> {

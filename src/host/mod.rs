@@ -15,6 +15,7 @@ mod link;
 mod linux;
 mod lock;
 mod netlink;
+mod nf_tables;
 mod nfacct;
 mod nft;
 mod nft_watch;
