@@ -59,6 +59,7 @@ fn try_scheduler(host: &mut dyn Host, scheduler: &SchedulerName) -> Result<(), E
         netmask: IpFamily::V4.bits(),
         engine: None,
         real_servers: BTreeMap::new(),
+        counters: None,
         tag: None,
     };
     match host.ipvs_change(&[Request::NewService(key, server)]) {

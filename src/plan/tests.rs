@@ -161,6 +161,7 @@ fn with_ipvs(text: &str, endpoints: Option<&[u8]>) -> Program {
         netmask: 32,
         engine: None,
         real_servers: endpoints.iter().map(|n| (endpoint(*n), RealServer::masqueraded(1))).collect(),
+        counters: None,
         tag: None,
     };
     let kind = SetKind::Hash { hash: HashType::IpPort, family: IpFamily::V4, max_entries: 65536 };

@@ -60,6 +60,7 @@ fn keeps_virtual_servers() {
         netmask: 32,
         engine: None,
         real_servers: BTreeMap::new(),
+        counters: None,
         tag: None,
     };
     let new = |port, scheduler| ipvs::Request::NewService(key(port), server(scheduler));

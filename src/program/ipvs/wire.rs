@@ -78,9 +78,7 @@ mod dest_attribute {
     pub(super) const L_THRESH: u16 = 6;
     pub(super) const ACTIVE_CONNS: u16 = 7;
     pub(super) const INACT_CONNS: u16 = 8;
-    pub(super) const STATS: u16 = 10;
     pub(super) const ADDR_FAMILY: u16 = 11;
-    pub(super) const STATS64: u16 = 12;
     pub(super) const TUN_TYPE: u16 = 13;
     pub(super) const TUN_PORT: u16 = 14;
     pub(super) const TUN_FLAGS: u16 = 15;
@@ -174,7 +172,9 @@ pub fn get_info() -> Message {
 ///
 /// A netmask with a gap, which only a foreign virtual server can have, is an error: a prefix cannot say it.
 pub fn service(body: &[u8]) -> Result<(ServiceKey, VirtualServer), WireError> {
-    use service_attribute::{ADDR, AF, FLAGS, FWMARK, NETMASK, PE_NAME, PORT, PROTOCOL, SCHED_NAME, TIMEOUT};
+    use service_attribute::{
+        ADDR, AF, FLAGS, FWMARK, NETMASK, PE_NAME, PORT, PROTOCOL, SCHED_NAME, STATS, STATS64, TIMEOUT,
+    };
     let found = of_service(body)?;
     let family = family_of(&found, AF, "address family")?.ok_or(WireError::Missing("address family"))?;
     let key = match found.optional(FWMARK).map(|_| found.u32(FWMARK, "mark")).transpose()? {
@@ -195,6 +195,7 @@ pub fn service(body: &[u8]) -> Result<(ServiceKey, VirtualServer), WireError> {
         netmask: netmask_bits(netmask, family).ok_or(WireError::Value("netmask"))?,
         engine: name_of(&found, PE_NAME, "persistence engine")?,
         real_servers: Default::default(),
+        counters: counters(&found, STATS64, STATS).ok(),
         tag: None,
     };
     Ok((key, server.normalized(family)))
@@ -234,16 +235,6 @@ pub fn destination(body: &[u8], family: IpFamily) -> Result<(AddrPort, RealServe
         },
     };
     Ok((at, real_server.normalized()))
-}
-
-/// Reads the counters of a virtual server, from the same reply as [`service`].
-pub fn service_counters(body: &[u8]) -> Result<Counters, WireError> {
-    counters(&of_service(body)?, service_attribute::STATS64, service_attribute::STATS)
-}
-
-/// Reads the counters of a real server, from the same reply as [`destination`].
-pub fn destination_counters(body: &[u8]) -> Result<Counters, WireError> {
-    counters(&of_destination(body)?, dest_attribute::STATS64, dest_attribute::STATS)
 }
 
 /// Reads the timeouts.
