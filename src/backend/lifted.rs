@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::net::{AddrPort, Port, Protocol};
+use crate::program::ipvs::{Connections, Counters};
 use crate::program::xtables::Counter;
 use crate::resolve::FrontendKind;
 
@@ -16,17 +17,6 @@ pub enum LiftedVip {
     NodePort(Port),
     /// A health-check port that is let in.
     HealthCheck(Port),
-}
-
-impl LiftedVip {
-    /// Whether packets to an address and port are for it.
-    pub fn is_at(self, at: AddrPort) -> bool {
-        match self {
-            LiftedVip::Address(addr) => addr == at,
-            LiftedVip::NodePort(port) => port == at.port,
-            LiftedVip::HealthCheck(_) => false,
-        }
-    }
 }
 
 impl fmt::Display for LiftedVip {
@@ -72,6 +62,19 @@ pub struct LiftedPolicies {
     pub vip_counts: BTreeMap<LiftedVip, Counter>,
     /// New connections to each endpoint, where rules count.
     pub endpoint_counts: BTreeMap<AddrPort, Counter>,
+    /// What has passed through the virtual servers of each VIP, if a kernel told.
+    pub vip_traffic: BTreeMap<LiftedVip, Counters>,
+    /// Every endpoint of virtual servers, those that are draining among them.
+    pub endpoint_loads: BTreeMap<AddrPort, EndpointLoad>,
+}
+
+/// What an endpoint has to do for the virtual servers of a Service port, all together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndpointLoad {
+    /// Its connections, if a kernel told.
+    pub connections: Option<Connections>,
+    /// Whether it gets no new ones anywhere (weight 0).
+    pub is_draining: bool,
 }
 
 /// A rule, or an element of a map, that carries a Service.

@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::net::IpFamily;
+use crate::net::{AddrPort, IpFamily, Port};
 use crate::program::Program;
 use crate::program::ipset::diff::{SetChange, SetsDiff};
-use crate::program::ipset::{self, Entry, SetName, Sets};
+use crate::program::ipset::{Entry, SetName, Sets};
 use crate::program::ipvs::diff::{ServerChange, ServersDiff};
 use crate::program::ipvs::{self as language, ServiceKey, VirtualServer, VirtualServers};
 use crate::resolve::NodeView;
 
 use super::change::{ChainDelta, Changes, ObjectChange, PortChange, port_differences};
-use super::{LiftedName, LiftedPort, ipvs};
+use super::{LiftedName, LiftedPort, LiftedVip, ipvs};
 
 /// Explains the difference between two programs in IPVS mode, or to none of it. The view names the Services; without one
 /// that it knows a virtual server goes by its own address.
@@ -29,7 +29,7 @@ pub fn server_changes(
         (servers, wanted.ipvs.get(family), live.ipvs.get(family))
     {
         changes.chains.extend(server_deltas(difference, wanted_servers, live_servers));
-        changes.ports = port_changes(view, difference, wanted, live);
+        changes.ports = port_changes(view, difference, (wanted_servers, wanted), (live_servers, live));
     }
     if let (Some(difference), Some(wanted), Some(live)) = (sets, &wanted.ipset, &live.ipset) {
         let of_family = |name: &SetName| ipvs::set_family(name) == Some(family);
@@ -68,27 +68,38 @@ fn server_lines(key: &ServiceKey, server: &VirtualServer) -> Vec<String> {
 fn port_changes(
     view: &NodeView,
     difference: &ServersDiff,
-    wanted: &Program,
-    live: &Program,
+    (wanted_servers, wanted): (&VirtualServers, &Program),
+    (live_servers, live): (&VirtualServers, &Program),
 ) -> BTreeMap<LiftedName, PortChange> {
+    if difference.servers.is_empty() {
+        return BTreeMap::new();
+    }
     let none = Sets::new();
-    let lift = |program: &Program| {
+    let lift = |servers: &VirtualServers, program: &Program| {
         let sets = program.ipset.as_ref().unwrap_or(&none);
-        let servers = program.ipvs.get(view.family).iter().flatten();
         // All virtual servers of a Service port are lifted together: its others tell what it is.
-        let servers: VirtualServers = servers.map(|(key, server)| (*key, server.clone())).collect();
-        ipvs::ports(&ipvs::lift(&servers, sets), sets, Some(view))
+        ipvs::ports(&ipvs::lift(servers, sets), sets, Some(view))
     };
-    let mut changes = port_differences(lift(wanted), lift(live));
+    let mut changes = port_differences(lift(wanted_servers, wanted), lift(live_servers, live));
     // What is of nobody that changes is of others, and stays.
+    let differing: BTreeSet<AddrPort> = difference.servers.keys().filter_map(address_of).collect();
+    let differing_ports: BTreeSet<Port> = differing.iter().map(|at| at.port).collect();
     let goes = |port: &LiftedPort| {
-        difference.servers.keys().any(|key| match key {
-            ServiceKey::Address { at, .. } => port.vips.iter().any(|vip| vip.is_at(*at)),
-            ServiceKey::Mark { .. } => false,
+        port.vips.iter().any(|vip| match vip {
+            LiftedVip::Address(at) => differing.contains(at),
+            LiftedVip::NodePort(port) => differing_ports.contains(port),
+            LiftedVip::HealthCheck(_) => false,
         })
     };
     changes.retain(|_, change| goes(change.port()));
     changes
+}
+
+fn address_of(key: &ServiceKey) -> Option<AddrPort> {
+    match key {
+        ServiceKey::Address { at, .. } => Some(*at),
+        ServiceKey::Mark { .. } => None,
+    }
 }
 
 fn set_deltas<'a>(
@@ -102,10 +113,10 @@ fn set_deltas<'a>(
         let change = difference.sets.get(name);
         let entries = difference.entries.get(name);
         let lines = |entries: Option<&[Entry]>| -> Vec<String> {
-            entries.unwrap_or_default().iter().map(entry_line).collect()
+            entries.unwrap_or_default().iter().map(Entry::to_string).collect()
         };
         let goes = |sets: &Sets| -> Vec<String> {
-            sets.get(name).into_iter().flat_map(|set| set.entries.iter().map(entry_line)).collect()
+            sets.get(name).into_iter().flat_map(|set| set.entries.iter().map(Entry::to_string)).collect()
         };
         ChainDelta {
             table: "ipset".to_owned(),
@@ -120,12 +131,6 @@ fn set_deltas<'a>(
             is_fixed: change.is_some(),
         }
     })
-}
-
-fn entry_line(entry: &Entry) -> String {
-    let mut text = Vec::new();
-    ipset::emit::write_entry(&mut text, entry);
-    String::from_utf8_lossy(&text).trim_end().to_owned()
 }
 
 fn address_delta(family: IpFamily, wanted: &Program, live: &Program) -> Option<ChainDelta> {

@@ -7,7 +7,7 @@ use crate::backend::{self, iptables};
 use crate::host::{Host, HostErrorKind};
 use crate::net::{IpFamily, PerFamily};
 use crate::program::xtables::Ruleset;
-use crate::program::{Program, ipvs, listener};
+use crate::program::{Program, ipset, ipvs, listener};
 
 use super::live::{Live, parsed, parsed_table};
 use super::{Error, virtual_servers};
@@ -163,7 +163,8 @@ pub(super) fn read_ipvs_dump(
         program.ipvs = virtual_servers::split(servers, families);
     }
     if let Some((path, text)) = find(host, &IPSET_DUMP_NAMES)? {
-        program.ipset = Some(virtual_servers::parsed_sets(&text, &path)?);
+        let sets = ipset::parse::parse(&text).map_err(|error| Error::host(format!("{path}: {error}")))?;
+        program.ipset = Some(sets);
     }
     if let Some((_, text)) = find(host, &ADDRESS_DUMP_NAMES)? {
         let addresses: BTreeSet<IpAddr> = text.lines().filter_map(address_in).collect();

@@ -90,6 +90,9 @@ Examples:
   And a node of which there are recordings?
     svcproxy inspect services --from-dump dump/ -o yaml
 
+  How many connections has each endpoint in IPVS mode, and which are draining?
+    svcproxy inspect endpoints --mode ipvs
+
   What does svcproxy itself carry, in userspace mode?
     svcproxy inspect listeners
 

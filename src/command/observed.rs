@@ -163,9 +163,8 @@ impl Observed {
         let tables = rulesets.flat_map(|(ruleset, _)| ruleset.tables.values());
         let mut rules = tables.flat_map(|table| table.chains.values()).flat_map(|chain| &chain.rules);
         let asks = |rule: &Rule| rule.matches.iter().any(|one| matches!(one, Match::Set(_)));
-        if rules.any(asks) && host.ipset_version()?.is_some() {
-            let text = host.ipset_save()?;
-            self.beside.ipset = Some(virtual_servers::parsed_sets(&text, "what ipset prints")?);
+        if rules.any(asks) {
+            self.beside.ipset = virtual_servers::read_sets(host)?;
         }
         Ok(())
     }

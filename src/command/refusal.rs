@@ -22,9 +22,8 @@ pub(super) fn explain(step: &Step, refused: &RestoreError, wanted: Option<(&Inpu
     if let Some(rule) = text.lines().nth(line.saturating_sub(1)) {
         error = error.detail(format!("line {line}: {}", one_line(rule)));
     }
-    let of_family = wanted.zip(family);
     if let Some((name, owner)) =
-        of_family.and_then(|((input, wanted), family)| owner(family, line, document, input, wanted))
+        wanted.and_then(|(input, wanted)| owner(family, line, document, input, wanted))
     {
         error = error.detail(format!("rule for: {owner}"));
         error.culprit = Some(name);
@@ -32,18 +31,18 @@ pub(super) fn explain(step: &Step, refused: &RestoreError, wanted: Option<(&Inpu
     error
 }
 
-/// The document of a step that feeds one to a tool, and the family if it is of one.
-fn document_of(step: &Step) -> Option<(Option<IpFamily>, &Emitted)> {
+/// The document of a step that feeds one to a tool, and its family.
+fn document_of(step: &Step) -> Option<(IpFamily, &Emitted)> {
     match step {
         Step::XtablesRestore { family, document, .. } | Step::NftTransaction { family, document, .. } => {
-            Some((Some(*family), document))
+            Some((*family, document))
         }
-        Step::IpsetRestore { document, .. } => Some((None, document)),
         Step::InsertJump { .. }
         | Step::AppendJump { .. }
         | Step::DeleteJump { .. }
         | Step::AddNfacct { .. }
         | Step::SetSysctl { .. }
+        | Step::Ipset { .. }
         | Step::Ipvs { .. }
         | Step::AddDummy { .. }
         | Step::DeleteDummy { .. }

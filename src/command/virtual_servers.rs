@@ -4,29 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::backend::ipvs;
-use crate::host::{Host, HostErrorKind};
+use crate::host::{Host, HostError, HostErrorKind};
 use crate::net::{AddrPort, IpFamily, PerFamily, Protocol};
-use crate::program::ipset::{self, Sets};
+use crate::program::ipset::Sets;
 use crate::program::ipvs::{Flags, Request, SchedulerName, ServiceKey, VirtualServer, VirtualServers};
 use crate::program::{Dummy, Program};
 
 use super::Error;
-
-/// The oldest ipset that kube-proxy works with (reference section 3.1).
-const OLDEST_IPSET: (u32, u32) = (6, 0);
 
 /// Where nobody has a virtual server: a scheduler is tried there, as kube-proxy does (reference section 3.1).
 const TRIAL: (Protocol, [u8; 4], u16) = (Protocol::Tcp, [198, 51, 100, 0], 20000);
 
 /// An error unless the machine has all that IPVS mode needs but what can only be found out by trying.
 pub(super) fn require(host: &mut dyn Host) -> Result<(), Error> {
-    match host.ipset_version()? {
-        None => return Err(Error::host("no ipset on this machine").hint("Debian: apt-get install ipset")),
-        Some((major, minor)) if (major, minor) < OLDEST_IPSET => {
-            let said = format!("ipset {major}.{minor} is too old for IPVS mode");
-            return Err(Error::host(said).hint("it needs 6.0 or newer"));
-        }
-        Some(_) => {}
+    if host.ipset_protocol()?.is_none() {
+        return Err(Error::host("this kernel has no ipset (module ip_set)")
+            .hint("load the module, or use --mode nftables or iptables"));
     }
     if host.ipvs_version()?.is_none() {
         return Err(Error::host("this kernel has no IPVS (module ip_vs)")
@@ -37,13 +30,9 @@ pub(super) fn require(host: &mut dyn Host) -> Result<(), Error> {
 
 /// Tries what a kernel may lack, before the first step: the scheduler, dummy devices. What was tried is gone after.
 pub(super) fn rehearse(host: &mut dyn Host, wanted: &Program, live: &Program) -> Result<(), Error> {
-    let servers = |program: &Program| -> Vec<VirtualServer> {
-        let families = [&program.ipvs.v4, &program.ipvs.v6].into_iter().flatten();
-        families.flat_map(VirtualServers::values).cloned().collect()
-    };
-    let used: BTreeSet<SchedulerName> = servers(live).into_iter().map(|server| server.scheduler).collect();
-    if let Some(server) = servers(wanted).into_iter().find(|server| !used.contains(&server.scheduler)) {
-        try_scheduler(host, server.scheduler)?;
+    let used: BTreeSet<&SchedulerName> = schedulers(live).collect();
+    if let Some(scheduler) = schedulers(wanted).find(|scheduler| !used.contains(scheduler)) {
+        try_scheduler(host, scheduler)?;
     }
     let device = ipvs::device();
     let is_wanted = wanted.dummies.as_ref().is_some_and(|dummies| dummies.contains_key(device));
@@ -54,16 +43,23 @@ pub(super) fn rehearse(host: &mut dyn Host, wanted: &Program, live: &Program) ->
     Ok(())
 }
 
-fn try_scheduler(host: &mut dyn Host, scheduler: SchedulerName) -> Result<(), Error> {
+/// The scheduler of each virtual server.
+fn schedulers(program: &Program) -> impl Iterator<Item = &SchedulerName> {
+    let families = [&program.ipvs.v4, &program.ipvs.v6].into_iter().flatten();
+    families.flat_map(VirtualServers::values).map(|server| &server.scheduler)
+}
+
+fn try_scheduler(host: &mut dyn Host, scheduler: &SchedulerName) -> Result<(), Error> {
     let (protocol, addr, port) = TRIAL;
     let key = ServiceKey::Address { protocol, at: AddrPort::new(addr.into(), port) };
     let server = VirtualServer {
-        scheduler,
+        scheduler: scheduler.clone(),
         flags: Flags::default(),
         persistence_seconds: 0,
         netmask: IpFamily::V4.bits(),
         engine: None,
         real_servers: BTreeMap::new(),
+        counters: None,
         tag: None,
     };
     match host.ipvs_change(&[Request::NewService(key, server)]) {
@@ -90,16 +86,20 @@ pub(super) fn has_leftovers(host: &mut dyn Host, live: &Program) -> bool {
 
 /// Whether there are sets of IPVS mode. Asking loads no module but that of ipset.
 pub(super) fn has_sets(host: &mut dyn Host) -> Result<bool, Error> {
-    if host.ipset_version()?.is_none() {
-        return Ok(false);
-    }
-    match host.ipset_save() {
-        Ok(text) => {
-            let sets = parsed_sets(&text, "what ipset prints")?;
-            Ok(sets.keys().any(|name| ipvs::set_family(name).is_some()))
-        }
-        // A kernel without ipset has no set.
-        Err(error) if error.kind == HostErrorKind::Unsupported => Ok(false),
+    let sets = read_sets(host)?;
+    Ok(sets.iter().flat_map(Sets::keys).any(|name| ipvs::set_family(name).is_some()))
+}
+
+/// All sets; `None` if the kernel can have none.
+pub(super) fn read_sets(host: &mut dyn Host) -> Result<Option<Sets>, Error> {
+    if_supported(host.ipset_read())
+}
+
+/// What was read, `None` if the kernel has no such thing.
+fn if_supported<T>(read: Result<T, HostError>) -> Result<Option<T>, Error> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error) if error.kind == HostErrorKind::Unsupported => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -116,13 +116,11 @@ pub(super) fn read(
     live: &mut Program,
     families: &BTreeSet<IpFamily>,
 ) -> Result<(), Error> {
-    if host.ipvs_version()?.is_some() {
-        live.ipvs = split(host.ipvs_read()?, families);
+    if let Some(servers) = if_supported(host.ipvs_read())? {
+        live.ipvs = split(servers, families);
         live.ipvs_timeouts = Some(host.ipvs_timeouts()?);
     }
-    if host.ipset_version()?.is_some() {
-        live.ipset = Some(parsed_sets(&host.ipset_save()?, "what ipset prints")?);
-    }
+    live.ipset = read_sets(host)?;
     let device = ipvs::device();
     let mut dummies = BTreeMap::new();
     if let Some(addresses) = host.dummy_addresses(device)? {
@@ -159,11 +157,6 @@ pub(super) fn dummy(addresses: &BTreeSet<IpAddr>, families: &BTreeSet<IpFamily>)
             families.contains(&family).then(|| of_family.collect())
         }),
     }
-}
-
-/// Sets as ipset prints them.
-pub(super) fn parsed_sets(text: &str, name: &str) -> Result<Sets, Error> {
-    ipset::parse::parse(text).map_err(|error| Error::host(format!("{name}: {error}")))
 }
 
 /// Leaves out a family that the machine does not have, as its rules are left out.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use crate::plan::{DELETE_CHAINS, Step};
-use crate::program::ipset::restore::{Command, commands};
+use crate::program::ipset::Change;
 use crate::program::xtables::emit;
 
 use super::{Host, HostError, RestoreError, RestoreMode, XtablesVariant};
@@ -12,6 +12,7 @@ use super::{Host, HostError, RestoreError, RestoreMode, XtablesVariant};
 /// Takes one step.
 pub fn execute(host: &mut dyn Host, variant: XtablesVariant, step: &Step) -> Result<(), RestoreError> {
     let failed = |error: HostError| RestoreError { line: None, error };
+    let numbered = |(index, error)| RestoreError { line: Some(index + 1), error };
     match step {
         Step::XtablesRestore { family, document, .. } => {
             host.xtables_restore(variant, *family, &document.text, RestoreMode::Commit)
@@ -32,10 +33,8 @@ pub fn execute(host: &mut dyn Host, variant: XtablesVariant, step: &Step) -> Res
         }
         Step::AddNfacct { name } => host.nfacct_add(name).map_err(failed),
         Step::SetSysctl { key, value } => host.sysctl_write(key, value).map_err(failed),
-        Step::IpsetRestore { document, .. } => host.ipset_restore(&document.text),
-        Step::Ipvs { requests, .. } => {
-            host.ipvs_change(requests).map_err(|(index, error)| RestoreError { line: Some(index + 1), error })
-        }
+        Step::Ipset { changes, .. } => host.ipset_change(changes).map_err(numbered),
+        Step::Ipvs { requests, .. } => host.ipvs_change(requests).map_err(numbered),
         Step::AddDummy { device } => host.dummy_add(device).map_err(failed),
         Step::DeleteDummy { device } => host.dummy_delete(device).map_err(failed),
         Step::AddAddresses { device, addresses } => host.addresses_add(device, addresses).map_err(failed),
@@ -67,9 +66,10 @@ pub fn rehearse(
                 host.xtables_restore(variant, *family, &document, RestoreMode::Test)
                     .map_err(|refused| (index, refused))?;
             }
-            Step::IpsetRestore { document, .. } => {
-                made.extend(sets_made(&String::from_utf8_lossy(&document.text)));
-            }
+            Step::Ipset { changes, .. } => made.extend(changes.iter().filter_map(|change| match change {
+                Change::Create(name, _) => Some(name.as_str()),
+                Change::Add(..) | Change::Delete(..) | Change::Swap(..) | Change::Destroy(_) => None,
+            })),
             Step::NftTransaction { family, .. } => {
                 let stages = steps[index..].iter().map_while(|step| match step {
                     // What is in use until the stages before it are in cannot be tried before.
@@ -83,7 +83,7 @@ pub fn rehearse(
                     | Step::DeleteJump { .. }
                     | Step::AddNfacct { .. }
                     | Step::SetSysctl { .. }
-                    | Step::IpsetRestore { .. }
+                    | Step::Ipset { .. }
                     | Step::Ipvs { .. }
                     | Step::AddDummy { .. }
                     | Step::DeleteDummy { .. }
@@ -113,16 +113,8 @@ pub fn rehearse(
     Ok(())
 }
 
-/// The sets that a document for ipset makes.
-fn sets_made(document: &str) -> impl Iterator<Item = String> {
-    commands(document).filter_map(|command| match command {
-        Ok((_, Command::Create(name, _))) => Some(name.as_str().to_owned()),
-        Ok(_) | Err(_) => None,
-    })
-}
-
 /// A document without the rules that ask one of these sets. Their lines stay, so that the others keep their numbers.
-fn without_rules_on<'a>(sets: &BTreeSet<String>, document: &'a [u8]) -> Cow<'a, [u8]> {
+fn without_rules_on<'a>(sets: &BTreeSet<&str>, document: &'a [u8]) -> Cow<'a, [u8]> {
     if sets.is_empty() {
         return Cow::Borrowed(document);
     }
@@ -163,9 +155,15 @@ mod tests {
     use crate::host::{FakeHost, HostErrorKind};
     use crate::net::IpFamily;
     use crate::program::Emitted;
+    use crate::program::ipset::Sets;
+    use crate::program::ipset::diff::{diff, fill};
+    use crate::program::ipset::parse::parse;
 
+    /// A step that makes the sets of a text.
     fn sets(text: &str) -> Step {
-        Step::IpsetRestore { document: emitted(text), what: "fill sets" }
+        let wanted = parse(text).unwrap();
+        let difference = diff(&wanted, &Sets::new(), &|_| false);
+        Step::Ipset { changes: fill(&difference, &wanted), what: "fill" }
     }
 
     fn rules(text: &str) -> Step {
@@ -216,7 +214,7 @@ mod tests {
             [
                 "link add d0 type dummy",
                 "address add 10.0.0.1 to d0",
-                "ipset restore of 2 lines",
+                "ipset change of 2",
                 "address delete 10.0.0.1 from d0",
                 "link delete d0",
             ]

@@ -1,165 +1,169 @@
-//! The tool `ipset`: its version, all sets as text, a document of changes; and what it says when it fails.
+//! Sets in the kernel (nfnetlink, subsystem of ipset): its protocol, all sets, changes to them, and why it refuses one.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::io;
 
-use super::error::{HostError, HostErrorKind, RestoreError};
-use super::tool::{self, Finished};
-use super::xtables_words;
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use rustix::io::Errno;
 
-/// The tool.
-const IPSET: &str = "ipset";
-/// How long it may take: a million entries take some ten seconds.
-const LIMIT: Duration = Duration::from_secs(600);
-/// How long `ipset --version` may take.
-const VERSION_LIMIT: Duration = Duration::from_secs(10);
+use super::error::{HostError, HostErrorKind};
+use super::netlink::{Message, Netlink, is};
+use crate::program::ipset::wire::{self, WireError};
+use crate::program::ipset::{Change, Entry, SetKind, SetName, Sets};
 
-/// The version of the tool; `None` if it is not installed.
-pub(super) fn version() -> Result<Option<(u32, u32)>, HostError> {
-    let Some(program) = tool::find(IPSET) else { return Ok(None) };
-    let done = tool::run(&program, &["--version"], b"", VERSION_LIMIT)?;
-    let text = String::from_utf8_lossy(&done.stdout);
-    let unreadable = || {
-        let detail = format!("it says `{}`, which has no version", text.trim());
-        HostError::new("ask `ipset` for its version", HostErrorKind::Other, detail)
+/// `struct nfgenmsg`: family, version, resource.
+const HEADER: [u8; 4] = [0; 4];
+
+const NONE: &str = "this kernel has no ipset (module `ip_set`)";
+
+/// The newest version of the protocol; `None` if the kernel has no ipset. It loads the module by itself.
+pub(super) fn protocol() -> Result<Option<u8>, HostError> {
+    Ok(open("ask for the protocol of ipset")?.map(|(_, protocol)| protocol))
+}
+
+/// All sets with their entries.
+pub(super) fn read() -> Result<Sets, HostError> {
+    let action = "read sets";
+    let parts =
+        need(action)?.dump(&message(wire::get_sets())).map_err(|error| failed(action, &error, false))?;
+    wire::sets(parts.iter().map(attributes)).map_err(|error| unreadable(action, &error))
+}
+
+/// Takes changes in their order; the index of the first that was refused. Each message waits for the answer to the one
+/// before it: what follows a refusal, as the swap after a set that could not be filled, must not be done.
+pub(super) fn change(changes: &[Change]) -> Result<(), (usize, HostError)> {
+    let mut netlink = need("change sets").map_err(|error| (0, error))?;
+    for (index, change) in changes.iter().enumerate() {
+        take(&mut netlink, change).map_err(|error| (index, error))?;
+    }
+    Ok(())
+}
+
+fn take(netlink: &mut Netlink, change: &Change) -> Result<(), HostError> {
+    match change {
+        Change::Create(name, kind) => {
+            let action = format!("make the set {name}");
+            let refused =
+                |error: &io::Error| failed(&action, error, matches!(kind, SetKind::BitmapPort { .. }));
+            let known = netlink.ask(message(wire::get_type(kind)), 0).map_err(|error| refused(&error))?;
+            let body = known.first().map(attributes).unwrap_or_default();
+            let revision = wire::revision(body).map_err(|error| unreadable(&action, &error))?;
+            let asked = wire::create(name, kind, revision).ok_or_else(|| not_modelled(&action))?;
+            netlink.ask(message(asked), 0).map_err(|error| {
+                // The same set would be fine.
+                if is(&error, Errno::EXIST) {
+                    return HostError::new(&action, HostErrorKind::Exists, "another with that name is there");
+                }
+                refused(&error)
+            })?;
+            Ok(())
+        }
+        Change::Add(name, entries) => with_entries(
+            netlink,
+            entries,
+            |entries| wire::add(name, entries),
+            |what| format!("add {what} to the set {name}"),
+        ),
+        Change::Delete(name, entries) => with_entries(
+            netlink,
+            entries,
+            |entries| wire::delete(name, entries),
+            |what| format!("delete {what} from the set {name}"),
+        ),
+        Change::Swap(name, other) => {
+            let done = netlink.ask(message(wire::swap(name, other)), 0);
+            let action = || format!("swap the sets {name} and {other}");
+            done.map(|_| ()).map_err(|error| failed(&action(), &error, false))
+        }
+        Change::Destroy(name) => destroy(netlink, name),
+    }
+}
+
+fn with_entries(
+    netlink: &mut Netlink,
+    entries: &[Entry],
+    encode: impl Fn(&[Entry]) -> Option<wire::Message>,
+    action: impl Fn(&str) -> String,
+) -> Result<(), HostError> {
+    for entries in entries.chunks(wire::MOST_ENTRIES) {
+        let asked = encode(entries).ok_or_else(|| not_modelled(&action("entries")))?;
+        netlink.change(message(asked)).map_err(|(error, sent_back)| {
+            let sent_back = sent_back.get(HEADER.len()..).unwrap_or_default();
+            let refused = wire::refused_entry(sent_back).and_then(|place| entries.get(place));
+            let what = refused.map_or_else(|| "entries".to_owned(), Entry::to_string);
+            failed(&action(&what), &error, matches!(refused, Some(Entry::Port(_))))
+        })?;
+    }
+    Ok(())
+}
+
+fn destroy(netlink: &mut Netlink, name: &SetName) -> Result<(), HostError> {
+    match netlink.ask(message(wire::destroy(name)), 0) {
+        Ok(_) => Ok(()),
+        // Not all kernels take it for granted that it may be gone.
+        Err(error) if is(&error, Errno::NOENT) => Ok(()),
+        Err(error) => Err(failed(&format!("delete the set {name}"), &error, false)),
+    }
+}
+
+fn need(action: &str) -> Result<Netlink, HostError> {
+    let missing = || HostError::new(action, HostErrorKind::Unsupported, NONE);
+    open(action)?.map(|(netlink, _)| netlink).ok_or_else(missing)
+}
+
+/// A socket, and the protocol that the kernel speaks there. That one may ask for it is asked first: without rights the
+/// kernel answers the first of several messages only.
+fn open(action: &str) -> Result<Option<(Netlink, u8)>, HostError> {
+    let mut netlink = match Netlink::open(NETLINK_NETFILTER) {
+        Ok(netlink) => netlink,
+        Err(error) if is(&error, Errno::PROTONOSUPPORT) => return Ok(None),
+        Err(error) => return Err(HostError::io(action, &error)),
     };
-    tool::version(&text).map(|(major, minor, _)| Some((major, minor))).ok_or_else(unreadable)
+    let answers = match netlink.ask(message(wire::get_protocol()), 0) {
+        Ok(answers) => answers,
+        // nfnetlink says so when no module serves the subsystem.
+        Err(error) if is(&error, Errno::INVAL) => return Ok(None),
+        Err(error) => return Err(failed(action, &error, false)),
+    };
+    let body = answers.first().map(attributes).unwrap_or_default();
+    let protocol = wire::protocol(body).map_err(|error| unreadable(action, &error))?;
+    Ok(protocol.map(|protocol| (netlink, protocol)))
 }
 
-/// All sets as `ipset save` prints them.
-pub(super) fn save() -> Result<String, HostError> {
-    let done = tool::run(&program()?, &["save"], b"", LIMIT)?;
-    if !done.status.success() {
-        return Err(refusal(&done).error);
+fn message(asked: wire::Message) -> Message {
+    let mut body = HEADER.to_vec();
+    body.extend_from_slice(&asked.body);
+    Message { kind: u16::from(wire::SUBSYSTEM) << 8 | u16::from(asked.command), body }
+}
+
+fn attributes(message: &Message) -> &[u8] {
+    message.body.get(HEADER.len()..).unwrap_or_default()
+}
+
+fn failed(action: &str, error: &io::Error, of_bitmap: bool) -> HostError {
+    let errno = error.raw_os_error().unwrap_or_default();
+    if let Some(words) = wire::words(errno, of_bitmap) {
+        let kind = match errno {
+            wire::NO_TYPE => HostErrorKind::Unsupported,
+            wire::BUSY => HostErrorKind::Busy,
+            wire::NO_SECOND_SET => HostErrorKind::NotFound,
+            _ => HostErrorKind::Other,
+        };
+        return HostError::new(action, kind, words);
     }
-    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
-}
-
-/// Takes the lines of a document, up to one that is refused.
-pub(super) fn restore(document: &[u8]) -> Result<(), RestoreError> {
-    let nowhere = |error| RestoreError { line: None, error };
-    let done = tool::run(&program().map_err(nowhere)?, &["restore", "-exist"], document, LIMIT);
-    let done = done.map_err(nowhere)?;
-    if done.status.success() { Ok(()) } else { Err(refusal(&done)) }
-}
-
-fn program() -> Result<PathBuf, HostError> {
-    tool::find(IPSET).ok_or_else(|| tool::missing(IPSET))
-}
-
-fn refusal(done: &Finished) -> RestoreError {
-    let (line, words) = read(&done.stderr);
-    let words = if words.is_empty() { done.status.to_string() } else { words };
-    let kind = kind_of(&words);
-    // Without rights the whole is refused, not the line that happens to be named.
-    let line = line.filter(|_| kind != HostErrorKind::Permission);
-    RestoreError { line, error: HostError::new("run `ipset`", kind, words) }
-}
-
-/// The line, and the words, of `ipset v7.17: Error in line 3: The set with the given name does not exist`.
-fn read(stderr: &str) -> (Option<usize>, String) {
-    let mut line = None;
-    let mut words = Vec::new();
-    for text in stderr.lines().map(str::trim) {
-        if text.is_empty() || text.starts_with("Try `") {
-            continue;
-        }
-        let named = text.strip_prefix("ipset v").and_then(|rest| rest.split_once(": "));
-        let text = named.map_or(text, |(_, rest)| rest);
-        if text.starts_with("Warning: ") {
-            continue;
-        }
-        let placed = text.strip_prefix("Error in line ").and_then(|rest| rest.split_once(": "));
-        let (number, text) = placed.map_or((None, text), |(number, rest)| (number.parse().ok(), rest));
-        line = line.or(number);
-        words.push(text);
+    if is(error, Errno::NOENT) {
+        return HostError::new(action, HostErrorKind::NotFound, "there is no such set");
     }
-    (line, words.join("\n"))
+    let mut failed = HostError::io(action, error);
+    if is(error, Errno::PERM) {
+        failed.detail.push_str(", sets need CAP_NET_ADMIN");
+    }
+    failed
 }
 
-fn kind_of(words: &str) -> HostErrorKind {
-    let of_kernel = ["Cannot open session to kernel", "Kernel support protocol", "set type not supported"];
-    if of_kernel.iter().any(|unsupported| words.contains(unsupported)) {
-        HostErrorKind::Unsupported
-    } else if words.contains("it is in use by a kernel component") {
-        HostErrorKind::Busy
-    } else {
-        xtables_words::kind_of(words)
-    }
+fn unreadable(action: &str, error: &WireError) -> HostError {
+    HostError::new(action, HostErrorKind::Other, format!("the kernel sent what is not understood: {error}"))
 }
 
-#[cfg(test)]
-mod tests {
-    use std::os::unix::process::ExitStatusExt;
-    use std::process::ExitStatus;
-
-    use super::*;
-    use HostErrorKind::{Busy, Exists, NotFound, Other, Permission, Unsupported};
-
-    /// What ipset 7.17 says, word for word.
-    #[test]
-    fn reads_what_it_says() {
-        for (stderr, line, kind, words) in [
-            (
-                "ipset v7.17: Error in line 3: The set with the given name does not exist\n",
-                Some(3),
-                NotFound,
-                "The set with the given name does not exist",
-            ),
-            (
-                "ipset v7.17: Error in line 1: Set cannot be created: set with the same name already exists\n",
-                Some(1),
-                Exists,
-                "Set cannot be created: set with the same name already exists",
-            ),
-            (
-                "ipset v7.17: Error in line 1: Set cannot be destroyed: it is in use by a kernel component\n",
-                Some(1),
-                Busy,
-                "Set cannot be destroyed: it is in use by a kernel component",
-            ),
-            (
-                "ipset v7.17: Error in line 4: Hash is full, cannot add more elements\n",
-                Some(4),
-                Other,
-                "Hash is full, cannot add more elements",
-            ),
-            (
-                "ipset v7.17: Error in line 1: Kernel error received: Operation not permitted\n",
-                None,
-                Permission,
-                "Kernel error received: Operation not permitted",
-            ),
-            (
-                "ipset v7.17: Kernel error received: set type not supported\n",
-                None,
-                Unsupported,
-                "Kernel error received: set type not supported",
-            ),
-            (
-                "ipset v7.17: Cannot open session to kernel.\n",
-                None,
-                Unsupported,
-                "Cannot open session to kernel.",
-            ),
-            (
-                "ipset v7.17: No command specified: unknown argument frob\nTry `ipset help' for more information.\n",
-                None,
-                Other,
-                "No command specified: unknown argument frob",
-            ),
-            (
-                "ipset v7.17: Syntax error: '70000' is out of range 0-65535\nSyntax error: 'tcp' is invalid as number\n",
-                None,
-                Other,
-                "Syntax error: '70000' is out of range 0-65535\nSyntax error: 'tcp' is invalid as number",
-            ),
-            ("", None, Other, "exit status: 1"),
-        ] {
-            let done =
-                Finished { status: ExitStatus::from_raw(256), stdout: Vec::new(), stderr: stderr.to_owned() };
-            let said = refusal(&done);
-            assert_eq!((said.line, said.error.kind, said.error.detail.as_str()), (line, kind, words));
-        }
-    }
+fn not_modelled(action: &str) -> HostError {
+    HostError::new(action, HostErrorKind::Unsupported, "it is not modelled")
 }

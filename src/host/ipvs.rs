@@ -198,6 +198,7 @@ mod tests {
             netmask: 32,
             engine: engine.map(name),
             real_servers: Default::default(),
+            counters: None,
             tag: None,
         };
         let real_server = RealServer::masqueraded(1);

@@ -14,8 +14,9 @@ use super::serve::{Server, Sites};
 use super::watch::Watch;
 use super::xtables::{Jump, Xtables};
 use super::{Event, Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
-use super::{files, ipset, link, lock, nf_tables, nfacct, nft, nft_watch, notify, sysctl};
+use super::{files, ipset, link, lock, nf_tables, nfacct, nft, nft_tables, nft_watch, notify, sysctl};
 use crate::net::IpFamily;
+use crate::program::ipset::{Change, Sets};
 use crate::program::ipvs;
 use crate::program::listener::{Listeners, Status};
 use crate::program::nft::{Table, wire::Batch};
@@ -141,7 +142,7 @@ impl Host for LinuxHost {
     }
 
     fn nft_tables(&mut self) -> Result<Vec<(String, String)>, HostError> {
-        nft::tables()
+        nft_tables::all()
     }
 
     fn nft_run(&mut self, document: &[u8], check: bool) -> Result<(), RestoreError> {
@@ -206,16 +207,16 @@ impl Host for LinuxHost {
         self.ipvs.timeouts()
     }
 
-    fn ipset_version(&mut self) -> Result<Option<(u32, u32)>, HostError> {
-        ipset::version()
+    fn ipset_protocol(&mut self) -> Result<Option<u8>, HostError> {
+        ipset::protocol()
     }
 
-    fn ipset_save(&mut self) -> Result<String, HostError> {
-        ipset::save()
+    fn ipset_read(&mut self) -> Result<Sets, HostError> {
+        ipset::read()
     }
 
-    fn ipset_restore(&mut self, document: &[u8]) -> Result<(), RestoreError> {
-        ipset::restore(document)
+    fn ipset_change(&mut self, changes: &[Change]) -> Result<(), (usize, HostError)> {
+        ipset::change(changes)
     }
 
     fn dummy_addresses(&mut self, device: &str) -> Result<Option<BTreeSet<IpAddr>>, HostError> {

@@ -19,6 +19,7 @@ mod netlink;
 mod nf_tables;
 mod nfacct;
 mod nft;
+mod nft_tables;
 mod nft_watch;
 mod notify;
 pub mod serve;
@@ -42,6 +43,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::net::IpFamily;
+use crate::program::ipset::{Change, Sets};
 use crate::program::ipvs::{Request, Timeouts, VirtualServers};
 use crate::program::listener::{Listeners, Status};
 use crate::program::nft::{Table, wire::Batch};
@@ -241,16 +243,17 @@ pub trait Host {
     /// For how long the kernel remembers connections of virtual servers.
     fn ipvs_timeouts(&mut self) -> Result<Timeouts, HostError>;
 
-    /// The version of the tool `ipset`, as 7.17. `None` if it is not installed.
-    fn ipset_version(&mut self) -> Result<Option<(u32, u32)>, HostError>;
+    /// The newest version of ipset's protocol that the kernel speaks, 6 or 7; `None` if it has no ipset. Loads the module if
+    /// it must.
+    fn ipset_protocol(&mut self) -> Result<Option<u8>, HostError>;
 
-    /// All sets as `ipset save` prints them. `Unsupported` if the kernel has none.
-    fn ipset_save(&mut self) -> Result<String, HostError>;
+    /// All sets with their entries. `Unsupported` if the kernel has no ipset.
+    fn ipset_read(&mut self) -> Result<Sets, HostError>;
 
-    /// Feeds a document to `ipset -exist restore`: what is there already, or gone already, is fine. Lines are taken in their
-    /// order. What follows the one that is refused is not done, nor need be the entries right before it: the tool sends
-    /// several of one set at once.
-    fn ipset_restore(&mut self, document: &[u8]) -> Result<(), RestoreError>;
+    /// Changes sets: changes are taken in their order, what is there already, or gone already, is fine. The error names the
+    /// first that was refused by its index: what comes before it is done, of its own entries those before the one that is
+    /// named; nothing after it is.
+    fn ipset_change(&mut self, changes: &[Change]) -> Result<(), (usize, HostError)>;
 
     /// The addresses of a dummy device, without those that the kernel gave it (link-local IPv6). `None` if there is no such
     /// device; `Exists` if it is no dummy.

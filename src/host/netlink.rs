@@ -14,6 +14,8 @@ use rustix::net::{RecvFlags, sockopt};
 
 /// As much as the kernel puts into one datagram of a dump, with room to spare.
 const DATAGRAM: usize = 1 << 16;
+/// `struct nlmsghdr`, in bytes.
+const HEADER: usize = 16;
 /// How often a dump is started anew when the kernel says that the list changed meanwhile.
 const DUMP_TRIES: usize = 10;
 /// How many changes go to the kernel in one call.
@@ -47,12 +49,14 @@ pub(super) struct Refused {
     /// Where in it the attribute begins that is to blame, if the kernel told.
     pub(super) offset: Option<usize>,
     pub(super) error: io::Error,
+    /// Its body as the kernel sends it back; empty if the kernel does not.
+    sent_back: Vec<u8>,
 }
 
 impl From<io::Error> for Refused {
     /// What is not the matter of one message is that of the first.
     fn from(error: io::Error) -> Refused {
-        Refused { place: 0, offset: None, error }
+        Refused { place: 0, offset: None, error, sent_back: Vec::new() }
     }
 }
 
@@ -60,6 +64,7 @@ impl From<io::Error> for Refused {
 #[derive(Debug, Default)]
 struct Replies {
     messages: Vec<Message>,
+    /// Refusals in their order.
     refused: Vec<Refused>,
     /// The list changed while it was read.
     is_interrupted: bool,
@@ -69,10 +74,10 @@ struct Replies {
 
 impl Replies {
     /// What came in answer to a single message.
-    fn of_one(self) -> io::Result<Vec<Message>> {
+    fn of_one(self) -> Result<Vec<Message>, Refused> {
         match self.refused.into_iter().next() {
-            Some(refused) => Err(refused.error),
-            None if self.is_cut => Err(cut()),
+            Some(refused) => Err(refused),
+            None if self.is_cut => Err(cut().into()),
             None => Ok(self.messages),
         }
     }
@@ -87,6 +92,17 @@ impl Netlink {
 
     /// Asks for something that is no list, a change or a question; what the kernel answers when it has done it.
     pub(super) fn ask(&mut self, message: Message, flags: u16) -> io::Result<Vec<Message>> {
+        self.answer(message, flags).map_err(|refusal| refusal.error)
+    }
+
+    /// Asks for a change that has parts. The error comes with the body that the kernel sends back, in which some subsystems
+    /// write what part was refused; it is empty if the kernel sends none.
+    pub(super) fn change(&mut self, message: Message) -> Result<(), (io::Error, Vec<u8>)> {
+        let done = self.answer(message, 0);
+        done.map(|_| ()).map_err(|refusal| (refusal.error, refusal.sent_back))
+    }
+
+    fn answer(&mut self, message: Message, flags: u16) -> Result<Vec<Message>, Refused> {
         let mut bytes = Vec::new();
         self.write(&mut bytes, message, NLM_F_ACK | flags);
         self.exchange(&bytes, 1)?.of_one()
@@ -136,7 +152,7 @@ impl Netlink {
                 // The rest of the list would come here, too.
                 self.socket = connected(self.protocol)?;
             } else if !replies.is_interrupted {
-                return replies.of_one();
+                return replies.of_one().map_err(|refusal| refusal.error);
             }
         }
         Err(io::Error::other("the list keeps changing while it is read"))
@@ -162,7 +178,7 @@ impl Netlink {
             replies.messages.drain(..).for_each(|message| take(&message));
             if is_complete {
                 let is_same = !replies.is_interrupted;
-                return replies.of_one().map(|_| is_same);
+                return replies.of_one().map(|_| is_same).map_err(|refused| refused.error);
             }
         }
     }
@@ -250,10 +266,13 @@ impl Netlink {
                 }
                 NetlinkPayload::Error(error) => error.code.map(|_| {
                     let has_more = message.header.flags & NLM_F_ACK_TLVS != 0;
-                    (error.to_io(), has_more.then(|| blamed(&error.header)).flatten())
+                    let offset = has_more.then(|| blamed(&error.header)).flatten();
+                    let sent_back = error.header.get(HEADER..).unwrap_or_default().to_vec();
+                    Refused { place, offset, error: error.to_io(), sent_back }
                 }),
                 NetlinkPayload::Done(done) if done.code < 0 => {
-                    Some((io::Error::from_raw_os_error(-done.code), None))
+                    let error = io::Error::from_raw_os_error(-done.code);
+                    Some(Refused { place, offset: None, error, sent_back: Vec::new() })
                 }
                 NetlinkPayload::Done(_) => None,
                 NetlinkPayload::Overrun(_) => {
@@ -262,7 +281,7 @@ impl Netlink {
                 }
                 NetlinkPayload::Noop | _ => continue,
             };
-            replies.refused.extend(refusal.map(|(error, offset)| Refused { place, offset, error }));
+            replies.refused.extend(refusal);
             is_complete |= before_last == 0;
         }
         Ok(is_complete)
@@ -271,12 +290,10 @@ impl Netlink {
 
 /// linux/netlink.h: NLMSGERR_ATTR_OFFS.
 const ATTRIBUTE_OFFSET: u16 = 2;
-/// The header of the message that is refused, which its refusal repeats.
-const REPEATED: usize = 16;
 
-/// Where in a message the attribute begins that is to blame.
+/// Where in a message the attribute begins that is to blame; its refusal repeats its header.
 fn blamed(repeated: &[u8]) -> Option<usize> {
-    let offset = attributes(repeated, REPEATED).find(|one| one.kind() == ATTRIBUTE_OFFSET)?;
+    let offset = attributes(repeated, HEADER).find(|one| one.kind() == ATTRIBUTE_OFFSET)?;
     usize::try_from(u32::from_ne_bytes(offset.value().try_into().ok()?)).ok()
 }
 

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::error::{HostError, HostErrorKind, RestoreError};
-use super::{tool, xtables_words};
+use super::{nft_tables, tool, xtables_words};
 
 /// The tool.
 const NFT: &str = "nft";
@@ -31,9 +31,12 @@ pub(super) fn version() -> Result<Option<(u32, u32, u32)>, HostError> {
     tool::version(&text).map(Some).ok_or_else(unreadable)
 }
 
-/// A table as `nft -j list table` prints it; `None` if there is none.
+/// A table as `nft -j list table` prints it; `None` if there is none, and then the tool is not started.
 pub(super) fn list(family: &str, table: &str) -> Result<Option<Vec<u8>>, HostError> {
     let program = program()?;
+    if !nft_tables::all()?.iter().any(|(of, name)| of == family && name == table) {
+        return Ok(None);
+    }
     let args = ["-j", "list", "table", family, table];
     let listed = again(FIRST_PAUSE, || {
         let done = tool::run(&program, &args, b"", LIMIT).map_err(nowhere)?;
@@ -45,24 +48,6 @@ pub(super) fn list(family: &str, table: &str) -> Result<Option<Vec<u8>>, HostErr
         Err(refused) if is_not_there(&refused.error) => Ok(None),
         Err(refused) => Err(refused.error),
     }
-}
-
-/// Family and name of every table.
-pub(super) fn tables() -> Result<Vec<(String, String)>, HostError> {
-    let program = program()?;
-    let listed = again(FIRST_PAUSE, || {
-        let done = tool::run(&program, &["list", "tables"], b"", LIMIT).map_err(nowhere)?;
-        let said = refusal(&done.stderr, done.status);
-        if done.status.success() { Ok(done.stdout) } else { Err(said) }
-    });
-    let text = listed.map_err(|refused| refused.error)?;
-    Ok(table_names(&String::from_utf8_lossy(&text)))
-}
-
-/// `table ip nat`, one a line.
-fn table_names(text: &str) -> Vec<(String, String)> {
-    let names = text.lines().filter_map(|line| line.trim().strip_prefix("table ")?.split_once(' '));
-    names.map(|(family, name)| (family.to_owned(), name.trim().to_owned())).collect()
 }
 
 /// Takes a document as one transaction, or only asks whether the kernel would.
@@ -269,14 +254,6 @@ mod tests {
             let said = refused(stderr);
             assert_eq!((said.line, said.error.kind, said.error.detail.as_str()), (line, kind, words));
         }
-    }
-
-    #[test]
-    fn reads_the_names_of_tables() {
-        let names = table_names("table ip nat\ntable ip6 kube-proxy\n");
-        let texts: Vec<(&str, &str)> = names.iter().map(|(f, n)| (f.as_str(), n.as_str())).collect();
-        assert_eq!(texts, [("ip", "nat"), ("ip6", "kube-proxy")]);
-        assert_eq!(table_names(""), []);
     }
 
     #[test]

@@ -13,8 +13,9 @@ use iptables::error::IptablesError;
 
 use super::error::{HostError, HostErrorKind, RestoreError};
 use super::xtables_words::{self, Said};
-use super::{RestoreMode, XtablesTools, XtablesVariant, tool};
+use super::{RestoreMode, XtablesTools, XtablesVariant, nft_tables, tool};
 use crate::net::IpFamily;
+use crate::program::xtables::TableName;
 
 /// How long one of the tools may take: a large ruleset takes minutes with iptables-nft.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -67,6 +68,9 @@ impl Xtables {
             return Ok(String::new());
         }
         let (program, _) = self.program(variant, family, "-save")?;
+        if variant == XtablesVariant::Nft && nft_has_no_tables(family) {
+            return Ok(String::new());
+        }
         let args: &[&str] = if counters { &["--counters"] } else { &[] };
         let done = tool::run(&program, args, b"", LIMIT)?;
         if !done.status.success() {
@@ -186,6 +190,8 @@ pub fn unreadable_tables(dump: &str) -> impl Iterator<Item = &str> {
 
 fn look() -> Result<Vec<Installed>, HostError> {
     let plain = version_of("iptables")?;
+    // Mostly one of them is the other one, too: it need not say its version twice.
+    let plain_file = file_of("iptables");
     let mut all = Vec::new();
     for variant in XtablesVariant::ALL {
         let is_default = plain.is_some_and(|(of, _)| of == variant);
@@ -193,7 +199,9 @@ fn look() -> Result<Vec<Installed>, HostError> {
             XtablesVariant::Legacy => "-legacy",
             XtablesVariant::Nft => "-nft",
         };
-        let own = version_of(&format!("iptables{infix}"))?;
+        let name = format!("iptables{infix}");
+        let is_plain = is_default && plain_file.is_some() && file_of(&name) == plain_file;
+        let own = if is_plain { plain } else { version_of(&name)? };
         let (infix, version) = match (own, plain) {
             (Some((_, version)), _) => (infix, version),
             (None, Some((_, version))) if is_default => ("", version),
@@ -202,6 +210,11 @@ fn look() -> Result<Vec<Installed>, HostError> {
         all.push(Installed { tools: XtablesTools { variant, version, is_default }, infix });
     }
     Ok(all)
+}
+
+/// The file that a program is after all links. Tools that are one file are of one version.
+fn file_of(program: &str) -> Option<PathBuf> {
+    fs::canonicalize(tool::find(program)?).ok()
 }
 
 fn version_of(program: &str) -> Result<Option<(XtablesVariant, Version)>, HostError> {
@@ -228,6 +241,16 @@ fn legacy_has_no_tables(family: IpFamily) -> Result<bool, HostError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(error) => Err(HostError::io(format!("read `{path}`"), &error)),
     }
+}
+
+/// Whether it is certain that iptables-nft has nothing to print. If the kernel does not tell, the tool says why.
+fn nft_has_no_tables(family: IpFamily) -> bool {
+    let word = match family {
+        IpFamily::V4 => "ip",
+        IpFamily::V6 => "ip6",
+    };
+    let is_shown = |(of, name): &(String, String)| of == word && TableName::from_name(name).is_some();
+    nft_tables::all().is_ok_and(|tables| !tables.iter().any(is_shown))
 }
 
 fn need_family(family: IpFamily, verb: &str) -> Result<(), HostError> {

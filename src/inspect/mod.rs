@@ -70,7 +70,7 @@ pub struct Reading {
     pub family: IpFamily,
     /// Service ports by name.
     pub services: BTreeMap<LiftedName, ServiceReading>,
-    /// Whether the rules count.
+    /// Whether the rules, or virtual servers, have counted.
     pub counted: bool,
 }
 
@@ -97,7 +97,8 @@ pub fn readings(held: &Held<'_>, family: IpFamily) -> Vec<Reading> {
         let lifted = ipvs::lift(servers, sets);
         let ports = ipvs::ports(&lifted, sets, held.view);
         let services = joined(ports, ipvs::policies(&lifted, sets, held.view));
-        readings.push(Reading { source: Source::Ipvs, mode: Mode::Ipvs, family, services, counted: false });
+        let counted = lifted.iter().any(|server| server.counters.is_some());
+        readings.push(Reading { source: Source::Ipvs, mode: Mode::Ipvs, family, services, counted });
     }
     readings.retain(|reading| !reading.services.is_empty());
     readings

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::net::IpFamily;
 use crate::program::xtables::{ChainName, Rule, TableName};
-use crate::program::{Emitted, ipvs, nft};
+use crate::program::{Emitted, ipset, ipvs, nft};
 
 /// One step. Where nothing else is said, it is done as a whole or not at all.
 #[derive(Debug, Clone)]
@@ -79,11 +79,11 @@ pub enum Step {
         /// The value.
         value: String,
     },
-    /// Feeds a document to ipset. Its lines are taken in their order: of those before one that is refused, most stay.
-    IpsetRestore {
-        /// The document, and what its lines were made for.
-        document: Emitted,
-        /// What it does, in a word or two.
+    /// Changes sets. Changes are taken in their order: those before the one that is refused stay.
+    Ipset {
+        /// The changes, in their order.
+        changes: Vec<ipset::Change>,
+        /// What they do, in a word or two.
         what: &'static str,
     },
     /// Changes virtual servers. Requests are taken one by one: others than the one that is refused can be done.
@@ -130,7 +130,7 @@ impl Step {
             | Step::DeleteJump { family, .. } => Some(*family),
             Step::AddNfacct { .. }
             | Step::SetSysctl { .. }
-            | Step::IpsetRestore { .. }
+            | Step::Ipset { .. }
             | Step::Ipvs { .. }
             | Step::AddDummy { .. }
             | Step::DeleteDummy { .. }
@@ -151,7 +151,7 @@ impl Step {
                 .count(),
             Step::AddNfacct { .. }
             | Step::SetSysctl { .. }
-            | Step::IpsetRestore { .. }
+            | Step::Ipset { .. }
             | Step::Ipvs { .. }
             | Step::AddDummy { .. }
             | Step::DeleteDummy { .. }
@@ -195,8 +195,13 @@ impl fmt::Display for Step {
             }
             Step::AddNfacct { name } => write!(f, "nfacct: add {name}"),
             Step::SetSysctl { key, value } => write!(f, "sysctl: {} = {value}", key.replace('/', ".")),
-            Step::IpsetRestore { document, what } => {
-                write!(f, "ipset restore: {what}, {} bytes", document.text.len())
+            Step::Ipset { changes, what } => {
+                let entries = changes.iter().map(|change| match change {
+                    ipset::Change::Add(_, entries) | ipset::Change::Delete(_, entries) => entries.len(),
+                    ipset::Change::Create(..) | ipset::Change::Swap(..) | ipset::Change::Destroy(_) => 0,
+                });
+                let (changes, entries) = (counted(changes.len(), "change"), counted(entries.sum(), "entry"));
+                write!(f, "ipset: {what}, {changes} with {entries}")
             }
             Step::Ipvs { requests, what } => {
                 write!(f, "ipvs: {what}, {}", counted(requests.len(), "request"))
@@ -222,7 +227,11 @@ fn one_or_counted(addresses: &[IpAddr]) -> String {
 }
 
 fn counted(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+    match what.strip_suffix('y') {
+        _ if n == 1 => format!("{n} {what}"),
+        Some(stem) => format!("{n} {stem}ies"),
+        None => format!("{n} {what}s"),
+    }
 }
 
 fn jumped_to(rule: &Rule) -> &str {
@@ -240,11 +249,11 @@ mod tests {
         let addresses = |last: &[u8]| last.iter().map(|last| IpAddr::from([10, 0, 0, *last])).collect();
         for (step, text) in [
             (
-                Step::IpsetRestore {
-                    document: Emitted { text: b"destroy A\n".to_vec(), ..Emitted::default() },
-                    what: "delete sets",
+                Step::Ipset {
+                    changes: vec![ipset::Change::Destroy(ipset::SetName::literal("A"))],
+                    what: "empty",
                 },
-                "ipset restore: delete sets, 10 bytes",
+                "ipset: empty, 1 change with 0 entries",
             ),
             (
                 Step::Ipvs { requests: vec![ipvs::Request::DeleteService(mark)], what: "delete" },

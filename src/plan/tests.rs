@@ -76,7 +76,7 @@ fn words(plan: &Plan) -> Vec<String> {
             Step::DeleteJump { table, chain, .. } => format!("delete {table} {chain}"),
             Step::AddNfacct { name } => format!("nfacct {name}"),
             Step::SetSysctl { key, .. } => format!("sysctl {key}"),
-            Step::IpsetRestore { what, .. } => format!("ipset {what}"),
+            Step::Ipset { what, .. } => format!("ipset {what}"),
             Step::Ipvs { requests, what } => format!("ipvs {what} {}", requests.len()),
             Step::AddDummy { device } => format!("add {device}"),
             Step::DeleteDummy { device } => format!("delete {device}"),
@@ -161,6 +161,7 @@ fn with_ipvs(text: &str, endpoints: Option<&[u8]>) -> Program {
         netmask: 32,
         engine: None,
         real_servers: endpoints.iter().map(|n| (endpoint(*n), RealServer::masqueraded(1))).collect(),
+        counters: None,
         tag: None,
     };
     let kind = SetKind::Hash { hash: HashType::IpPort, family: IpFamily::V4, max_entries: 65536 };

@@ -53,8 +53,8 @@ impl Differences {
 
     /// What must be there before rules ask it.
     pub(super) fn fill(&self, wanted: &Program) -> Option<Step> {
-        let document = sets_diff::fill_document(self.sets.as_ref()?, wanted.ipset.as_ref()?)?;
-        Some(Step::IpsetRestore { document, what: "fill" })
+        let changes = sets_diff::fill(self.sets.as_ref()?, wanted.ipset.as_ref()?);
+        (!changes.is_empty()).then_some(Step::Ipset { changes, what: "fill" })
     }
 
     /// What makes packets meet new virtual servers.
@@ -98,8 +98,8 @@ impl Differences {
 
     /// What no rule asks any more.
     pub(super) fn drain(&self) -> Option<Step> {
-        let document = sets_diff::drain_document(self.sets.as_ref()?)?;
-        Some(Step::IpsetRestore { document, what: "empty" })
+        let changes = sets_diff::drain(self.sets.as_ref()?);
+        (!changes.is_empty()).then_some(Step::Ipset { changes, what: "empty" })
     }
 }
 

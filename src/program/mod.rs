@@ -1,6 +1,7 @@
 //! What the packet path of a host is, wanted or live: typed rule languages, each with emit, parse, check, diff, eval.
 //! It has never heard of Kubernetes, and does no IO.
 
+mod attributes;
 mod emitted;
 pub mod eval;
 pub mod ipset;

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use crate::backend::{CarryingRule, LiftedName, LiftedPolicies, LiftedVip};
+use crate::backend::{CarryingRule, EndpointLoad, LiftedName, LiftedPolicies, LiftedVip};
 use crate::inspect::{ChainOwner, ChainRow, Finding, Reading, ServiceReading};
-use crate::net::IpFamily;
+use crate::net::{AddrPort, IpFamily};
+use crate::program::ipvs::{Connections, Counters};
 use crate::program::xtables::Counter;
 use crate::resolve::FrontendKind;
 
@@ -90,17 +91,23 @@ pub fn write_endpoints(
     inspections: &[Inspection],
     detail: Detail,
 ) -> io::Result<()> {
-    let counted = inspections.iter().flat_map(|one| &one.readings).any(|reading| reading.counted);
+    let policies = || services(inspections).map(|(.., service)| &service.policies);
+    let counted = policies().any(|policies| !policies.endpoint_counts.is_empty());
+    let is_worth_telling = |load: &EndpointLoad| load.connections.is_some() || load.is_draining;
+    let loaded = policies().any(|policies| policies.endpoint_loads.values().any(is_worth_telling));
     let sources = detail.wide || has_several_sources(inspections);
     let mut head = vec!["SERVICE", "PROTOCOL", "ENDPOINT"];
     if counted {
         head.extend(["CONNECTIONS", "BYTES"]);
     }
+    if loaded {
+        head.extend(["ACTIVE", "INACTIVE", "STATE"]);
+    }
     if sources {
         head.push("RULES");
     }
     let rows = services(inspections).flat_map(|(reading, (name, protocol), service)| {
-        service.port.endpoints.iter().map(move |endpoint| {
+        endpoints(service).into_iter().map(move |endpoint| {
             let mut row = vec![name.clone(), protocol.to_string(), endpoint.to_string()];
             if counted {
                 let counter = service.policies.endpoint_counts.get(endpoint).copied();
@@ -108,6 +115,16 @@ pub fn write_endpoints(
                     counter.map_or_else(|| "-".to_owned(), |counter| part(counter).to_string())
                 };
                 row.extend([number(|counter| counter.packets), number(|counter| counter.bytes)]);
+            }
+            if loaded {
+                let load = service.policies.endpoint_loads.get(endpoint);
+                let connections = load.and_then(|load| load.connections);
+                let number = |part: fn(Connections) -> u32| {
+                    connections.map_or_else(|| "-".to_owned(), |connections| part(connections).to_string())
+                };
+                row.extend([number(|held| held.active), number(|held| held.inactive)]);
+                let is_draining = load.is_some_and(|load| load.is_draining);
+                row.push(if is_draining { "draining" } else { "-" }.to_owned());
             }
             if sources {
                 row.push(format!("{} {}", reading.source, reading.family));
@@ -202,7 +219,6 @@ pub(super) fn stats(inspections: &[Inspection]) -> Vec<Stats> {
             let sets = || rows().filter(|row| matches!(row.kind, "set" | "map"));
             let reading = one.readings.iter().find(|reading| reading.source == source);
             let services = || reading.into_iter().flat_map(|reading| reading.services.values());
-            let counts = || services().flat_map(|service| service.policies.vip_counts.values());
             all.push(Stats {
                 rules_of: format!("{source} {}", one.family),
                 n_chains: chains().count(),
@@ -215,7 +231,7 @@ pub(super) fn stats(inspections: &[Inspection]) -> Vec<Stats> {
                 n_endpoints: services().map(|service| service.port.endpoints.len()).sum(),
                 connections: reading
                     .filter(|reading| reading.counted)
-                    .map(|_| counts().map(|counter| counter.packets).sum()),
+                    .map(|_| services().map(|service| n_connections(&service.policies)).sum()),
             });
         }
     }
@@ -241,12 +257,14 @@ pub fn write_service(
         };
         let counted = policies.vip_counts.get(vip);
         let counted = counted.map(|counter| format!(", {} connections", counter.packets)).unwrap_or_default();
-        writeln!(out, "  {kind}{}{counted}", vip_text(service, *vip))?;
+        let passed = policies.vip_traffic.get(vip).map(traffic_text).unwrap_or_default();
+        writeln!(out, "  {kind}{}{counted}{passed}", vip_text(service, *vip))?;
     }
-    for endpoint in &service.port.endpoints {
+    for endpoint in endpoints(service) {
         let counted = policies.endpoint_counts.get(endpoint);
         let counted = counted.map(|counter| format!(", {} connections", counter.packets)).unwrap_or_default();
-        writeln!(out, "  endpoint {endpoint}{counted}")?;
+        let load = policies.endpoint_loads.get(endpoint).map(load_text).unwrap_or_default();
+        writeln!(out, "  endpoint {endpoint}{counted}{load}")?;
     }
     writeln!(out, "  affinity {}", affinity(policies))?;
     writeln!(
@@ -301,6 +319,27 @@ pub fn write_findings(out: &mut dyn io::Write, inspections: &[Inspection]) -> io
     Ok(())
 }
 
+/// The endpoints, with those that only keep the connections that they have.
+pub(super) fn endpoints(service: &ServiceReading) -> BTreeSet<&AddrPort> {
+    service.port.endpoints.iter().chain(service.policies.endpoint_loads.keys()).collect()
+}
+
+fn traffic_text(passed: &Counters) -> String {
+    let Counters { connections, packets_in, packets_out, bytes_in, bytes_out } = passed;
+    format!(
+        ", {connections} connections, in {packets_in} packets of {bytes_in} bytes, \
+         out {packets_out} packets of {bytes_out} bytes"
+    )
+}
+
+fn load_text(load: &EndpointLoad) -> String {
+    let connections = load.connections.map(|Connections { active, inactive }| {
+        format!(", {active} active and {inactive} inactive connections")
+    });
+    let state = if load.is_draining { ", draining" } else { "" };
+    connections.unwrap_or_default() + state
+}
+
 fn vip_text(service: &ServiceReading, vip: LiftedVip) -> String {
     if service.port.closed.contains(&vip) { format!("{vip} (closed)") } else { vip.to_string() }
 }
@@ -335,7 +374,13 @@ fn connections(reading: &Reading, policies: &LiftedPolicies) -> String {
     if !reading.counted {
         return "-".to_owned();
     }
-    policies.vip_counts.values().map(|counter| counter.packets).sum::<u64>().to_string()
+    n_connections(policies).to_string()
+}
+
+/// New connections to all VIPs.
+fn n_connections(policies: &LiftedPolicies) -> u64 {
+    let of_rules = policies.vip_counts.values().map(|counter| counter.packets);
+    of_rules.chain(policies.vip_traffic.values().map(|passed| passed.connections)).sum()
 }
 
 fn owner(row: &ChainRow) -> String {

@@ -4,11 +4,13 @@ use std::io;
 
 use serde::Serialize;
 
-use crate::backend::{CarryingRule, LiftedName, LiftedVip};
+use crate::backend::{CarryingRule, LiftedName, LiftedPolicies, LiftedVip};
 use crate::inspect::{ChainOwner, ChainRow, Reading, ServiceReading};
+use crate::net::AddrPort;
+use crate::program::ipvs::Counters;
 use crate::program::xtables::Counter;
 
-use super::inspect::{Inspection, kind_text, stats};
+use super::inspect::{Inspection, endpoints, kind_text, stats};
 use super::yaml;
 
 /// What is asked for.
@@ -79,13 +81,35 @@ struct Vip {
     /// New connections.
     #[serde(skip_serializing_if = "Option::is_none")]
     counter: Option<Counts>,
+    /// What has passed through virtual servers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traffic: Option<Traffic>,
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Traffic {
+    connections: u64,
+    packets_in: u64,
+    packets_out: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Endpoint {
     endpoint: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     counter: Option<Counts>,
+    /// Connections that virtual servers have with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    active_connections: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inactive_connections: Option<u32>,
+    /// Whether it only keeps the connections that it has.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    draining: bool,
 }
 
 #[derive(Serialize)]
@@ -203,6 +227,23 @@ fn counts(counter: &Counter) -> Counts {
     Counts { packets: counter.packets, bytes: counter.bytes }
 }
 
+fn traffic(passed: &Counters) -> Traffic {
+    let Counters { connections, packets_in, packets_out, bytes_in, bytes_out } = *passed;
+    Traffic { connections, packets_in, packets_out, bytes_in, bytes_out }
+}
+
+fn endpoint(at: AddrPort, policies: &LiftedPolicies) -> Endpoint {
+    let load = policies.endpoint_loads.get(&at);
+    let connections = load.and_then(|load| load.connections);
+    Endpoint {
+        endpoint: at.to_string(),
+        counter: policies.endpoint_counts.get(&at).map(counts),
+        active_connections: connections.map(|held| held.active),
+        inactive_connections: connections.map(|held| held.inactive),
+        draining: load.is_some_and(|load| load.is_draining),
+    }
+}
+
 fn service(
     reading: &Reading,
     (display, protocol): &LiftedName,
@@ -218,6 +259,7 @@ fn service(
         kind: policies.kinds.get(vip).map(|kind| kind_text(*kind)),
         closed: one.port.closed.contains(vip),
         counter: policies.vip_counts.get(vip).map(counts),
+        traffic: policies.vip_traffic.get(vip).map(traffic),
     };
     Service {
         namespace: namespace.to_owned(),
@@ -229,15 +271,7 @@ fn service(
         family: reading.family.to_string(),
         cluster_ip: one.port.cluster_ip.map(|vip| vip.addr.to_string()),
         vips: one.port.vips.iter().map(vip).collect(),
-        endpoints: one
-            .port
-            .endpoints
-            .iter()
-            .map(|endpoint| Endpoint {
-                endpoint: endpoint.to_string(),
-                counter: policies.endpoint_counts.get(endpoint).map(counts),
-            })
-            .collect(),
+        endpoints: endpoints(one).into_iter().map(|at| endpoint(*at, policies)).collect(),
         affinity_seconds: policies.affinity_seconds,
         internal_traffic_policy: policy(policies.internal_local),
         external_traffic_policy: policy(policies.external_local),

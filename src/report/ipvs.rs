@@ -141,11 +141,7 @@ fn sets(sets: &Sets) -> Vec<SetText> {
         .map(|(name, set)| SetText {
             name: name.to_string(),
             create: text(&|out| ipset::emit::write_create(out, name, &set.kind)),
-            entries: set
-                .entries
-                .iter()
-                .map(|entry| text(&|out| ipset::emit::write_entry(out, entry)))
-                .collect(),
+            entries: set.entries.iter().map(ToString::to_string).collect(),
         })
         .collect()
 }

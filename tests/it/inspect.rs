@@ -8,6 +8,7 @@ use expect_test::expect;
 use svcproxy::host::{FakeHost, XtablesVariant};
 use svcproxy::model::Mode;
 use svcproxy::net::IpFamily;
+use svcproxy::program::ipvs::{Connections, Counters, ServiceKey};
 use svcproxy::resolve::{self, NodeView, PortView, Route, Vip};
 
 use crate::cli::{machine, machine_in_ipvs_mode, run_with};
@@ -487,6 +488,55 @@ fn bad_questions_are_told() {
         error: cannot read `nowhere`: No such file or directory
     "#]]
     .assert_eq(&ran.err);
+}
+
+#[test]
+fn virtual_servers_tell_what_they_hold_and_have_counted() {
+    let mut host = machine_in_ipvs_mode();
+    let cart = |key: &ServiceKey| key.to_string() == "10.96.77.1:6379/TCP";
+    let (_, server) = host.virtual_servers.iter_mut().find(|(key, _)| cart(key)).unwrap();
+    server.counters = Some(Counters {
+        connections: 9,
+        packets_in: 40,
+        packets_out: 30,
+        bytes_in: 4000,
+        bytes_out: 300_000,
+    });
+    for ((at, real_server), active) in server.real_servers.iter_mut().zip([2, 0]) {
+        real_server.connections = Connections { active, inactive: 1 };
+        if at.to_string() == "10.128.2.40:6379" {
+            real_server.weight = 0;
+        }
+    }
+    let mut printed = |words: &str| {
+        let args = format!("inspect {words} -f shop --node node-1 --family ipv4");
+        let ran = run_with(&mut host, &args.split(' ').collect::<Vec<_>>());
+        assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{}", ran.out);
+        ran.out
+    };
+    expect![[r#"
+        SERVICE    PROTOCOL  ENDPOINT          ACTIVE  INACTIVE  STATE
+        shop/cart  tcp       10.128.1.40:6379  2       1         -
+        shop/cart  tcp       10.128.2.40:6379  0       1         draining
+    "#]]
+    .assert_eq(&printed("endpoints shop/cart"));
+    let told = printed("shop/cart");
+    expect![[r#"
+        shop/cart tcp in IPVS IPv4
+          cluster IP 10.96.77.1:6379, 9 connections, in 40 packets of 4000 bytes, out 30 packets of 300000 bytes
+          endpoint 10.128.1.40:6379, 2 active and 1 inactive connections
+          endpoint 10.128.2.40:6379, 0 active and 1 inactive connections, draining
+          affinity ClientIP 10800 s
+          traffic policies: internal -, external -"#]].assert_eq(told.split("\n\n").next().unwrap());
+    let json: serde_json::Value = serde_json::from_str(&printed("shop/cart -o json")).unwrap();
+    expect![[r#"[{"closed":false,"kind":"cluster IP","traffic":{"bytesIn":4000,"bytesOut":300000,"connections":9,"packetsIn":40,"packetsOut":30},"vip":"10.96.77.1:6379"}]"#]].assert_eq(&json["services"][0]["vips"].to_string());
+    expect![[r#"[{"activeConnections":2,"endpoint":"10.128.1.40:6379","inactiveConnections":1},{"activeConnections":0,"draining":true,"endpoint":"10.128.2.40:6379","inactiveConnections":1}]"#]].assert_eq(&json["services"][0]["endpoints"].to_string());
+    let wide = printed("services -o wide");
+    let line = wide.lines().find(|line| line.starts_with("shop/cart ")).unwrap();
+    assert!(line.contains(" 9 "), "{wide}");
+    let stats = printed("stats");
+    let line = stats.lines().find(|line| line.starts_with("IPVS")).unwrap();
+    assert!(line.ends_with(" 9"), "{stats}");
 }
 
 #[test]

@@ -1,13 +1,16 @@
-//! The language of ipset against the real tool and kernel: what we write is taken and saved again, differences carried out in
-//! a network namespace give what is wanted, and the kernel in memory takes and refuses what the real one does.
+//! The language of ipset against the real tool and kernel: what we write is taken and saved again, changes sent to the kernel
+//! of a network namespace give what is wanted, what is read there is what the tool prints, and the kernel in memory takes and
+//! refuses what the real one does.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use svcproxy::program::Emitted;
-use svcproxy::program::ipset::diff::{diff, drain_document, fill_document};
-use svcproxy::program::ipset::restore::{RestoreError, restore};
-use svcproxy::program::ipset::{SetKind, SetName, Sets, emit, parse};
+use svcproxy::host::{Host, HostError, LinuxHost};
+use svcproxy::net::{IpCidr, IpFamily, Protocol};
+use svcproxy::program::ipset::change::{Change, apply};
+use svcproxy::program::ipset::diff::{diff, drain, fill};
+use svcproxy::program::ipset::{Entry, HashType, SetKind, SetName, Sets, emit, parse};
 
 use crate::rig::{Namespace, skip};
 
@@ -35,24 +38,35 @@ fn namespace() -> Option<Namespace> {
     Some(namespace)
 }
 
-fn load(namespace: &Namespace, document: Option<Emitted>) {
-    let document = document.unwrap_or_default();
-    let done = namespace.run_with(&["ipset", "restore"], &document.text);
+/// Lets the tool make sets.
+fn load(namespace: &Namespace, document: &[u8]) {
+    let done = namespace.run_with(&["ipset", "restore"], document);
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(done.status.success(), "{said}\n{}", String::from_utf8_lossy(&document.text));
+    assert!(done.status.success(), "{said}\n{}", String::from_utf8_lossy(document));
 }
 
+/// What the tool prints of all sets.
 fn save(namespace: &Namespace) -> Sets {
     parse::parse(&namespace.run(&["ipset", "save"])).unwrap()
 }
 
+/// What is read without it.
+fn read(namespace: &Namespace) -> Sets {
+    namespace.inside(|| LinuxHost::new().ipset_read().unwrap())
+}
+
+fn change(namespace: &Namespace, changes: &[Change]) -> Result<(), (usize, HostError)> {
+    namespace.inside(|| LinuxHost::new().ipset_change(changes))
+}
+
 /// Brings what is in a namespace to what is wanted, and looks.
 fn bring(namespace: &Namespace, wanted: &Sets, what: &str) {
-    let change = diff(wanted, &save(namespace), &|_| true);
-    load(namespace, fill_document(&change, wanted));
-    load(namespace, drain_document(&change));
-    let after = save(namespace);
+    let difference = diff(wanted, &read(namespace), &|_| true);
+    change(namespace, &fill(&difference, wanted)).unwrap();
+    change(namespace, &drain(&difference)).unwrap();
+    let after = read(namespace);
     assert_eq!(&after, wanted, "{what}");
+    assert_eq!(save(namespace), after, "{what}");
     assert!(diff(wanted, &after, &|_| true).is_empty(), "{what}");
 }
 
@@ -60,12 +74,13 @@ fn bring(namespace: &Namespace, wanted: &Sets, what: &str) {
 fn recorded_sets_are_taken_and_saved_as_they_were() {
     let Some(namespace) = namespace() else { return };
     let (what, wanted) = recordings().swap_remove(5);
-    load(&namespace, Some(emit::emit(&wanted, "written by a test")));
+    load(&namespace, &emit::emit(&wanted, "written by a test").text);
     assert_eq!(save(&namespace), wanted, "{what}");
+    assert_eq!(read(&namespace), wanted, "{what}");
 }
 
 #[test]
-fn documents_take_one_recording_to_the_next() {
+fn changes_take_one_recording_to_the_next() {
     let Some(namespace) = namespace() else { return };
     for (what, wanted) in recordings() {
         bring(&namespace, &wanted, &what);
@@ -97,18 +112,10 @@ fn what_cannot_be_changed_is_made_again() {
     // As a replacement leaves it that was cut short before its last word.
     let set = wanted.first_key_value().unwrap();
     let spare = Sets::from([(set.0.spare(), set.1.clone())]);
-    load(&namespace, Some(emit::emit(&spare, "")));
+    load(&namespace, &emit::emit(&spare, "").text);
     let nobody = |_: &SetName| false;
-    let live = save(&namespace);
-    let change = diff(&turned, &live, &nobody);
-    load(&namespace, drain_document(&change));
+    change(&namespace, &drain(&diff(&turned, &read(&namespace), &nobody))).unwrap();
     assert_eq!(save(&namespace), turned);
-}
-
-/// How far a document was done: all of it, or up to a line.
-fn refused_line(text: &str) -> Option<u32> {
-    let rest = text.split_once("Error in line ")?.1;
-    rest.split(':').next()?.parse().ok()
 }
 
 #[test]
@@ -116,49 +123,73 @@ fn the_kernel_in_memory_does_what_the_real_one_does() {
     let start = "create A hash:ip family inet maxelem 3\nadd A 10.0.0.1\ncreate B hash:ip,port\nadd B 10.0.0.1,sctp:80\n\
         create C hash:ip family inet maxelem 65536 timeout 60\ncreate D hash:ip family inet6\ncreate E hash:ip,port,net family inet6\n\
         add E fd00::1,udp:53,fd00::/64\ncreate P bitmap:port range 0-65535\nadd P 80\n";
-    for document in [
-        "create A hash:ip maxelem 3\n",
-        "create A hash:ip\n",
-        "add A 10.0.0.1\n",
-        "\n# a comment\nadd A 10.0.0.2\nadd A 10.0.0.2\n",
-        "del A 10.0.0.2\n",
-        "destroy NONE\n",
-        "flush NONE\n",
-        "add NONE 10.0.0.1\n",
-        "del NONE 10.0.0.1\n",
-        "swap A NONE\n",
-        "swap A B\n",
-        "swap A D\n",
-        "swap A C\n",
-        "add B 10.0.0.1,80\nadd B 10.0.0.1,udp:0\ndel B 10.0.0.1,tcp:80\n",
-        "add E fd00::1,udp:53,fd00::9/64\n",
-        "add E fd00::1,udp:53,fd00::9/128\nadd E fd00::1,udp:53,fd00::9\n",
-        "add P 65535\nadd P 0\nadd P 80\n",
-        "create P~ bitmap:port range 5-9\nadd P~ 7\nswap P~ P\ndestroy P~\n",
-        "create A~ hash:ip\nadd A~ 10.0.0.9\nswap A~ A\ndestroy A~\nadd A 10.0.0.1\n",
-        "flush A\nadd A 10.0.0.7\ndestroy B\n",
-        "add A fd00::1\n",
-        "add A what\n",
-        "add D 10.0.0.1\n",
-        "create P1 bitmap:port range 5-9\nadd P1 10\n",
-        "add E fd00::1,udp:53,::/0\n",
-        "add E fd00::1,udp:53\n",
+    let name = |name: &str| SetName::new(name).unwrap();
+    let ip = |text: &str| Entry::Ip(text.parse().unwrap());
+    let (v4, v6) = (ip("10.0.0.2"), ip("fd00::1"));
+    let to = |text: &str| {
+        let (addr, length) = text.split_once('/').unwrap();
+        let net = IpCidr::new(addr.parse().unwrap(), length.parse().unwrap()).unwrap();
+        Entry::IpPortNet("fd00::1".parse().unwrap(), Protocol::Udp, 53, net)
+    };
+    let port = |protocol, port| Entry::IpPort("10.0.0.1".parse().unwrap(), protocol, port);
+    let hash = |max_entries| SetKind::Hash { hash: HashType::Ip, family: IpFamily::V4, max_entries };
+    let ports = SetKind::BitmapPort { first: 5, last: 9 };
+    let create = |set: &str, kind: &SetKind| Change::Create(name(set), kind.clone());
+    let add = |set: &str, entries: &[&Entry]| {
+        Change::Add(name(set), entries.iter().map(|entry| (*entry).clone()).collect())
+    };
+    let delete = |set: &str, entries: &[&Entry]| {
+        Change::Delete(name(set), entries.iter().map(|entry| (*entry).clone()).collect())
+    };
+    let swap = |set: &str, other: &str| Change::Swap(name(set), name(other));
+    let destroy = |set: &str| Change::Destroy(name(set));
+    let many: Vec<Entry> = (0..2000_u32).map(|n| Entry::Ip(Ipv4Addr::from(0x0a01_0000 + n).into())).collect();
+    let many: Vec<&Entry> = many.iter().collect();
+    for changes in [
+        vec![create("A", &hash(3))],
+        vec![create("A", &hash(65536))],
+        vec![create("A", &ports)],
+        vec![add("A", &[&v4, &v4]), add("A", &[&v4])],
+        vec![delete("A", &[&v4, &v4])],
+        vec![destroy("NONE")],
+        vec![add("NONE", &[&v4])],
+        vec![delete("NONE", &[&v4])],
+        vec![swap("A", "NONE")],
+        vec![swap("A", "B")],
+        vec![swap("A", "D")],
+        vec![swap("A", "C")],
+        vec![
+            add("B", &[&port(Protocol::Tcp, 80), &port(Protocol::Udp, 0)]),
+            delete("B", &[&port(Protocol::Tcp, 80)]),
+        ],
+        vec![add("E", &[&to("fd00::/64"), &to("fd00::9/128"), &to("fd00::9/128")])],
+        vec![add("P", &[&Entry::Port(65535), &Entry::Port(0), &Entry::Port(80)])],
+        vec![create("P~", &ports), add("P~", &[&Entry::Port(7)]), swap("P~", "P"), destroy("P~")],
+        vec![
+            create("A~", &hash(9)),
+            add("A~", &[&ip("10.0.0.9")]),
+            swap("A~", "A"),
+            destroy("A~"),
+            add("A", &[&v4]),
+        ],
+        vec![destroy("B"), destroy("B")],
+        vec![add("A", &[&v6])],
+        vec![add("A", &[&v4, &v6, &ip("10.0.0.3")])],
+        vec![add("D", &[&v4])],
+        vec![create("P1", &ports), add("P1", &[&Entry::Port(5), &Entry::Port(10), &Entry::Port(9)])],
+        vec![add("E", &[&to("::/0")])],
+        vec![add("E", &[&port(Protocol::Tcp, 1)])],
+        // More than fit into one message; the one that does not fit is in a later one.
+        vec![create("M", &hash(2000)), add("M", &many), delete("M", &many[..1500])],
+        vec![create("M", &hash(1234)), add("M", &many), destroy("A")],
     ] {
-        for exist in [false, true] {
-            let Some(namespace) = namespace() else { return };
-            load(&namespace, Some(Emitted { text: start.into(), ..Emitted::default() }));
-            let mut sets = parse::parse(start).unwrap();
-            let ours = match restore(&mut sets, document, exist) {
-                Ok(()) => None,
-                Err(RestoreError::Parse(error)) => Some(error.line),
-                Err(RestoreError::Apply { line, .. }) => Some(line),
-            };
-            let argv: &[&str] = if exist { &["ipset", "restore", "-exist"] } else { &["ipset", "restore"] };
-            let done = namespace.run_with(argv, document.as_bytes());
-            let said = String::from_utf8_lossy(&done.stderr);
-            assert_eq!(ours.is_none(), done.status.success(), "{document}, exist: {exist}: {said}");
-            assert_eq!(ours, refused_line(&said), "{document}, exist: {exist}: {said}");
-            assert_eq!(sets, save(&namespace), "{document}, exist: {exist}");
-        }
+        let Some(namespace) = namespace() else { return };
+        load(&namespace, start.as_bytes());
+        let mut sets = parse::parse(start).unwrap();
+        let refused = changes.iter().position(|change| apply(&mut sets, change).is_err());
+        let done = change(&namespace, &changes);
+        assert_eq!(done.as_ref().err().map(|(index, _)| *index), refused, "{changes:?}: {done:?}");
+        assert_eq!(save(&namespace), sets, "{changes:?}: {done:?}");
+        assert_eq!(read(&namespace), sets, "{changes:?}: {done:?}");
     }
 }

@@ -53,6 +53,7 @@ fn recorded_servers(text: &str) -> VirtualServers {
                     netmask: at.family().bits(),
                     engine: None,
                     real_servers: BTreeMap::new(),
+                    counters: None,
                     tag: None,
                 };
                 assert!(servers.insert(key, server).is_none(), "{line}");

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::backend::{CarryingRule, LiftedName, LiftedPolicies, LiftedPort, LiftedVip};
+use crate::backend::{CarryingRule, EndpointLoad, LiftedName, LiftedPolicies, LiftedPort, LiftedVip};
 use crate::net::{AddrPort, IpFamily, Protocol};
 use crate::program::ipset::{self, Entry, Sets};
-use crate::program::ipvs::{Flags, Request, ServiceKey, VirtualServer, VirtualServers, emit};
+use crate::program::ipvs::{
+    Counters, Flags, RealServer, Request, ServiceKey, VirtualServer, VirtualServers, emit,
+};
 use crate::resolve::{FrontendKind, NodeView, PortView, Vip};
 
 use super::names::SetId;
@@ -21,13 +23,38 @@ pub struct LiftedServer {
     pub at: AddrPort,
     /// What kind of address that is; `None` if no set holds it.
     pub kind: Option<FrontendKind>,
-    /// Its endpoints with their weights; one with weight 0 gets no new connections.
-    pub endpoints: BTreeMap<AddrPort, u32>,
+    /// Its endpoints; one with weight 0 gets no new connections.
+    pub endpoints: BTreeMap<AddrPort, RealServer>,
+    /// What has passed through it, if a kernel told.
+    pub counters: Option<Counters>,
     /// For how many seconds a client stays with its endpoint.
     pub affinity_seconds: Option<u32>,
 }
 
 impl LiftedServer {
+    /// The endpoints that get new connections.
+    fn taking(&self) -> impl Iterator<Item = AddrPort> + '_ {
+        self.endpoints.iter().filter(|(_, endpoint)| endpoint.weight > 0).map(|(at, _)| *at)
+    }
+
+    /// Adds what the kernel holds and has counted for it.
+    fn add_load(&self, policies: &mut LiftedPolicies) {
+        if let Some(counters) = self.counters {
+            *policies.vip_traffic.entry(self.vip()).or_default() += counters;
+        }
+        for (at, endpoint) in &self.endpoints {
+            let load = policies
+                .endpoint_loads
+                .entry(*at)
+                .or_insert(EndpointLoad { connections: None, is_draining: true });
+            load.is_draining &= endpoint.weight == 0;
+            // Nobody but a kernel knows connections, and it always tells counters with them.
+            if self.counters.is_some() {
+                *load.connections.get_or_insert_default() += endpoint.connections;
+            }
+        }
+    }
+
     /// Where the Service answers.
     fn vip(&self) -> LiftedVip {
         match self.kind {
@@ -64,7 +91,8 @@ pub fn lift(servers: &VirtualServers, sets: &Sets) -> Vec<LiftedServer> {
             protocol,
             at,
             kind: kind(sets, protocol, at),
-            endpoints: server.real_servers.iter().map(|(addr, real)| (*addr, real.weight)).collect(),
+            endpoints: server.real_servers.clone(),
+            counters: server.counters,
             affinity_seconds: persistent.then_some(server.persistence_seconds),
         })
     };
@@ -100,11 +128,10 @@ pub fn ports(
         if server.kind == Some(FrontendKind::ClusterIp) {
             port.cluster_ip = Some(server.at);
         }
-        let taking = || server.endpoints.iter().filter(|(_, weight)| **weight > 0).map(|(addr, _)| *addr);
-        if taking().next().is_none() {
+        if server.taking().next().is_none() {
             port.closed.insert(vip);
         }
-        port.endpoints.extend(taking());
+        port.endpoints.extend(server.taking());
     }
     if let Some(view) = view {
         health_checks(sets, view, &mut ports);
@@ -129,6 +156,7 @@ pub fn policies(
     let mut all: BTreeMap<LiftedName, LiftedPolicies> = BTreeMap::new();
     for server in servers {
         let policies = all.entry(name(server, &owners)).or_default();
+        server.add_load(policies);
         policies.affinity_seconds = policies.affinity_seconds.or(server.affinity_seconds);
         let Some(kind) = server.kind else { continue };
         policies.kinds.insert(server.vip(), kind);
@@ -169,8 +197,7 @@ pub fn carried(
         let Some(server) = servers.get(&key) else { continue };
         let mut text = Vec::new();
         emit::write_request(&mut text, &Request::NewService(key, server.clone()));
-        let taking = lifted.endpoints.iter().filter(|(_, weight)| **weight > 0);
-        let endpoints: Vec<AddrPort> = taking.map(|(addr, _)| *addr).collect();
+        let endpoints: Vec<AddrPort> = lifted.taking().collect();
         rules.push(CarryingRule {
             table: "ipvs".to_owned(),
             chain: key.to_string(),

@@ -76,6 +76,7 @@ impl Lowering<'_> {
             engine: None,
             // Here it makes no difference to routes where a packet comes from.
             real_servers: endpoint::real_servers(self.port, self.port.routes(kind).outside),
+            counters: None,
             tag: Some(self.tag),
         });
     }

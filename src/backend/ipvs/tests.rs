@@ -8,7 +8,7 @@ use crate::backend::{self, LiftedVip};
 use crate::model::{Config, Ipvs, Mode, Placeholders, ServiceName, ServicePortName};
 use crate::net::{AddrPort, IpCidr, IpFamily, PerFamily, Protocol};
 use crate::program::ipset::Entry;
-use crate::program::ipvs::{Flags, SchedulerName, ServiceKey, Timeouts, VirtualServer};
+use crate::program::ipvs::{Flags, RealServer, SchedulerName, ServiceKey, Timeouts, VirtualServer};
 use crate::program::xtables::{ChainName, Ruleset, TableName, check, emit};
 use crate::program::{Dummy, Program};
 use crate::resolve::{
@@ -403,7 +403,8 @@ fn virtual_servers_are_read_back_to_the_service_that_they_are_for() {
         ]
     );
     assert!(lifted.iter().all(|one| one.affinity_seconds == Some(60)));
-    assert_eq!(lifted[0].endpoints, [(at("10.128.0.5:8080"), 1), (at("10.128.1.5:8080"), 1)].into());
+    let one = RealServer::masqueraded(1);
+    assert_eq!(lifted[0].endpoints, [(at("10.128.0.5:8080"), one), (at("10.128.1.5:8080"), one)].into());
 
     let named = ports(&lifted, &lowered.sets, Some(&view));
     assert_eq!(named.len(), 1);

@@ -243,7 +243,7 @@ mod tests {
         };
         let endpoint = |host: &u8| Endpoint {
             addr: AddrPort::new(addr(128, *host), 8080),
-            node: Some(if host % 2 == 0 { "node-0" } else { "node-1" }.into()),
+            node: Some(if host.is_multiple_of(2) { "node-0" } else { "node-1" }.into()),
             conditions: Conditions { ready: true, serving: true, terminating: false },
             hints: None,
         };

@@ -58,8 +58,8 @@ pub struct FakeHost {
     pub virtual_servers: ipvs::VirtualServers,
     /// For how long connections of virtual servers are remembered.
     pub timeouts: ipvs::Timeouts,
-    /// The version of `ipset`; `None` if it is not installed.
-    pub ipset_installed: Option<(u32, u32)>,
+    /// The version of ipset's protocol; `None` for a kernel that has no ipset.
+    pub ipset_protocol: Option<u8>,
     /// The sets.
     pub sets: ipset::Sets,
     /// Names of accounting objects; `None` for a kernel that has none.
@@ -80,7 +80,7 @@ pub struct FakeHost {
     pub lock_holder: Option<String>,
     /// Every call that changes something, one line each, also those that failed.
     pub calls: Vec<String>,
-    /// Every document that was restored or tested, by `ipset` as well, or run or checked by `nft`.
+    /// Every document that was restored or tested, or run or checked by `nft`.
     pub documents: Vec<(RestoreMode, String)>,
     /// Every request that was taken.
     pub requests: Vec<ipvs::Request>,
@@ -120,7 +120,7 @@ const SYSCTLS: [&str; 8] = [
 
 impl FakeHost {
     /// A machine called `node1` with both iptables variants (1.8.9, `iptables` is the nft one), `nft` 1.0.6, accounting
-    /// objects, IPVS, `ipset` 7.17, loopback addresses, Linux 6.1 and no rules.
+    /// objects, IPVS, ipset, loopback addresses, Linux 6.1 and no rules.
     pub fn new() -> FakeHost {
         let loopback = FakeDevice {
             is_dummy: false,
@@ -134,7 +134,7 @@ impl FakeHost {
             ipvs_version: Some((1, 2, 1)),
             schedulers: SCHEDULERS.iter().map(|name| (*name).to_owned()).collect(),
             timeouts: ipvs::Timeouts { tcp: 900, tcp_fin: 120, udp: 300 },
-            ipset_installed: Some((7, 17)),
+            ipset_protocol: Some(7),
             nfacct: Some(BTreeSet::new()),
             devices: BTreeMap::from([("lo".into(), loopback)]),
             kernel_release: "6.1.0".to_owned(),
@@ -167,10 +167,9 @@ impl FakeHost {
         self.failures.entry("nft_run".to_owned()).or_default().push_back((line, error));
     }
 
-    /// Lets the next restore by `ipset` fail at a line with these words, with nothing done. Several calls stand in a queue.
-    pub fn fail_next_ipset_restore(&mut self, line: Option<usize>, words: &str) {
-        let error = HostError::new("run `ipset`", HostErrorKind::Other, words);
-        self.failures.entry("ipset_restore".to_owned()).or_default().push_back((line, error));
+    /// Lets the next change of sets fail at a change, by its index, after those before it.
+    pub fn fail_next_ipset_change(&mut self, index: usize, error: HostError) {
+        self.failures.entry("ipset_change".to_owned()).or_default().push_back((Some(index), error));
     }
 
     /// Lets the next change of virtual servers fail at a request, by its index, after those before it.
@@ -273,28 +272,26 @@ impl FakeHost {
         Ok(())
     }
 
-    fn need_ipset(&self) -> Result<(), HostError> {
-        if self.ipset_installed.is_some() { Ok(()) } else { Err(super::tool::missing("ipset")) }
+    fn need_ipset(&self, action: &str) -> Result<(), HostError> {
+        let missing = || HostError::new(action, HostErrorKind::Unsupported, "this kernel has no ipset");
+        self.ipset_protocol.map(|_| ()).ok_or_else(missing)
     }
 
-    /// One command of a document for `ipset`.
-    fn change_sets(&mut self, command: &ipset::restore::Command) -> Result<(), (HostErrorKind, String)> {
-        if let ipset::restore::Command::Destroy(name) = command
+    fn change_sets(&mut self, change: &ipset::Change) -> Result<(), HostError> {
+        use ipset::change::ApplyError::{BadEntry, Full, NoSet, SetExists, TypesDiffer};
+        let refused = |kind, words: String| HostError::new("change sets", kind, words);
+        if let ipset::Change::Destroy(name) = change
             && self.tables.values().any(|tables| tables.asks_set(name.as_str()))
         {
-            let words = "Set cannot be destroyed: it is in use by a kernel component";
-            return Err((HostErrorKind::Busy, words.to_owned()));
+            return Err(refused(HostErrorKind::Busy, format!("set {name} is in use by a kernel component")));
         }
-        use ipset::restore::ApplyError::{
-            BadEntry, EntryExists, Full, NoEntry, NoSet, SetExists, TypesDiffer,
-        };
-        ipset::restore::apply(&mut self.sets, command, true).map_err(|error| {
+        ipset::change::apply(&mut self.sets, change).map_err(|error| {
             let kind = match &error {
-                SetExists(_) | EntryExists(..) => HostErrorKind::Exists,
-                NoSet(_) | NoEntry(..) => HostErrorKind::NotFound,
+                SetExists(_) => HostErrorKind::Exists,
+                NoSet(_) => HostErrorKind::NotFound,
                 BadEntry(..) | Full(_) | TypesDiffer(..) => HostErrorKind::Other,
             };
-            (kind, error.to_string())
+            refused(kind, error.to_string())
         })
     }
 
@@ -540,35 +537,26 @@ impl Host for FakeHost {
         Ok(self.timeouts)
     }
 
-    fn ipset_version(&mut self) -> Result<Option<(u32, u32)>, HostError> {
-        self.fails("ipset_version")?;
-        Ok(self.ipset_installed)
+    fn ipset_protocol(&mut self) -> Result<Option<u8>, HostError> {
+        self.fails("ipset_protocol")?;
+        Ok(self.ipset_protocol)
     }
 
-    fn ipset_save(&mut self) -> Result<String, HostError> {
-        self.fails("ipset_save")?;
-        self.need_ipset()?;
-        let mut text = Vec::new();
-        ipset::emit::write_document(&mut text, &self.sets, "");
-        Ok(String::from_utf8_lossy(&text).into_owned())
+    fn ipset_read(&mut self) -> Result<ipset::Sets, HostError> {
+        self.fails("ipset_read")?;
+        self.need_ipset("read sets")?;
+        Ok(self.sets.clone())
     }
 
-    fn ipset_restore(&mut self, document: &[u8]) -> Result<(), RestoreError> {
-        let text = String::from_utf8_lossy(document).into_owned();
-        self.calls.push(format!("ipset restore of {} lines", text.lines().count()));
-        self.documents.push((RestoreMode::Commit, text.clone()));
-        self.need_ipset().map_err(|error| RestoreError { line: None, error })?;
-        if let Some((line, error)) = self.failure("ipset_restore") {
-            return Err(RestoreError { line, error });
-        }
-        let refused = |line: u32, kind, words: String| RestoreError {
-            line: usize::try_from(line).ok(),
-            error: HostError::new("run `ipset`", kind, words),
-        };
-        for command in ipset::restore::commands(&text) {
-            let (line, command) =
-                command.map_err(|error| refused(error.line, HostErrorKind::Other, error.to_string()))?;
-            self.change_sets(&command).map_err(|(kind, words)| refused(line, kind, words))?;
+    fn ipset_change(&mut self, changes: &[ipset::Change]) -> Result<(), (usize, HostError)> {
+        self.calls.push(format!("ipset change of {}", changes.len()));
+        self.need_ipset("change sets").map_err(|error| (0, error))?;
+        let failure = self.failure("ipset_change").map(|(index, error)| (index.unwrap_or_default(), error));
+        for (index, change) in changes.iter().enumerate() {
+            match &failure {
+                Some((at, error)) if *at == index => return Err((index, error.clone())),
+                _ => self.change_sets(change).map_err(|error| (index, error))?,
+            }
         }
         Ok(())
     }

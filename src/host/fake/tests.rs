@@ -60,6 +60,7 @@ fn keeps_virtual_servers() {
         netmask: 32,
         engine: None,
         real_servers: BTreeMap::new(),
+        counters: None,
         tag: None,
     };
     let new = |port, scheduler| ipvs::Request::NewService(key(port), server(scheduler));
@@ -86,18 +87,24 @@ fn keeps_sets_as_long_as_rules_ask_them() {
     let rules = b"*filter\n:A - [0:0]\n-A A -m set --match-set S src -j ACCEPT\nCOMMIT\n";
     let error = host.xtables_restore(Nft, IpFamily::V4, rules, RestoreMode::Test).unwrap_err();
     assert_eq!((error.line, error.error.detail.as_str()), (Some(3), "Set S doesn't exist."));
-    host.ipset_restore(b"create S hash:ip family inet maxelem 65536\nadd S 10.0.0.1\n").unwrap();
-    let error = host.ipset_restore(b"add S 10.0.0.2\nadd T 10.0.0.1\nadd S 10.0.0.3\n").unwrap_err();
-    assert_eq!((error.line, error.error.kind), (Some(2), HostErrorKind::NotFound));
-    let saved = host.ipset_save().unwrap();
-    assert!(saved.contains("add S 10.0.0.2\n") && !saved.contains("10.0.0.3"), "{saved}");
+    let name = ipset::SetName::literal;
+    let kind = ipset::SetKind::Hash { hash: ipset::HashType::Ip, family: IpFamily::V4, max_entries: 65536 };
+    let at = |last: u8| ipset::Entry::Ip([10, 0, 0, last].into());
+    let add = |set, last| ipset::Change::Add(name(set), vec![at(last)]);
+    host.ipset_change(&[ipset::Change::Create(name("S"), kind), add("S", 1)]).unwrap();
+    let (index, error) = host.ipset_change(&[add("S", 2), add("T", 1), add("S", 3)]).unwrap_err();
+    assert_eq!((index, error.kind), (1, HostErrorKind::NotFound));
+    assert_eq!(host.ipset_read().unwrap()[&name("S")].entries, [at(1), at(2)].into());
+    host.fail_next_ipset_change(1, HostError::new("try", HostErrorKind::Other, "no"));
+    assert_eq!(host.ipset_change(&[add("S", 1), add("S", 1)]).unwrap_err().0, 1);
     host.xtables_restore(Nft, IpFamily::V4, rules, RestoreMode::Commit).unwrap();
-    let error = host.ipset_restore(b"destroy S\n").unwrap_err();
-    assert_eq!((error.line, error.error.kind), (Some(1), HostErrorKind::Busy));
+    let destroy = [ipset::Change::Destroy(name("S"))];
+    let (index, error) = host.ipset_change(&destroy).unwrap_err();
+    assert_eq!((index, error.kind), (0, HostErrorKind::Busy));
     host.xtables_restore(Nft, IpFamily::V4, b"*filter\n:A - [0:0]\nCOMMIT\n", RestoreMode::Commit).unwrap();
-    host.ipset_restore(b"destroy S\n").unwrap();
-    host.ipset_installed = None;
-    assert_eq!(host.ipset_save().unwrap_err().kind, HostErrorKind::MissingTool);
+    host.ipset_change(&destroy).unwrap();
+    host.ipset_protocol = None;
+    assert_eq!(host.ipset_read().unwrap_err().kind, HostErrorKind::Unsupported);
 }
 
 #[test]

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 
 use crate::net::{IpFamily, Port};
 
-use super::restore::ShownEntry;
 use super::{Entry, HashType, Set, SetKind, SetName, Sets};
 
 /// One thing that is wrong.
@@ -34,7 +33,7 @@ pub fn check(sets: &Sets) -> Vec<Problem> {
         check_kind(set, &mut report);
         for entry in &set.entries {
             if let Some(fault) = fault(&set.kind, entry) {
-                report(format!("{} {fault}", ShownEntry(entry.clone())));
+                report(format!("{entry} {fault}"));
             }
         }
     }

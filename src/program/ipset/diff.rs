@@ -1,21 +1,19 @@
-//! Tells what must change in live sets to make them the wanted ones, and writes it as two documents for `ipset restore`:
-//! one for before rules ask the sets, one for after they have stopped asking.
+//! Tells what must change in live sets to make them the wanted ones: what comes before rules ask the sets, and what goes
+//! after they have stopped asking.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::program::emitted::Emitted;
 use crate::program::sides::{Sides, side_by_side};
 
-use super::emit::{write_add, write_create, write_delete, write_destroy, write_swap};
-use super::{Entry, Set, SetKind, SetName, Sets};
+use super::{Change, Entry, Set, SetKind, SetName, Sets};
 
 /// What happens to a set, apart from its entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SetChange {
     /// It is not there yet.
     Create,
-    /// It has other options, or no room for old and new entries together: another one is filled and takes its place at
-    /// once, for rules too.
+    /// It has other options, or no room for old and new entries together, or an entry that is not modelled and so cannot be
+    /// deleted by name: another one is filled and takes its place at once, for rules too.
     Replace,
     /// It is of another type or family, which no swap can change: it is destroyed and made. The kernel refuses that as
     /// long as rules ask it.
@@ -86,6 +84,9 @@ fn diff_set(wanted: &Set, live: &Set) -> (Option<SetChange>, EntryChanges) {
         delete: live.entries.difference(&wanted.entries).cloned().collect(),
         add: wanted.entries.difference(&live.entries).cloned().collect(),
     };
+    if entries.delete.iter().any(|entry| matches!(entry, Entry::Unmodelled(_))) {
+        return (Some(SetChange::Replace), all(wanted));
+    }
     // New ones come before old ones go.
     if let SetKind::Hash { max_entries, .. } = wanted.kind
         && !entries.add.is_empty()
@@ -96,54 +97,47 @@ fn diff_set(wanted: &Set, live: &Set) -> (Option<SetChange>, EntryChanges) {
     (None, entries)
 }
 
-/// What comes, as a document: sets made and replaced, entries added. `None` if nothing comes.
-pub fn fill_document(diff: &SetsDiff, wanted: &Sets) -> Option<Emitted> {
-    let mut emitted = Emitted::default();
-    let out = &mut emitted.text;
+/// What comes: sets made and replaced, entries added.
+pub fn fill(diff: &SetsDiff, wanted: &Sets) -> Vec<Change> {
+    let mut changes = Vec::new();
     let changed: BTreeSet<&SetName> = diff.sets.keys().chain(diff.entries.keys()).collect();
     let mut left_over = left_over_spares(diff);
     for name in changed {
         let Some(set) = wanted.get(name) else { continue };
-        let entries = diff.entries.get(name).map_or(&[][..], |changes| &changes.add[..]);
-        match diff.sets.get(name) {
-            Some(SetChange::Replace) => {
-                let spare = name.spare();
-                if left_over.remove(&spare) {
-                    write_destroy(out, &spare);
-                }
-                write_create(out, &spare, &set.kind);
-                entries.iter().for_each(|entry| write_add(out, &spare, entry));
-                write_swap(out, &spare, name);
-                write_destroy(out, &spare);
-                continue;
-            }
-            Some(SetChange::Remake) => {
-                write_destroy(out, name);
-                write_create(out, name, &set.kind);
-            }
-            Some(SetChange::Create) => write_create(out, name, &set.kind),
-            Some(SetChange::Delete) => continue,
-            None => {}
+        let change = diff.sets.get(name);
+        if change == Some(&SetChange::Delete) {
+            continue;
         }
-        entries.iter().for_each(|entry| write_add(out, name, entry));
+        let spare = (change == Some(&SetChange::Replace)).then(|| name.spare());
+        let filled = spare.as_ref().unwrap_or(name);
+        if change == Some(&SetChange::Remake) || left_over.remove(filled) {
+            changes.push(Change::Destroy(filled.clone()));
+        }
+        if change.is_some() {
+            changes.push(Change::Create(filled.clone(), set.kind.clone()));
+        }
+        let entries = diff.entries.get(name).map(|entries| entries.add.clone()).unwrap_or_default();
+        if !entries.is_empty() {
+            changes.push(Change::Add(filled.clone(), entries));
+        }
+        if let Some(spare) = spare {
+            changes.push(Change::Swap(spare.clone(), name.clone()));
+            changes.push(Change::Destroy(spare));
+        }
     }
-    (!emitted.text.is_empty()).then_some(emitted)
+    changes
 }
 
-/// What goes, as a document: entries deleted, sets destroyed. `None` if nothing goes.
-pub fn drain_document(diff: &SetsDiff) -> Option<Emitted> {
-    let mut emitted = Emitted::default();
-    let out = &mut emitted.text;
-    for (name, changes) in &diff.entries {
-        changes.delete.iter().for_each(|entry| write_delete(out, name, entry));
-    }
+/// What goes: entries deleted, sets destroyed.
+pub fn drain(diff: &SetsDiff) -> Vec<Change> {
+    let with_entries = diff.entries.iter().filter(|(_, changes)| !changes.delete.is_empty());
+    let mut changes: Vec<Change> =
+        with_entries.map(|(name, changes)| Change::Delete(name.clone(), changes.delete.clone())).collect();
     let gone = left_over_spares(diff);
-    for (name, change) in &diff.sets {
-        if *change == SetChange::Delete && !gone.contains(name) {
-            write_destroy(out, name);
-        }
-    }
-    (!emitted.text.is_empty()).then_some(emitted)
+    let deleted = diff.sets.iter().filter(|(_, change)| **change == SetChange::Delete);
+    let deleted = deleted.filter(|(name, _)| !gone.contains(name));
+    changes.extend(deleted.map(|(name, _)| Change::Destroy(name.clone())));
+    changes
 }
 
 /// Spare names that replacements need and that sets from before still have.

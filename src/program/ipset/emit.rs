@@ -3,6 +3,7 @@
 //! Sets may hold tens of thousands of entries: everything is written into one buffer, with no intermediate strings.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 
 use crate::net::{IpCidr, IpFamily, Port, Protocol};
@@ -21,25 +22,9 @@ pub fn write_create(out: &mut Vec<u8>, name: &SetName, kind: &SetKind) {
 
 /// Writes `add NAME ENTRY`.
 pub fn write_add(out: &mut Vec<u8>, name: &SetName, entry: &Entry) {
-    write_with_entry(out, "add ", name, entry);
-}
-
-/// Writes `del NAME ENTRY`.
-pub fn write_delete(out: &mut Vec<u8>, name: &SetName, entry: &Entry) {
-    write_with_entry(out, "del ", name, entry);
-}
-
-/// Writes `swap NAME OTHER`.
-pub fn write_swap(out: &mut Vec<u8>, name: &SetName, other: &SetName) {
-    command(out, "swap ", name);
+    command(out, "add ", name);
     out.push(b' ');
-    out.extend_from_slice(other.as_str().as_bytes());
-    out.push(b'\n');
-}
-
-/// Writes `destroy NAME`.
-pub fn write_destroy(out: &mut Vec<u8>, name: &SetName) {
-    command(out, "destroy ", name);
+    write_entry(out, entry);
     out.push(b'\n');
 }
 
@@ -81,13 +66,6 @@ fn document<E>(
 fn command(out: &mut Vec<u8>, verb: &str, name: &SetName) {
     out.extend_from_slice(verb.as_bytes());
     out.extend_from_slice(name.as_str().as_bytes());
-}
-
-fn write_with_entry(out: &mut Vec<u8>, verb: &str, name: &SetName, entry: &Entry) {
-    command(out, verb, name);
-    out.push(b' ');
-    write_entry(out, entry);
-    out.push(b'\n');
 }
 
 fn write_kind(out: &mut Vec<u8>, kind: &SetKind) {
@@ -133,6 +111,14 @@ pub fn write_entry(out: &mut Vec<u8>, entry: &Entry) {
         }
         Entry::Port(port) => write_decimal(out, u64::from(*port)),
         Entry::Unmodelled(text) => out.extend_from_slice(text.as_bytes()),
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = Vec::new();
+        write_entry(&mut text, self);
+        f.write_str(&String::from_utf8_lossy(&text))
     }
 }
 

@@ -4,16 +4,18 @@
 
 mod name;
 
+pub mod change;
 pub mod check;
 pub mod diff;
 pub mod emit;
 pub mod eval;
 pub mod parse;
 pub mod reach;
-pub mod restore;
 #[cfg(test)]
 mod tests;
+pub mod wire;
 
+pub use change::Change;
 pub use name::{SetName, SetNameError};
 
 use std::collections::{BTreeMap, BTreeSet};

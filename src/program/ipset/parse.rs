@@ -53,7 +53,7 @@ pub fn parse(text: &str) -> Result<Sets, ParseError> {
 }
 
 /// What follows the name of a set in `create`.
-pub(super) fn read_kind(words: &mut Words<'_>) -> Result<SetKind, ParseError> {
+fn read_kind(words: &mut Words<'_>) -> Result<SetKind, ParseError> {
     let type_name = words.need("the type of a set")?.text;
     let mut options: Vec<&str> = Vec::new();
     let mut family = IpFamily::V4;
@@ -104,7 +104,7 @@ fn ports(text: &str) -> Option<(Port, Port)> {
 }
 
 /// An entry of a set of this kind.
-pub fn entry(kind: &SetKind, text: &str) -> Entry {
+fn entry(kind: &SetKind, text: &str) -> Entry {
     let modelled = match kind {
         SetKind::Hash { hash, .. } => match hash {
             HashType::Ip => text.parse().ok().map(Entry::Ip),

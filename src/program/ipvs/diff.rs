@@ -160,6 +160,7 @@ fn settings_of(server: &VirtualServer) -> VirtualServer {
         netmask: server.netmask,
         engine: server.engine.clone(),
         real_servers: BTreeMap::new(),
+        counters: None,
         tag: server.tag,
     }
 }

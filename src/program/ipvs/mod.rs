@@ -124,6 +124,23 @@ pub struct Counters {
     pub bytes_out: u64,
 }
 
+impl std::ops::AddAssign for Counters {
+    fn add_assign(&mut self, other: Counters) {
+        self.connections += other.connections;
+        self.packets_in += other.packets_in;
+        self.packets_out += other.packets_out;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+    }
+}
+
+impl std::ops::AddAssign for Connections {
+    fn add_assign(&mut self, other: Connections) {
+        self.active += other.active;
+        self.inactive += other.inactive;
+    }
+}
+
 /// A real server. Two that differ in their connections alone are equal.
 #[derive(Debug, Clone, Copy)]
 pub struct RealServer {
@@ -178,7 +195,7 @@ impl PartialEq for RealServer {
 
 impl Eq for RealServer {}
 
-/// A virtual server. Two that differ in the tag alone are equal.
+/// A virtual server. Two that differ in what they have counted or in the tag alone are equal.
 #[derive(Debug, Clone)]
 pub struct VirtualServer {
     /// Who chooses among the real servers.
@@ -193,6 +210,8 @@ pub struct VirtualServer {
     pub engine: Option<SchedulerName>,
     /// Its real servers.
     pub real_servers: BTreeMap<AddrPort, RealServer>,
+    /// What has passed through it, if this was read from a kernel.
+    pub counters: Option<Counters>,
     /// What it was made for.
     pub tag: Option<Tag>,
 }

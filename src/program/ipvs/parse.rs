@@ -51,6 +51,7 @@ fn add_server(servers: &mut VirtualServers, words: &mut Words<'_>) -> Result<(),
         netmask: family.bits(),
         engine: None,
         real_servers: Default::default(),
+        counters: None,
         tag: None,
     };
     let mut names = None;

@@ -5,10 +5,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use netlink_packet_core::{NLA_F_NESTED, NLA_HEADER_SIZE, NlasIterator};
-use smallvec::SmallVec;
-
-use crate::net::{AddrPort, IpFamily, Port, Protocol};
+use crate::net::{AddrPort, IpFamily, Protocol};
+pub use crate::program::attributes::WireError;
+use crate::program::attributes::{Attributes, nested, push, push_text};
 
 use super::{
     Connections, Counters, Flags, Forward, RealServer, Request, SchedulerName, ServiceKey, Timeouts, Tunnel,
@@ -27,20 +26,6 @@ pub struct Message {
     pub command: u8,
     /// Its attributes.
     pub body: Vec<u8>,
-}
-
-/// Why a reply is not understood.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum WireError {
-    /// Attributes that do not fit into each other.
-    #[error("the attributes of the {0} are malformed")]
-    Malformed(&'static str),
-    /// An attribute that must be there.
-    #[error("the {0} is missing")]
-    Missing(&'static str),
-    /// An attribute with a value that is not modelled, or of another length.
-    #[error("the {0} is not understood")]
-    Value(&'static str),
 }
 
 /// `IPVS_CMD_…`
@@ -93,9 +78,7 @@ mod dest_attribute {
     pub(super) const L_THRESH: u16 = 6;
     pub(super) const ACTIVE_CONNS: u16 = 7;
     pub(super) const INACT_CONNS: u16 = 8;
-    pub(super) const STATS: u16 = 10;
     pub(super) const ADDR_FAMILY: u16 = 11;
-    pub(super) const STATS64: u16 = 12;
     pub(super) const TUN_TYPE: u16 = 13;
     pub(super) const TUN_PORT: u16 = 14;
     pub(super) const TUN_FLAGS: u16 = 15;
@@ -189,27 +172,30 @@ pub fn get_info() -> Message {
 ///
 /// A netmask with a gap, which only a foreign virtual server can have, is an error: a prefix cannot say it.
 pub fn service(body: &[u8]) -> Result<(ServiceKey, VirtualServer), WireError> {
-    use service_attribute::{ADDR, AF, FLAGS, FWMARK, NETMASK, PE_NAME, PORT, PROTOCOL, SCHED_NAME, TIMEOUT};
-    let found = Attributes::of_service(body)?;
-    let family = found.family(AF, "address family")?.ok_or(WireError::Missing("address family"))?;
+    use service_attribute::{
+        ADDR, AF, FLAGS, FWMARK, NETMASK, PE_NAME, PORT, PROTOCOL, SCHED_NAME, STATS, STATS64, TIMEOUT,
+    };
+    let found = of_service(body)?;
+    let family = family_of(&found, AF, "address family")?.ok_or(WireError::Missing("address family"))?;
     let key = match found.optional(FWMARK).map(|_| found.u32(FWMARK, "mark")).transpose()? {
         Some(mark) if mark != 0 => ServiceKey::Mark { family, mark },
         Some(_) | None => {
             let number = u8::try_from(found.u16(PROTOCOL, "protocol")?).ok();
             let protocol = number.and_then(Protocol::from_number).ok_or(WireError::Value("protocol"))?;
-            let addr = found.addr(ADDR, family, "address")?;
-            ServiceKey::Address { protocol, at: AddrPort::new(addr, found.port(PORT, "port")?) }
+            let addr = addr_of(&found, ADDR, family, "address")?;
+            ServiceKey::Address { protocol, at: AddrPort::new(addr, found.be_u16(PORT, "port")?) }
         }
     };
     let flags = found.need(FLAGS, "flags")?.first_chunk().ok_or(WireError::Value("flags"))?;
     let netmask = found.array(NETMASK, "netmask")?;
     let server = VirtualServer {
-        scheduler: found.name(SCHED_NAME, "scheduler")?.ok_or(WireError::Missing("scheduler"))?,
+        scheduler: name_of(&found, SCHED_NAME, "scheduler")?.ok_or(WireError::Missing("scheduler"))?,
         flags: Flags::from_bits(u32::from_ne_bytes(*flags)),
         persistence_seconds: found.u32(TIMEOUT, "persistence timeout")?,
         netmask: netmask_bits(netmask, family).ok_or(WireError::Value("netmask"))?,
-        engine: found.name(PE_NAME, "persistence engine")?,
+        engine: name_of(&found, PE_NAME, "persistence engine")?,
         real_servers: Default::default(),
+        counters: counters(&found, STATS64, STATS).ok(),
         tag: None,
     };
     Ok((key, server.normalized(family)))
@@ -221,11 +207,11 @@ pub fn destination(body: &[u8], family: IpFamily) -> Result<(AddrPort, RealServe
         ACTIVE_CONNS, ADDR, ADDR_FAMILY, FWD_METHOD, INACT_CONNS, L_THRESH, PORT, TUN_FLAGS, TUN_PORT,
         TUN_TYPE, U_THRESH, WEIGHT,
     };
-    let found = Attributes::of_destination(body)?;
+    let found = of_destination(body)?;
     // Kernels before 3.18 do not tell it: there all are of one family.
-    let own_family = found.family(ADDR_FAMILY, "address family of the real server")?;
-    let addr = found.addr(ADDR, own_family.unwrap_or(family), "address of the real server")?;
-    let at = AddrPort::new(addr, found.port(PORT, "port of the real server")?);
+    let own_family = family_of(&found, ADDR_FAMILY, "address family of the real server")?;
+    let addr = addr_of(&found, ADDR, own_family.unwrap_or(family), "address of the real server")?;
+    let at = AddrPort::new(addr, found.be_u16(PORT, "port of the real server")?);
     let method = found.u32(FWD_METHOD, "forwarding method")? & FORWARD_MASK;
     let forward = usize::try_from(method).ok().and_then(|method| FORWARDS.get(method));
     // Kernels before 5.3 have tunnels of one kind.
@@ -233,7 +219,7 @@ pub fn destination(body: &[u8], family: IpFamily) -> Result<(AddrPort, RealServe
         None => Tunnel::default(),
         Some(kind) => Tunnel {
             kind: kind.first().copied().ok_or(WireError::Value("type of the tunnel"))?,
-            port: found.port(TUN_PORT, "port of the tunnel")?,
+            port: found.be_u16(TUN_PORT, "port of the tunnel")?,
             flags: found.u16(TUN_FLAGS, "flags of the tunnel")?,
         },
     };
@@ -249,16 +235,6 @@ pub fn destination(body: &[u8], family: IpFamily) -> Result<(AddrPort, RealServe
         },
     };
     Ok((at, real_server.normalized()))
-}
-
-/// Reads the counters of a virtual server, from the same reply as [`service`].
-pub fn service_counters(body: &[u8]) -> Result<Counters, WireError> {
-    Attributes::of_service(body)?.counters(service_attribute::STATS64, service_attribute::STATS)
-}
-
-/// Reads the counters of a real server, from the same reply as [`destination`].
-pub fn destination_counters(body: &[u8]) -> Result<Counters, WireError> {
-    Attributes::of_destination(body)?.counters(dest_attribute::STATS64, dest_attribute::STATS)
 }
 
 /// Reads the timeouts.
@@ -323,32 +299,8 @@ fn push_destination(body: &mut Vec<u8>, at: &AddrPort, settings: Option<&RealSer
     });
 }
 
-/// Appends an attribute, padded to four bytes.
-fn push(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    nested_as(body, kind, |body| body.extend_from_slice(value));
-}
-
 fn push_name(body: &mut Vec<u8>, kind: u16, name: &SchedulerName) {
-    nested_as(body, kind, |body| {
-        body.extend_from_slice(name.as_str().as_bytes());
-        body.push(0);
-    });
-}
-
-/// Appends an attribute that is made of attributes.
-fn nested(body: &mut Vec<u8>, kind: u16, fill: impl FnOnce(&mut Vec<u8>)) {
-    nested_as(body, kind | NLA_F_NESTED, fill);
-}
-
-fn nested_as(body: &mut Vec<u8>, kind: u16, fill: impl FnOnce(&mut Vec<u8>)) {
-    let start = body.len();
-    body.extend_from_slice(&[0; NLA_HEADER_SIZE]);
-    fill(body);
-    // Nothing that is written here comes near the limit.
-    let length = u16::try_from(body.len() - start).unwrap_or(u16::MAX);
-    body[start..start + 2].copy_from_slice(&length.to_ne_bytes());
-    body[start + 2..start + NLA_HEADER_SIZE].copy_from_slice(&kind.to_ne_bytes());
-    body.resize(body.len().next_multiple_of(4), 0);
+    push_text(body, kind, name.as_str());
 }
 
 fn family_number(family: IpFamily) -> u16 {
@@ -395,94 +347,62 @@ fn netmask_bits(bytes: [u8; 4], family: IpFamily) -> Option<u8> {
     }
 }
 
-/// The attributes of a message, or of an attribute.
-struct Attributes<'a>(SmallVec<[(u16, &'a [u8]); 20]>);
+fn of_service(body: &[u8]) -> Result<Attributes<'_>, WireError> {
+    let message = Attributes::new(body, "message")?;
+    Attributes::new(message.need(attribute::SERVICE, "virtual server")?, "virtual server")
+}
 
-impl<'a> Attributes<'a> {
-    fn new(bytes: &'a [u8], what: &'static str) -> Result<Attributes<'a>, WireError> {
-        let read = NlasIterator::new(bytes).map(|attribute| {
-            let attribute = attribute.map_err(|_| WireError::Malformed(what))?;
-            let (kind, length) = (attribute.kind(), usize::from(attribute.length()));
-            let value = attribute.into_inner().get(NLA_HEADER_SIZE..length);
-            Ok((kind, value.ok_or(WireError::Malformed(what))?))
-        });
-        read.collect::<Result<_, _>>().map(Attributes)
-    }
+fn of_destination(body: &[u8]) -> Result<Attributes<'_>, WireError> {
+    let message = Attributes::new(body, "message")?;
+    Attributes::new(message.need(attribute::DEST, "real server")?, "real server")
+}
 
-    fn of_service(body: &'a [u8]) -> Result<Attributes<'a>, WireError> {
-        let message = Attributes::new(body, "message")?;
-        Attributes::new(message.need(attribute::SERVICE, "virtual server")?, "virtual server")
+fn family_of(found: &Attributes<'_>, kind: u16, what: &'static str) -> Result<Option<IpFamily>, WireError> {
+    match found.optional(kind).map(|_| found.u16(kind, what)).transpose()? {
+        None => Ok(None),
+        Some(AF_INET) => Ok(Some(IpFamily::V4)),
+        Some(AF_INET6) => Ok(Some(IpFamily::V6)),
+        Some(_) => Err(WireError::Value(what)),
     }
+}
 
-    fn of_destination(body: &'a [u8]) -> Result<Attributes<'a>, WireError> {
-        let message = Attributes::new(body, "message")?;
-        Attributes::new(message.need(attribute::DEST, "real server")?, "real server")
-    }
+fn addr_of(
+    found: &Attributes<'_>,
+    kind: u16,
+    family: IpFamily,
+    what: &'static str,
+) -> Result<IpAddr, WireError> {
+    let octets: [u8; 16] = found.array(kind, what)?;
+    let [a, b, c, d, ..] = octets;
+    Ok(match family {
+        IpFamily::V4 => Ipv4Addr::new(a, b, c, d).into(),
+        IpFamily::V6 => octets.into(),
+    })
+}
 
-    fn optional(&self, kind: u16) -> Option<&'a [u8]> {
-        self.0.iter().find(|(found, _)| *found == kind).map(|(_, value)| *value)
-    }
+fn name_of(
+    found: &Attributes<'_>,
+    kind: u16,
+    what: &'static str,
+) -> Result<Option<SchedulerName>, WireError> {
+    let Some(text) = found.text(kind, what)? else { return Ok(None) };
+    SchedulerName::new(text).map(Some).map_err(|_| WireError::Value(what))
+}
 
-    fn need(&self, kind: u16, what: &'static str) -> Result<&'a [u8], WireError> {
-        self.optional(kind).ok_or(WireError::Missing(what))
-    }
-
-    fn array<const N: usize>(&self, kind: u16, what: &'static str) -> Result<[u8; N], WireError> {
-        self.need(kind, what)?.try_into().map_err(|_| WireError::Value(what))
-    }
-
-    fn u16(&self, kind: u16, what: &'static str) -> Result<u16, WireError> {
-        self.array(kind, what).map(u16::from_ne_bytes)
-    }
-
-    fn u32(&self, kind: u16, what: &'static str) -> Result<u32, WireError> {
-        self.array(kind, what).map(u32::from_ne_bytes)
-    }
-
-    fn port(&self, kind: u16, what: &'static str) -> Result<Port, WireError> {
-        self.array(kind, what).map(u16::from_be_bytes)
-    }
-
-    fn family(&self, kind: u16, what: &'static str) -> Result<Option<IpFamily>, WireError> {
-        match self.optional(kind).map(|_| self.u16(kind, what)).transpose()? {
-            None => Ok(None),
-            Some(AF_INET) => Ok(Some(IpFamily::V4)),
-            Some(AF_INET6) => Ok(Some(IpFamily::V6)),
-            Some(_) => Err(WireError::Value(what)),
-        }
-    }
-
-    fn addr(&self, kind: u16, family: IpFamily, what: &'static str) -> Result<IpAddr, WireError> {
-        let octets: [u8; 16] = self.array(kind, what)?;
-        let [a, b, c, d, ..] = octets;
-        Ok(match family {
-            IpFamily::V4 => Ipv4Addr::new(a, b, c, d).into(),
-            IpFamily::V6 => octets.into(),
-        })
-    }
-
-    fn name(&self, kind: u16, what: &'static str) -> Result<Option<SchedulerName>, WireError> {
-        let Some(bytes) = self.optional(kind) else { return Ok(None) };
-        let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
-        let name = std::str::from_utf8(text).ok().and_then(|text| SchedulerName::new(text).ok());
-        name.map(Some).ok_or(WireError::Value(what))
-    }
-
-    /// Counters of 64 bits, or those that kernels before 4.1 have.
-    fn counters(&self, wide: u16, narrow: u16) -> Result<Counters, WireError> {
-        use stats_attribute::{CONNS, INBYTES, INPKTS, OUTBYTES, OUTPKTS};
-        let bytes = self.optional(wide).map_or_else(|| self.need(narrow, "counters"), Ok)?;
-        let found = Attributes::new(bytes, "counters")?;
-        let number = |kind| match found.need(kind, "counter")? {
-            bytes if bytes.len() == 4 => found.u32(kind, "counter").map(u64::from),
-            _ => found.array(kind, "counter").map(u64::from_ne_bytes),
-        };
-        Ok(Counters {
-            connections: number(CONNS)?,
-            packets_in: number(INPKTS)?,
-            packets_out: number(OUTPKTS)?,
-            bytes_in: number(INBYTES)?,
-            bytes_out: number(OUTBYTES)?,
-        })
-    }
+/// Counters of 64 bits, or those that kernels before 4.1 have.
+fn counters(of: &Attributes<'_>, wide: u16, narrow: u16) -> Result<Counters, WireError> {
+    use stats_attribute::{CONNS, INBYTES, INPKTS, OUTBYTES, OUTPKTS};
+    let bytes = of.optional(wide).map_or_else(|| of.need(narrow, "counters"), Ok)?;
+    let found = Attributes::new(bytes, "counters")?;
+    let number = |kind| match found.need(kind, "counter")? {
+        bytes if bytes.len() == 4 => found.u32(kind, "counter").map(u64::from),
+        _ => found.array(kind, "counter").map(u64::from_ne_bytes),
+    };
+    Ok(Counters {
+        connections: number(CONNS)?,
+        packets_in: number(INPKTS)?,
+        packets_out: number(OUTPKTS)?,
+        bytes_in: number(INBYTES)?,
+        bytes_out: number(OUTBYTES)?,
+    })
 }

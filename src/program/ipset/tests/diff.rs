@@ -1,19 +1,39 @@
-//! Differences, their documents, and what these do to a kernel.
+//! Differences, their changes, and what these do to a kernel.
 
 use super::*;
-use crate::program::ipset::diff::{SetChange, SetsDiff, diff, drain_document, fill_document};
-use crate::program::ipset::restore::{RestoreError, restore};
+use crate::program::ipset::change::{ApplyError, apply};
+use crate::program::ipset::diff::{SetChange, SetsDiff, diff, drain, fill};
 
 fn all(_: &SetName) -> bool {
     true
 }
 
-/// Both documents of a difference.
+/// Changes as lines, in the words of ipset.
+fn told(changes: &[Change]) -> String {
+    let mut text = String::new();
+    for change in changes {
+        text += &match change {
+            Change::Create(name, kind) => {
+                let mut line = Vec::new();
+                emit::write_create(&mut line, name, kind);
+                String::from_utf8(line).unwrap()
+            }
+            Change::Add(name, entries) => {
+                entries.iter().map(|entry| format!("add {name} {entry}\n")).collect::<String>()
+            }
+            Change::Delete(name, entries) => {
+                entries.iter().map(|entry| format!("del {name} {entry}\n")).collect::<String>()
+            }
+            Change::Swap(name, other) => format!("swap {name} {other}\n"),
+            Change::Destroy(name) => format!("destroy {name}\n"),
+        };
+    }
+    text
+}
+
+/// What comes and what goes.
 fn documents(found: &SetsDiff, wanted: &Sets) -> (String, String) {
-    let text = |emitted: Option<crate::program::Emitted>| {
-        String::from_utf8(emitted.unwrap_or_default().text).unwrap()
-    };
-    (text(fill_document(found, wanted)), text(drain_document(found)))
+    (told(&fill(found, wanted)), told(&drain(found)))
 }
 
 #[test]
@@ -88,60 +108,61 @@ fn spare_names_fit() {
 }
 
 #[test]
-fn restore_refuses_what_ipset_refuses() {
-    let start = "create A hash:ip family inet maxelem 2\nadd A 10.0.0.1\ncreate B hash:ip,port\n";
-    let refusal = |text: &str, exist: bool| {
-        let mut sets = sets_of(start);
-        restore(&mut sets, text, exist).map_err(|error| error.to_string())
-    };
-    for (text, words) in [
-        ("create A hash:ip maxelem 2\n", "line 1: set A exists already"),
-        ("\n# x\nadd A 10.0.0.1\n", "line 3: set A holds 10.0.0.1 already"),
-        ("del A 10.0.0.2\n", "line 1: set A does not hold 10.0.0.2"),
-        ("destroy C\n", "line 1: set C does not exist"),
+fn an_entry_without_a_name_goes_with_its_set() {
+    let wanted = sets_of("create A hash:ip,port family inet\nadd A 10.0.0.1,tcp:80\n");
+    let live = sets_of("create A hash:ip,port family inet\nadd A 10.0.0.1,tcp:80\nadd A 10.0.0.1,gre:0\n");
+    let found = diff(&wanted, &live, &all);
+    assert_eq!(found.sets[&name("A")], SetChange::Replace);
+    let (fill, drain) = documents(&found, &wanted);
+    assert!(fill.ends_with("add A~ 10.0.0.1,tcp:80\nswap A~ A\ndestroy A~\n") && drain.is_empty(), "{fill}");
+}
+
+#[test]
+fn a_kernel_refuses_what_cannot_be() {
+    let start = sets_of("create A hash:ip family inet maxelem 2\nadd A 10.0.0.1\ncreate B hash:ip,port\n");
+    let [a, b, c] = ["A", "B", "C"].map(name);
+    let kind = |max_entries| SetKind::Hash { hash: HashType::Ip, family: IpFamily::V4, max_entries };
+    let at = |last: u8| Entry::Ip([10, 0, 0, last].into());
+    let v6 = Entry::Ip("fd00::1".parse().unwrap());
+    for (change, refusal) in [
+        (Change::Create(a.clone(), kind(2)), None),
+        (Change::Create(a.clone(), kind(3)), Some("set A exists already")),
+        (Change::Add(a.clone(), vec![at(1), at(2), at(1), at(2)]), None),
+        (Change::Add(a.clone(), vec![at(2), at(3)]), Some("set A is full")),
+        (Change::Add(a.clone(), vec![v6]), Some("set A cannot hold fd00::1")),
+        (Change::Add(c.clone(), vec![at(1)]), Some("set C does not exist")),
+        (Change::Delete(a.clone(), vec![at(2), at(2)]), None),
+        (Change::Delete(c.clone(), vec![at(2)]), Some("set C does not exist")),
+        (Change::Swap(a.clone(), b.clone()), Some("sets A and B cannot be swapped: their types differ")),
+        (Change::Swap(a.clone(), c.clone()), Some("set C does not exist")),
+        (Change::Destroy(c), None),
     ] {
-        assert_eq!(refusal(text, false), Err(words.to_owned()));
-        assert_eq!(refusal(text, true), Ok(()));
+        let said = apply(&mut start.clone(), &change).map_err(|error| error.to_string());
+        assert_eq!(said.err().as_deref(), refusal, "{change:?}");
     }
-    for (text, words) in [
-        ("create A hash:ip maxelem 3\n", "line 1: set A exists already"),
-        ("add A 10.0.0.2\nadd A 10.0.0.3\n", "line 2: set A is full"),
-        ("add A fd00::1\n", "line 1: set A cannot hold fd00::1"),
-        ("add A 10.0.0.2 and more\n", "line 1: set A cannot hold 10.0.0.2 and more"),
-        ("swap A B\n", "line 1: sets A and B cannot be swapped: their types differ"),
-        ("swap A C\n", "line 1: set C does not exist"),
-        ("flush C\n", "line 1: set C does not exist"),
-        ("add C 10.0.0.1\n", "line 1: set C does not exist"),
-        ("list A\n", "line 1, column 1: expected create, add, del, swap, flush or destroy"),
-        ("flush A B\n", "line 1, column 9: expected the end of the line"),
-        ("add A\n", "line 1, column 6: expected an entry"),
-        ("create A\n", "line 1, column 9: expected the type of a set"),
-    ] {
-        assert_eq!(refusal(text, true), Err(words.to_owned()));
-    }
-    let mut sets = sets_of(start);
-    let refused = restore(&mut sets, "flush A\nadd A 10.0.0.7\ndel A 10.0.0.8\n", false);
-    assert!(matches!(refused, Err(RestoreError::Apply { line: 3, .. })));
-    assert_eq!(
-        sets[&name("A")].entries,
-        [Entry::Ip([10, 0, 0, 7].into())].into(),
-        "what came before is done"
-    );
+    let mut sets = start;
+    let refused = apply(&mut sets, &Change::Add(a.clone(), vec![at(2), at(3), at(4)]));
+    assert_eq!(refused, Err(ApplyError::Full(a.clone())));
+    assert_eq!(sets[&a].entries, [at(1), at(2)].into(), "what came before is done");
+}
+
+/// What changes make of sets.
+fn changed(mut sets: Sets, changes: &[Change]) -> Sets {
+    changes.iter().for_each(|change| apply(&mut sets, change).unwrap());
+    sets
 }
 
 proptest! {
     #[test]
-    fn documents_applied_give_what_is_wanted(wanted in sets(), live in sets()) {
+    fn changes_give_what_is_wanted(wanted in sets(), live in sets()) {
         prop_assume!(!wanted.keys().any(|name| wanted.contains_key(&name.spare())));
         let found = diff(&wanted, &live, &all);
-        let (fill, drain) = documents(&found, &wanted);
-        let mut sets = live.clone();
-        restore(&mut sets, &fill, false).unwrap();
+        let sets = changed(live.clone(), &fill(&found, &wanted));
         for (name, set) in &wanted {
             prop_assert_eq!(&sets[name].kind, &set.kind);
             prop_assert!(sets[name].entries.is_superset(&set.entries));
         }
-        restore(&mut sets, &drain, false).unwrap();
+        let sets = changed(sets, &drain(&found));
         prop_assert_eq!(&sets, &wanted);
         prop_assert!(diff(&wanted, &sets, &all).is_empty());
         prop_assert_eq!(found.is_empty(), live == wanted);
@@ -151,10 +172,8 @@ proptest! {
     fn what_is_not_ours_is_never_touched(wanted in sets(), live in sets()) {
         let is_ours = |name: &SetName| name.as_str() == "A";
         prop_assume!(!wanted.keys().any(|name| live.contains_key(&name.spare())));
-        let (fill, drain) = documents(&diff(&wanted, &live, &is_ours), &wanted);
-        let mut sets = live.clone();
-        restore(&mut sets, &fill, false).unwrap();
-        restore(&mut sets, &drain, false).unwrap();
+        let found = diff(&wanted, &live, &is_ours);
+        let sets = changed(changed(live.clone(), &fill(&found, &wanted)), &drain(&found));
         for (name, set) in live.iter().filter(|(name, _)| !is_ours(name) && !wanted.contains_key(name)) {
             prop_assert_eq!(sets.get(name), Some(set));
         }

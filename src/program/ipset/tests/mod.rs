@@ -3,6 +3,8 @@
 mod diff;
 mod meaning;
 mod text;
+#[cfg(target_endian = "little")]
+mod wire;
 
 use proptest::collection::{btree_map, btree_set};
 use proptest::prelude::*;

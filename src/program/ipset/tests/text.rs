@@ -167,29 +167,25 @@ fn a_header_is_a_comment() {
 proptest! {
     #[test]
     fn what_is_written_is_read(sets in sets()) {
-        prop_assert_eq!(parse(&emitted(&sets)), Ok(sets.clone()));
-        let mut restored = Sets::new();
-        restore::restore(&mut restored, &emitted(&sets), false).unwrap();
-        prop_assert_eq!(restored, sets);
+        prop_assert_eq!(parse(&emitted(&sets)), Ok(sets));
     }
 
     #[test]
     fn any_text_gives_an_answer(text in "\\PC*") {
         let _ = parse(&text);
-        let _ = restore::restore(&mut Sets::new(), &text, true);
     }
 
     #[test]
-    fn any_words_give_an_answer(words in proptest::collection::vec(0..24usize, 0..40)) {
-        const WORDS: [&str; 24] = [
-            "create", "\ncreate", "\nadd", "\ndel", "\nswap", "\nflush", "\ndestroy", "A", "B", "hash:ip",
+    fn any_words_give_an_answer(words in proptest::collection::vec(0..20usize, 0..40)) {
+        const WORDS: [&str; 20] = [
+            "create", "\ncreate", "\nadd", "A", "B", "hash:ip",
             "hash:ip,port,net", "bitmap:port", "family", "inet6", "maxelem", "1", "range", "5-9", "10.0.0.1",
             "10.0.0.1,tcp:80,", "10.0.0.0/99", "fd00::1,udp:65536", "timeout", ",",
         ];
         let text = words.iter().map(|word| WORDS[*word]).collect::<Vec<_>>().join(" ");
         let _ = parse(&text);
-        let mut sets = Sets::new();
-        let _ = restore::restore(&mut sets, &text, true);
-        check::check(&sets);
+        if let Ok(sets) = parse(&text) {
+            check::check(&sets);
+        }
     }
 }

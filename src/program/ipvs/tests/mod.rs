@@ -38,6 +38,7 @@ fn server(real_servers: &[(&str, u32, u32)]) -> VirtualServer {
         netmask: 32,
         engine: None,
         real_servers: real_servers.iter().map(real_server).collect(),
+        counters: None,
         tag: None,
     }
 }
@@ -88,6 +89,7 @@ fn servers(family: IpFamily) -> BoxedStrategy<VirtualServers> {
                 netmask: if is_persistent && !is_whole { 24 } else { family.bits() },
                 engine: (is_persistent && has_engine).then(|| SchedulerName::new("sip").unwrap()),
                 real_servers,
+                counters: None,
                 tag: None,
             }
         },

@@ -63,6 +63,7 @@ fn server(scheduler: &str) -> VirtualServer {
         netmask: 32,
         engine: None,
         real_servers: Default::default(),
+        counters: None,
         tag: None,
     }
 }
