@@ -357,6 +357,33 @@ fn each_direction_ends_by_itself() {
 }
 
 #[test]
+fn what_a_client_says_at_once_arrives_once_whichever_endpoint_is_found() {
+    let Some(bench) = Bench::new() else { return };
+    bench.put(&[DEAD, ALIVE], "");
+    let listener = bench.namespace.inside(|| TcpListener::bind(ALIVE)).unwrap();
+    let _endpoint = Endpoint::start(listener, ALIVE, |mut stream, _| {
+        let mut question = Vec::new();
+        stream.read_to_end(&mut question).unwrap();
+        stream.write_all(&question).unwrap();
+    });
+    let mut running = bench.run(&[]);
+    let mut n_bytes = 0;
+    for length in (0..40).map(|nth| nth * 300) {
+        let question: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+        let mut client = bench.connect().unwrap();
+        client.write_all(&question).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        assert!(answer == question, "{} of {length} bytes came back as they were", answer.len());
+        n_bytes += length as u64;
+    }
+    let status = running.wait_until(&bench.namespace, &bench.folder, |status| status.current == 0);
+    let tcp = status.listeners.iter().find(|one| one.protocol == "tcp").unwrap();
+    assert_eq!((tcp.total, tcp.bytes_to, tcp.bytes_from), (40, n_bytes, n_bytes));
+}
+
+#[test]
 fn endpoints_and_services_come_and_go_while_connections_stay() {
     let Some(bench) = Bench::new() else { return };
     bench.put(&[ALIVE], "");
