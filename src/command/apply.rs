@@ -5,12 +5,13 @@ use clap::Args;
 use crate::host::{Host, execute};
 use crate::model::Mode;
 use crate::pipeline;
+use crate::program::conntrack::Answerers;
 use crate::report;
 
 use super::comparison::Comparison;
 use super::input::{self, Input, Notes};
 use super::options::{InputArgs, LockArgs, OutputArg, VariantArg};
-use super::{Console, Error, Outcome, lock, refusal, steps, virtual_servers};
+use super::{Console, Error, Outcome, flows, lock, refusal, steps, virtual_servers};
 
 /// Make this node's rules as they are wanted; a second time it does nothing
 #[derive(Debug, Clone, Args)]
@@ -76,6 +77,9 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
             virtual_servers::rehearse(host, &compared.wanted.program, &compared.live.program)?;
         }
         steps::take(&compared, &input, host, console)?;
+        if !planned.is_empty() {
+            flows::forget_stale(&compared.wanted.answerers, &Answerers::default(), host, console)?;
+        }
     }
     let took = host.now().saturating_sub(began).as_secs_f64();
     let summary = steps::summary(planned, if args.dry_run { "would be taken" } else { "taken" });

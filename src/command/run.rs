@@ -12,12 +12,13 @@ use crate::host::forward::{ForwardError, ForwardOptions};
 use crate::host::{Event, Host};
 use crate::model::{Config, Mode};
 use crate::pipeline;
+use crate::program::conntrack::Answerers;
 use crate::program::listener::{ListenerKey, Listeners};
 
 use super::comparison::Comparison;
 use super::input::{self, Input, Notes, Texts};
 use super::options::{InputArgs, LockArgs, OutputArg, VariantArg};
-use super::{Console, Error, Outcome, apply, lock, steps};
+use super::{Console, Error, Outcome, apply, flows, lock, steps};
 
 /// Keep this node as it is wanted while manifests change, and carry its connections
 ///
@@ -136,6 +137,8 @@ struct Kept {
     taken: BTreeSet<ListenerKey>,
     /// The listeners that are open.
     listeners: Listeners,
+    /// Who may answer UDP flows, as the rules that are in say.
+    answerers: Answerers,
 }
 
 /// Runs it.
@@ -219,6 +222,11 @@ fn reconcile(
     let compared = open_listeners(compared.avoiding(&kept.taken), input, kept, host, console)?;
     pipeline::check(&compared.wanted.program).map_err(Error::internal)?;
     act(&compared, input, host, console)?;
+    let answerers = compared.wanted.answerers;
+    if answerers != kept.answerers {
+        flows::forget_stale(&answerers, &kept.answerers, host, console)?;
+        kept.answerers = answerers;
+    }
     kept.listeners = compared.wanted.program.listeners.clone().unwrap_or_default();
     set_listeners(&kept.listeners, host)?.map_err(|in_use| no_ports(&in_use))
 }

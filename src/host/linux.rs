@@ -12,8 +12,9 @@ use super::ipvs::Ipvs;
 use super::watch::Watch;
 use super::xtables::{Jump, Xtables};
 use super::{Event, Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
-use super::{files, ipset, link, lock, nfacct, nft, nft_watch, sysctl};
-use crate::net::IpFamily;
+use super::{conntrack, files, ipset, link, lock, nfacct, nft, nft_watch, sysctl};
+use crate::net::{IpFamily, Protocol};
+use crate::program::conntrack::Flow;
 use crate::program::ipvs;
 use crate::program::listener::{Listeners, Status};
 
@@ -175,6 +176,14 @@ impl Host for LinuxHost {
 
     fn nfacct_delete(&mut self, name: &str) -> Result<(), HostError> {
         nfacct::delete(name)
+    }
+
+    fn conntrack_flows(&mut self, family: IpFamily, protocol: Protocol) -> Result<Vec<Flow>, HostError> {
+        conntrack::flows(family, protocol)
+    }
+
+    fn conntrack_forget(&mut self, flows: &[Flow]) -> Result<(), HostError> {
+        conntrack::forget(flows)
     }
 
     fn ipvs_version(&mut self) -> Result<Option<(u8, u8, u8)>, HostError> {

@@ -1,6 +1,8 @@
 //! What the packet path of a host is, wanted or live: typed rule languages, each with emit, parse, check, diff, eval.
 //! It has never heard of Kubernetes, and does no IO.
 
+pub mod attribute;
+pub mod conntrack;
 mod emitted;
 pub mod eval;
 pub mod ipset;

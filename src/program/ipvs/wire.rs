@@ -5,10 +5,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use netlink_packet_core::{NLA_F_NESTED, NLA_HEADER_SIZE, NlasIterator};
+use netlink_packet_core::{NLA_HEADER_SIZE, NlasIterator};
 use smallvec::SmallVec;
 
 use crate::net::{AddrPort, IpFamily, Port, Protocol};
+use crate::program::attribute::{push, push_nested, push_with};
 
 use super::{
     Connections, Counters, Flags, Forward, RealServer, Request, SchedulerName, ServiceKey, Timeouts, Tunnel,
@@ -281,7 +282,7 @@ pub fn version(body: &[u8]) -> Result<[u8; 3], WireError> {
 /// What names a virtual server, and its settings unless they do not matter.
 fn push_service(body: &mut Vec<u8>, key: &ServiceKey, settings: Option<&VirtualServer>) {
     use service_attribute::{ADDR, AF, FLAGS, FWMARK, NETMASK, PE_NAME, PORT, PROTOCOL, SCHED_NAME, TIMEOUT};
-    nested(body, attribute::SERVICE, |body| {
+    push_nested(body, attribute::SERVICE, |body| {
         push(body, AF, &family_number(key.family()).to_ne_bytes());
         match key {
             ServiceKey::Address { protocol, at } => {
@@ -308,7 +309,7 @@ fn push_destination(body: &mut Vec<u8>, at: &AddrPort, settings: Option<&RealSer
     use dest_attribute::{
         ADDR, ADDR_FAMILY, FWD_METHOD, L_THRESH, PORT, TUN_FLAGS, TUN_PORT, TUN_TYPE, U_THRESH, WEIGHT,
     };
-    nested(body, attribute::DEST, |body| {
+    push_nested(body, attribute::DEST, |body| {
         push(body, ADDR_FAMILY, &family_number(at.family()).to_ne_bytes());
         push(body, ADDR, &octets(at.addr));
         push(body, PORT, &at.port.to_be_bytes());
@@ -323,32 +324,11 @@ fn push_destination(body: &mut Vec<u8>, at: &AddrPort, settings: Option<&RealSer
     });
 }
 
-/// Appends an attribute, padded to four bytes.
-fn push(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    nested_as(body, kind, |body| body.extend_from_slice(value));
-}
-
 fn push_name(body: &mut Vec<u8>, kind: u16, name: &SchedulerName) {
-    nested_as(body, kind, |body| {
+    push_with(body, kind, |body| {
         body.extend_from_slice(name.as_str().as_bytes());
         body.push(0);
     });
-}
-
-/// Appends an attribute that is made of attributes.
-fn nested(body: &mut Vec<u8>, kind: u16, fill: impl FnOnce(&mut Vec<u8>)) {
-    nested_as(body, kind | NLA_F_NESTED, fill);
-}
-
-fn nested_as(body: &mut Vec<u8>, kind: u16, fill: impl FnOnce(&mut Vec<u8>)) {
-    let start = body.len();
-    body.extend_from_slice(&[0; NLA_HEADER_SIZE]);
-    fill(body);
-    // Nothing that is written here comes near the limit.
-    let length = u16::try_from(body.len() - start).unwrap_or(u16::MAX);
-    body[start..start + 2].copy_from_slice(&length.to_ne_bytes());
-    body[start + 2..start + NLA_HEADER_SIZE].copy_from_slice(&kind.to_ne_bytes());
-    body.resize(body.len().next_multiple_of(4), 0);
 }
 
 fn family_number(family: IpFamily) -> u16 {

@@ -3,6 +3,7 @@
 //! that the kernel then has must say the same.
 
 mod conflict;
+mod flows;
 mod kill;
 mod kill_nft;
 mod modes;

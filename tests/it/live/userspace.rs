@@ -47,7 +47,7 @@ impl Running {
     }
 
     /// Waits until what it tells is as it must become.
-    fn wait_until(
+    pub(super) fn wait_until(
         &mut self,
         namespace: &Namespace,
         folder: &Folder,
