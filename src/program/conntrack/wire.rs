@@ -183,6 +183,8 @@ fn port(value: &[u8]) -> Option<Port> {
 
 #[cfg(all(test, target_endian = "little"))]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may")]
+
     use super::*;
 
     fn bytes(hex: &str) -> Vec<u8> {

@@ -7,7 +7,7 @@ mod flows;
 mod kill;
 mod kill_nft;
 mod modes;
-mod userspace;
+pub(crate) mod userspace;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
