@@ -8,7 +8,8 @@ use rustix::io::Errno;
 use super::error::{HostError, HostErrorKind};
 use super::netlink::{Message, Netlink, is};
 use crate::net::{IpFamily, Protocol};
-use crate::program::conntrack::{Flow, wire};
+use crate::program::conntrack::Flow;
+use crate::program::conntrack_wire as wire;
 
 /// The flows of a family and a protocol.
 pub(super) fn flows(family: IpFamily, protocol: Protocol) -> Result<Vec<Flow>, HostError> {

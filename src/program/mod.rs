@@ -3,6 +3,7 @@
 
 pub mod attribute;
 pub mod conntrack;
+pub mod conntrack_wire;
 mod emitted;
 pub mod eval;
 pub mod ipset;

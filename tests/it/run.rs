@@ -80,7 +80,10 @@ fn a_change_is_carried_out_and_a_broken_one_is_not() {
 fn flows_that_cannot_be_forgotten_stop_nobody() {
     let mut host = machine();
     let detail = "this kernel does not tell of connection tracking";
-    host.fail("conntrack_flows", HostError::new("list remembered flows", HostErrorKind::Unsupported, detail));
+    host.fail_next(
+        "conntrack_flows",
+        HostError::new("list remembered flows", HostErrorKind::Unsupported, detail),
+    );
     host.files.insert("dns.yaml".to_owned(), DNS.as_bytes().to_vec());
     let ran = run(&mut host, "run -f dns.yaml --node node-1 --mode userspace --family ipv4");
     assert_eq!(

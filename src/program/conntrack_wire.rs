@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use crate::net::{AddrPort, IpFamily, Port, Protocol};
 use crate::program::attribute::{push, push_nested, read};
 
-use super::{Flow, Tuple};
+use super::conntrack::{Flow, Tuple};
 
 /// `NFNL_SUBSYS_CTNETLINK`, in the upper byte of `IPCTNL_MSG_CT_NEW`, `_GET` and `_DELETE`.
 const SUBSYSTEM: u16 = 1 << 8;

@@ -1,4 +1,5 @@
-//! Who may answer what clients ask: the meaning of rules for flows that began under earlier ones (reference section 6.1).
+//! What a kernel remembers of flows that pass it (connection tracking), and who may answer what clients ask: the meaning of
+//! rules for flows that began under earlier ones (reference section 6.1).
 //!
 //! A flow keeps the way that rules gave to its first packet. Where its answerer may not answer any more, it must be
 //! forgotten, or it leads nowhere for as long as its client goes on.
@@ -8,7 +9,36 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::net::{AddrPort, IpFamily, Port, Protocol};
 
-use super::Flow;
+/// From where to where a packet goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tuple {
+    /// Its source.
+    pub from: AddrPort,
+    /// Its destination.
+    pub to: AddrPort,
+}
+
+/// A flow that is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Flow {
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its packets as they came: `to` is what the client asked.
+    pub original: Tuple,
+    /// The replies as they come: `from` is who answers, wherever rules have sent the flow.
+    pub reply: Tuple,
+    /// The zone, which keeps apart flows that are equal otherwise; 0 is that of all who do not care.
+    pub zone: u16,
+    /// What tells it from a later one with the same tuples.
+    pub id: u32,
+}
+
+impl Flow {
+    /// The family of the client.
+    pub fn family(&self) -> IpFamily {
+        self.original.from.family()
+    }
+}
 
 /// What a client asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,7 +102,6 @@ fn may_answer(who: &BTreeSet<AddrPort>, flow: &Flow) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Tuple;
     use super::*;
 
     fn at(text: &str) -> AddrPort {
