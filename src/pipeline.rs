@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::backend::{iptables, ipvs, nftables, userspace};
+use crate::backend::{self, iptables, ipvs, nftables, userspace};
 use crate::model::Cluster;
 use crate::net::{IpFamily, PerFamily};
+use crate::program::conntrack::Answerers;
 use crate::program::listener::ListenerKey;
 use crate::program::{NftTable, Program, Tag, listener, nft, xtables};
 use crate::resolve::{self, NodeContext, NodeView, PortView};
@@ -16,6 +17,8 @@ pub struct Wanted {
     pub views: PerFamily<Option<NodeView>>,
     /// The rules and settings.
     pub program: Program,
+    /// Who may answer UDP flows under these rules.
+    pub answerers: Answerers,
     /// How userspace mode made them, if it did.
     userspace: Option<PerFamily<userspace::LowerOptions>>,
     /// Service ports that userspace mode found no proxy port for.
@@ -33,6 +36,7 @@ impl Wanted {
         let Some(mut options) = self.userspace.take() else { return };
         self.without_proxy_port.clear();
         self.program.listeners = None;
+        self.answerers = Answerers::default();
         for family in IpFamily::ALL {
             let Some(view) = self.views.get(family) else { continue };
             let of_family = options.get_mut(family);
@@ -56,6 +60,7 @@ impl Wanted {
     fn take_lowered(&mut self, family: IpFamily, lowered: userspace::Lowered) {
         *self.program.xtables.get_mut(family) = Some(lowered.ruleset);
         self.program.listeners.get_or_insert_default().extend(lowered.listeners);
+        self.answerers.extend(lowered.answerers);
         let names =
             lowered.without_port.into_iter().map(|((name, protocol), _)| format!("{name} {protocol}"));
         self.without_proxy_port.extend(names);
@@ -146,6 +151,9 @@ fn joined(lowering: &Lowering, view: impl Fn(IpFamily) -> Option<NodeView> + Syn
             Rules::Ipvs(lowered) => lowered.add_to(&mut wanted.program, family),
             Rules::Nft(table) => *wanted.program.nft.get_mut(family) = NftTable::Present(table),
             Rules::Userspace(lowered) => wanted.take_lowered(family, lowered),
+        }
+        if !matches!(lowering, Lowering::Userspace(_)) {
+            wanted.answerers.extend(backend::answerers(&view));
         }
         match lowering {
             Lowering::Iptables(options) => {

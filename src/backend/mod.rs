@@ -1,6 +1,7 @@
 //! NodeView → Program: how each mode expresses the decisions of `resolve`, and how its rules are read back to Services.
 //! No backend asks about a traffic policy, and none reads live state.
 
+mod answerers;
 mod change;
 mod hash;
 pub mod iptables;
@@ -14,6 +15,7 @@ mod skeleton;
 mod table_change;
 pub mod userspace;
 
+pub use answerers::answerers;
 pub use change::{ChainDelta, Changes, ObjectChange, PortChange, changes, leftovers};
 pub use layout::Layout;
 pub use lifted::{CarryingRule, EndpointLoad, LiftedName, LiftedPolicies, LiftedPort, LiftedVip};

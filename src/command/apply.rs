@@ -5,9 +5,11 @@ use clap::Args;
 use crate::host::{Host, execute};
 use crate::model::Mode;
 use crate::pipeline;
+use crate::program::conntrack::Answerers;
 use crate::report;
 
 use super::comparison::Comparison;
+use super::flows::{self, Forgotten};
 use super::input::{self, Input, Notes};
 use super::options::{InputArgs, LockArgs, NftArgs, OutputArg, VariantArg};
 use super::{Console, Error, Outcome, lock, refusal, steps, virtual_servers};
@@ -83,6 +85,13 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
             virtual_servers::rehearse(host, &compared.wanted.program, &compared.live.program)?;
         }
         steps::take(&compared, &input, host, console)?;
+        if !planned.is_empty() {
+            match flows::forget_stale(&compared.wanted.answerers, &Answerers::default(), host) {
+                Forgotten::None => {}
+                Forgotten::Told(words) => writeln!(console.out, "{words}")?,
+                Forgotten::Refused(words) => console.warn(&words)?,
+            }
+        }
     }
     let took = host.now().saturating_sub(began).as_secs_f64();
     let summary = steps::summary(planned, if args.dry_run { "would be taken" } else { "taken" });

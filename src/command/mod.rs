@@ -13,6 +13,7 @@ mod dump;
 mod equivalence;
 mod error;
 pub mod explain;
+mod flows;
 mod input;
 pub mod inspect;
 mod listeners;

@@ -5,7 +5,8 @@ use std::io;
 use netlink_sys::protocols::NETLINK_GENERIC;
 use rustix::io::Errno;
 
-use super::netlink::{Message, Netlink, attributes, is, push_attribute};
+use super::netlink::{Message, Netlink, attributes, is};
+use crate::program::attributes;
 
 /// linux/genetlink.h: GENL_ID_CTRL, the family that knows the others; CTRL_CMD_GETFAMILY.
 const CONTROLLER: u16 = 16;
@@ -33,7 +34,7 @@ impl Genl {
         let mut value = name.as_bytes().to_vec();
         value.push(0);
         let mut body = Vec::new();
-        push_attribute(&mut body, FAMILY_NAME, &value);
+        attributes::push(&mut body, FAMILY_NAME, &value);
         let found = match netlink.ask(message((CONTROLLER, CONTROLLER_VERSION), GET_FAMILY, &body), 0) {
             Ok(messages) => messages.iter().find_map(family_id),
             Err(error) if is(&error, Errno::NOENT) => return Ok(None),

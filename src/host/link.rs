@@ -10,8 +10,9 @@ use rustix::io::Errno;
 
 use super::LocalAddress;
 use super::error::{HostError, HostErrorKind};
-use super::netlink::{Message, Netlink, attributes, is, push_attribute};
+use super::netlink::{Message, Netlink, attributes, is};
 use crate::net::IpFamily;
+use crate::program::attributes;
 
 /// linux/rtnetlink.h: RTM_NEWLINK, _DELLINK, _GETLINK; RTM_NEWADDR, _DELADDR, _GETADDR.
 const NEW_LINK: u16 = 16;
@@ -92,8 +93,8 @@ pub(super) fn dummy_add(name: &str) -> Result<(), HostError> {
     let action = format!("add the dummy device `{name}`");
     let mut body = named(name, &action)?;
     let mut kind = Vec::new();
-    push_attribute(&mut kind, KIND, DUMMY);
-    push_attribute(&mut body, LINK_INFO, &kind);
+    attributes::push(&mut kind, KIND, DUMMY);
+    attributes::push(&mut body, LINK_INFO, &kind);
     let done = open(&action)?.ask(Message { kind: NEW_LINK, body }, NLM_F_CREATE | NLM_F_EXCL);
     done.map(|_| ()).map_err(|error| {
         if is(&error, Errno::OPNOTSUPP) {
@@ -181,7 +182,7 @@ fn named(name: &str, action: &str) -> Result<Vec<u8>, HostError> {
     let mut body = vec![0; LINK_HEADER];
     let mut value = name.as_bytes().to_vec();
     value.push(0);
-    push_attribute(&mut body, NAME, &value);
+    attributes::push(&mut body, NAME, &value);
     Ok(body)
 }
 
@@ -193,8 +194,8 @@ fn encode_address(index: u32, addr: IpAddr) -> Vec<u8> {
     let mut body = vec![family, IpFamily::of(addr).bits(), 0, 0];
     body.extend_from_slice(&index.to_ne_bytes());
     // With both, deleting is exact: an address with a shorter prefix is another.
-    push_attribute(&mut body, LOCAL, &octets);
-    push_attribute(&mut body, ADDRESS, &octets);
+    attributes::push(&mut body, LOCAL, &octets);
+    attributes::push(&mut body, ADDRESS, &octets);
     body
 }
 
@@ -248,7 +249,7 @@ mod tests {
     fn message(attributes: &[(u16, &[u8])]) -> Message {
         let mut body = vec![2, 32, 0, 0, 7, 0, 0, 0];
         for (kind, value) in attributes {
-            push_attribute(&mut body, *kind, value);
+            attributes::push(&mut body, *kind, value);
         }
         Message { kind: NEW_ADDRESS, body }
     }
@@ -271,7 +272,7 @@ mod tests {
     fn tells_a_dummy_from_others() {
         let mut body = vec![0; LINK_HEADER];
         body[INDEX] = 3;
-        push_attribute(&mut body, NAME, b"d0\0");
+        attributes::push(&mut body, NAME, b"d0\0");
         let device = |body: &[u8]| decode_device(&Message { kind: NEW_LINK, body: body.to_vec() });
         let kind = |body: &[u8]| device(body).map(|device| device.kind);
         assert_eq!(device(&body), Some(Device { index: 3, name: "d0".into(), kind: Vec::new() }));
@@ -283,7 +284,7 @@ mod tests {
             (b"\xff\0\x01\0dummy", b""),
         ] {
             let mut body = body.clone();
-            push_attribute(&mut body, LINK_INFO, attribute);
+            attributes::push(&mut body, LINK_INFO, attribute);
             assert_eq!(kind(&body).as_deref(), Some(expected));
         }
         assert_eq!(device(&body[..LINK_HEADER]), None);

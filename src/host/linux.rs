@@ -14,8 +14,11 @@ use super::serve::{Server, Sites};
 use super::watch::Watch;
 use super::xtables::{Jump, Xtables};
 use super::{Event, Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
-use super::{files, ipset, link, lock, nf_tables, nfacct, nft, nft_tables, nft_watch, notify, sysctl};
-use crate::net::IpFamily;
+use super::{
+    conntrack, files, ipset, link, lock, nf_tables, nfacct, nft, nft_tables, nft_watch, notify, sysctl,
+};
+use crate::net::{IpFamily, Protocol};
+use crate::program::conntrack::Flow;
 use crate::program::ipset::{Change, Sets};
 use crate::program::ipvs;
 use crate::program::listener::{Listeners, Status};
@@ -189,6 +192,14 @@ impl Host for LinuxHost {
 
     fn nfacct_delete(&mut self, name: &str) -> Result<(), HostError> {
         nfacct::delete(name)
+    }
+
+    fn conntrack_flows(&mut self, family: IpFamily, protocol: Protocol) -> Result<Vec<Flow>, HostError> {
+        conntrack::flows(family, protocol)
+    }
+
+    fn conntrack_forget(&mut self, flows: &[Flow]) -> Result<(), HostError> {
+        conntrack::forget(flows)
     }
 
     fn ipvs_version(&mut self) -> Result<Option<(u8, u8, u8)>, HostError> {

@@ -3,6 +3,7 @@
 //! [`LinuxHost`] is this machine, in the network namespace of the calling thread; [`FakeHost`] is one in memory.
 
 pub mod cluster;
+mod conntrack;
 mod error;
 pub mod execute;
 mod fake;
@@ -42,7 +43,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::net::IpFamily;
+use crate::net::{IpFamily, Protocol};
+use crate::program::conntrack::Flow;
 use crate::program::ipset::{Change, Sets};
 use crate::program::ipvs::{Request, Timeouts, VirtualServers};
 use crate::program::listener::{Listeners, Status};
@@ -228,6 +230,12 @@ pub trait Host {
 
     /// Deletes an accounting object. `NotFound` if there is none, `Busy` if a rule uses it.
     fn nfacct_delete(&mut self, name: &str) -> Result<(), HostError>;
+
+    /// The flows of a family and a protocol that the kernel remembers. `Unsupported` if it does not tell of them.
+    fn conntrack_flows(&mut self, family: IpFamily, protocol: Protocol) -> Result<Vec<Flow>, HostError>;
+
+    /// Forgets flows: the rules see their next packets as those of new ones. One that is gone already is fine.
+    fn conntrack_forget(&mut self, flows: &[Flow]) -> Result<(), HostError>;
 
     /// The version of IPVS in the kernel, as 1.2.1; `None` if it has none. Loads the module if it must.
     fn ipvs_version(&mut self) -> Result<Option<(u8, u8, u8)>, HostError>;

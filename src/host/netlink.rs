@@ -325,15 +325,6 @@ pub(super) fn attributes(body: &[u8], skip: usize) -> impl Iterator<Item = NlaBu
     NlasIterator::new(body.get(skip..).unwrap_or_default()).map_while(Result::ok)
 }
 
-/// Appends an attribute, padded to four bytes.
-pub(super) fn push_attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
-    body.extend_from_slice(&length.to_ne_bytes());
-    body.extend_from_slice(&kind.to_ne_bytes());
-    body.extend_from_slice(value);
-    body.resize(body.len().next_multiple_of(4), 0);
-}
-
 impl NetlinkSerializable for Message {
     fn message_type(&self) -> u16 {
         self.kind

@@ -7,7 +7,8 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 
 use super::NfacctObject;
 use super::error::{HostError, HostErrorKind};
-use super::netlink::{Message, Netlink, attributes, push_attribute};
+use super::netlink::{Message, Netlink, attributes};
+use crate::program::attributes;
 
 /// linux/netfilter/nfnetlink.h: NFNL_SUBSYS_ACCT.
 const SUBSYSTEM: u16 = 7;
@@ -75,7 +76,7 @@ fn encode(kind: u16, name: &str) -> Option<Message> {
     let mut body = HEADER.to_vec();
     let mut value = name.as_bytes().to_vec();
     value.push(0);
-    push_attribute(&mut body, NAME, &value);
+    attributes::push(&mut body, NAME, &value);
     Some(Message { kind, body })
 }
 

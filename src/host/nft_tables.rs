@@ -53,14 +53,14 @@ fn decode(message: &Message) -> Option<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::netlink::push_attribute;
+    use crate::program::attributes::push;
 
     #[test]
     fn reads_family_and_name() {
         let table = |kind, family| {
             let mut body = vec![family, 0, 0, 0];
-            push_attribute(&mut body, 2, &[0; 4]);
-            push_attribute(&mut body, NAME, b"kube-proxy\0");
+            push(&mut body, 2, &[0; 4]);
+            push(&mut body, NAME, b"kube-proxy\0");
             decode(&Message { kind, body })
         };
         let named = |family: &str| Some((family.to_owned(), "kube-proxy".to_owned()));

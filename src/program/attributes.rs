@@ -20,17 +20,17 @@ pub enum WireError {
 }
 
 /// Appends an attribute, padded to four bytes.
-pub(super) fn push(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
+pub fn push(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
     fill(body, kind, |body| body.extend_from_slice(value));
 }
 
 /// Appends a number in the order of the network, marked as such.
-pub(super) fn push_be(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
+pub fn push_be(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
     push(body, kind | NLA_F_NET_BYTEORDER, value);
 }
 
 /// Appends a text with the zero at its end.
-pub(super) fn push_text(body: &mut Vec<u8>, kind: u16, text: &str) {
+pub fn push_text(body: &mut Vec<u8>, kind: u16, text: &str) {
     fill(body, kind, |body| {
         body.extend_from_slice(text.as_bytes());
         body.push(0);
@@ -38,7 +38,7 @@ pub(super) fn push_text(body: &mut Vec<u8>, kind: u16, text: &str) {
 }
 
 /// Appends an attribute that is made of attributes.
-pub(super) fn nested(body: &mut Vec<u8>, kind: u16, attributes: impl FnOnce(&mut Vec<u8>)) {
+pub fn nested(body: &mut Vec<u8>, kind: u16, attributes: impl FnOnce(&mut Vec<u8>)) {
     fill(body, kind | NLA_F_NESTED, attributes);
 }
 
@@ -120,4 +120,9 @@ pub(super) fn each<'a>(
         let value = attribute.into_inner().get(NLA_HEADER_SIZE..length);
         Ok((kind, value.ok_or(WireError::Malformed(what))?))
     })
+}
+
+/// The same up to the first that is malformed.
+pub fn well_formed(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    each(bytes, "message").map_while(Result::ok)
 }

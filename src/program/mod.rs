@@ -1,7 +1,9 @@
 //! What the packet path of a host is, wanted or live: typed rule languages, each with emit, parse, check, diff, eval.
 //! It has never heard of Kubernetes, and does no IO.
 
-mod attributes;
+pub mod attributes;
+pub mod conntrack;
+pub mod conntrack_wire;
 mod emitted;
 pub mod eval;
 pub mod ipset;

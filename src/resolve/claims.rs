@@ -99,6 +99,7 @@ mod tests {
             source_ranges: None,
             endpoints: here.iter().map(endpoint).collect(),
             endpoints_here: Vec::new(),
+            flow_endpoints: Vec::new(),
             external_keeps_source: false,
             affinity_seconds: None,
             health_check_node_port: None,

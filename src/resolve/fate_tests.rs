@@ -61,6 +61,7 @@ fn web() -> PortView {
         source_ranges: None,
         endpoints: vec![endpoint("10.128.0.5:8080", true), endpoint("10.128.1.5:8080", false)],
         endpoints_here: vec!["10.128.0.5:8080".parse().unwrap()],
+        flow_endpoints: Vec::new(),
         external_keeps_source: false,
         affinity_seconds: None,
         health_check_node_port: None,

@@ -90,6 +90,7 @@ pub fn resolve_port(
         source_ranges: frontend::source_ranges(node, service, family),
         endpoints: pools.endpoints,
         endpoints_here: pools.endpoints_here,
+        flow_endpoints: pool::flow_endpoints(port, endpoints),
         external_keeps_source: exposure.external_local,
         affinity_seconds: service.affinity_seconds,
         health_check_node_port: frontend::health_check_node_port(service),

@@ -1,8 +1,8 @@
 //! Which endpoints a Service port may use: the pool of policy Cluster and the pool of policy Local, each with its own
 //! fallback to terminating endpoints (reference section 1.9).
 
-use crate::model::{Conditions, Endpoint};
-use crate::net::AddrPort;
+use crate::model::{Conditions, Endpoint, ServicePort};
+use crate::net::{AddrPort, Protocol};
 
 use super::frontend::Exposure;
 use super::node::NodeContext;
@@ -27,6 +27,12 @@ pub(super) struct Pools {
 
 fn is_fallback(conditions: Conditions) -> bool {
     conditions.serving && conditions.terminating
+}
+
+/// Who may go on to answer a UDP flow. Neither readiness nor policy counts: they are for new flows.
+pub(super) fn flow_endpoints(port: &ServicePort, endpoints: &[Endpoint]) -> Vec<AddrPort> {
+    let may_answer = |one: &&Endpoint| port.protocol == Protocol::Udp && one.conditions.serving;
+    endpoints.iter().filter(may_answer).map(|one| one.addr).collect()
 }
 
 /// What the endpoints of a Service port, taken together, mean for each of them.

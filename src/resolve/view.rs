@@ -139,6 +139,9 @@ pub struct PortView {
     pub endpoints: Vec<PoolEndpoint>,
     /// Every endpoint on this node, usable or not, in the same order.
     pub endpoints_here: Vec<AddrPort>,
+    /// Endpoints that may go on to answer a UDP flow which they have: all that serve, usable or not. Empty for other
+    /// protocols (reference section 6.1).
+    pub flow_endpoints: Vec<AddrPort>,
     /// Packets to its other frontends keep their source, whether there is anybody to get them or not (policy Local).
     pub external_keeps_source: bool,
     /// Session affinity ClientIP: for how many seconds a client stays with its endpoint.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may")]
 
 use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -212,6 +213,46 @@ fn counts_into_accounting_objects() {
         host.nfacct_add("counted").unwrap();
         host.xtables_restore(variant, family, document, RestoreMode::Commit).unwrap();
         assert_eq!(host.nfacct_delete("counted").unwrap_err().kind, HostErrorKind::Busy);
+    });
+}
+
+#[test]
+fn forgets_the_flows_that_it_is_told() {
+    let Some(namespace) = Namespace::new("conntrack") else { return };
+    if !works("iptables-nft") {
+        return;
+    }
+    // Only where a rule asks does the kernel track connections.
+    for tool in ["iptables-nft", "ip6tables-nft"] {
+        namespace.run(&[tool, "-A", "INPUT", "-m", "conntrack", "--ctstate", "NEW"]);
+    }
+    namespace.inside(|| {
+        let mut host = LinuxHost::new();
+        for (family, loopback) in [(IpFamily::V4, "127.0.0.1"), (IpFamily::V6, "::1")] {
+            let clients: Vec<UdpSocket> = (1..=600)
+                .map(|port| {
+                    let client = UdpSocket::bind((loopback, 0)).unwrap();
+                    client.send_to(b"x", (loopback, port)).unwrap();
+                    client
+                })
+                .collect();
+            let server = TcpListener::bind((loopback, 0)).unwrap();
+            let _stream = TcpStream::connect(server.local_addr().unwrap()).unwrap();
+            let flows = host.conntrack_flows(family, Protocol::Udp).unwrap();
+            assert_eq!(flows.len(), clients.len());
+            assert_eq!(host.conntrack_flows(family, Protocol::Tcp).unwrap().len(), 1);
+            let (kept, gone): (Vec<_>, Vec<_>) =
+                flows.into_iter().partition(|flow| flow.original.to.port == 7);
+            host.conntrack_forget(&gone).unwrap();
+            host.conntrack_forget(&gone).unwrap();
+            assert_eq!(host.conntrack_flows(family, Protocol::Udp).unwrap(), kept);
+            // A later one in its place is another one.
+            clients[0].send_to(b"x", (loopback, 1)).unwrap();
+            let first = gone.iter().find(|flow| flow.original.to.port == 1).unwrap();
+            host.conntrack_forget(&[*first]).unwrap();
+            assert_eq!(host.conntrack_flows(family, Protocol::Udp).unwrap().len(), 2);
+            assert_eq!(host.conntrack_flows(family, Protocol::Tcp).unwrap().len(), 1);
+        }
     });
 }
 

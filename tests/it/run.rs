@@ -77,6 +77,31 @@ fn a_change_is_carried_out_and_a_broken_one_is_not() {
 }
 
 #[test]
+fn flows_that_cannot_be_forgotten_stop_nobody() {
+    let mut host = machine();
+    let detail = "this kernel does not tell of connection tracking";
+    host.fail_next(
+        "conntrack_flows",
+        HostError::new("list remembered flows", HostErrorKind::Unsupported, detail),
+    );
+    host.files.insert("dns.yaml".to_owned(), DNS.as_bytes().to_vec());
+    let ran = run(&mut host, "run -f dns.yaml --node node-1 --mode userspace --family ipv4");
+    assert_eq!(
+        (ran.status, ran.err),
+        (
+            0,
+            format!(
+                "warning: UDP flows may go on to endpoints that are gone: cannot list remembered flows: {detail}\n"
+            )
+        )
+    );
+    assert!(ran.out.ends_with("listening on 1 proxy ports; SIGTERM ends it\nended\n"), "{}", ran.out);
+}
+
+const DNS: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: dns, namespace: shop}\n\
+                   spec: {clusterIP: 10.96.0.10, ports: [{port: 53, protocol: UDP}]}\n";
+
+#[test]
 fn a_port_of_somebody_else_is_not_taken() {
     let mut host = machine();
     let compiled =

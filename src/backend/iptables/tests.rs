@@ -41,6 +41,7 @@ fn view() -> NodeView {
         source_ranges: None,
         endpoints: vec![endpoint("10.128.0.5:8080"), endpoint("10.128.1.5:8080")],
         endpoints_here: vec![],
+        flow_endpoints: Vec::new(),
         external_keeps_source: false,
         affinity_seconds: None,
         health_check_node_port: None,

@@ -65,6 +65,7 @@ fn port(name: &str, frontends: &[(FrontendKind, &str)]) -> PortView {
         source_ranges: None,
         endpoints: vec![endpoint("10.128.0.5:8080", true), endpoint("10.128.1.5:8080", false)],
         endpoints_here: vec![at("10.128.0.5:8080"), at("10.128.0.6:8080")],
+        flow_endpoints: Vec::new(),
         external_keeps_source: false,
         affinity_seconds: None,
         health_check_node_port: None,

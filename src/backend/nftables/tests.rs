@@ -51,6 +51,7 @@ fn port(name: &str, vip: &str, n_endpoints: u16, left_out: &[u16]) -> PortView {
         source_ranges: None,
         endpoints: (0..n_endpoints).filter(is_in).map(endpoint).collect(),
         endpoints_here: Vec::new(),
+        flow_endpoints: Vec::new(),
         external_keeps_source: false,
         affinity_seconds: None,
         health_check_node_port: None,

@@ -33,7 +33,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
+use crate::backend::answerers::asked;
 use crate::net::{Port, Protocol};
+use crate::program::conntrack::Answerers;
 use crate::program::listener::Listeners;
 use crate::program::xtables::{Chain, ChainName, Policy, Rule, RuleOrder, Ruleset, Table, TableName};
 use crate::resolve::NodeView;
@@ -60,6 +62,8 @@ pub struct Lowered {
     pub ruleset: Ruleset,
     /// The listeners.
     pub listeners: Listeners,
+    /// Who may answer UDP flows: the listeners.
+    pub answerers: Answerers,
     /// Owners for which the range had no port left: they have no rules.
     pub without_port: Vec<PortOwner>,
 }
@@ -70,12 +74,19 @@ pub fn lower(view: &NodeView, options: &LowerOptions) -> Lowered {
     let ports = assign(&owners, &options.previous, &options.ports, &options.taken);
     let mut chains = Chains::default();
     let mut listeners = Listeners::new();
+    let mut answerers = Answerers::default();
     for (index, port) in view.ports.iter().enumerate() {
         service::lower_port(view, options, port, index, &ports, &mut chains);
-        listeners.extend(endpoint::listeners(view.family, options, port, &ports));
+        let of_port: Listeners = endpoint::listeners(view.family, options, port, &ports).collect();
+        if port.name.protocol == Protocol::Udp && !of_port.is_empty() {
+            for asked in port.frontends.iter().flat_map(|frontend| asked(view, frontend)) {
+                answerers.add(Protocol::Udp, asked, of_port.keys().map(|key| key.at));
+            }
+        }
+        listeners.extend(of_port);
     }
     let without_port = owners.into_iter().filter(|owner| !ports.contains_key(owner)).collect();
-    Lowered { ruleset: chains.into_ruleset(view), listeners, without_port }
+    Lowered { ruleset: chains.into_ruleset(view), listeners, answerers, without_port }
 }
 
 /// Rules in the making.

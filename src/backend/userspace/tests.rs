@@ -41,6 +41,7 @@ fn web() -> PortView {
         source_ranges: None,
         endpoints: vec![endpoint("10.244.1.5:8080", true), endpoint("10.244.2.7:8080", false)],
         endpoints_here: vec![at("10.244.1.5:8080")],
+        flow_endpoints: Vec::new(),
         external_keeps_source: false,
         affinity_seconds: None,
         health_check_node_port: None,

@@ -11,6 +11,7 @@ use crate::backend::nftables;
 use crate::model::{Cluster, Mode, ServiceName, ServicePortName};
 use crate::net::{IpFamily, PerFamily};
 use crate::pipeline::{Compiler, Wanted};
+use crate::program::conntrack::Answerers;
 use crate::program::{NftTable, Program, nft};
 use crate::resolve::{Claims, NodeView, PortView};
 
@@ -24,6 +25,8 @@ const MAX_SHARE: usize = 4;
 pub(super) struct Part {
     /// Which.
     pub(super) names: BTreeSet<ServiceName>,
+    /// Who might answer their UDP flows before.
+    pub(super) answerers_before: Answerers,
     /// The two sides, and the steps from one to the other.
     pub(super) compared: Comparison,
 }
@@ -112,12 +115,16 @@ impl Followed {
             wanted.keep(&part, |name| !nftables::is_hashed(name));
             *live.nft.get_mut(family) = NftTable::Present(part);
         }
-        Some(Part { names, compared: Comparison::of(wanted, Live::of_program(live)) })
+        Some(Part {
+            names,
+            answerers_before: before.answerers,
+            compared: Comparison::of(wanted, Live::of_program(live)),
+        })
     }
 
     /// The node after all steps of a comparison of some Services.
     pub(super) fn take(&mut self, part: Part) {
-        let Part { names, compared } = part;
+        let Part { names, compared, .. } = part;
         for family in IpFamily::ALL {
             let (Some(table), Some(difference), Some(wanted)) = (
                 self.tables.get_mut(family),

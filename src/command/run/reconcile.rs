@@ -11,10 +11,12 @@ use crate::net::IpFamily;
 use crate::pipeline::{self, Wanted};
 use crate::plan::Step;
 use crate::program::Program;
+use crate::program::conntrack::Answerers;
 use crate::program::listener::{ListenerKey, Listeners};
 use crate::resolve::{self, HealthCheck};
 
 use super::super::comparison::Comparison;
+use super::super::flows::{self, Forgotten};
 use super::super::input::Input;
 use super::super::options::NftArgs;
 use super::super::{Error, lock, steps, virtual_servers};
@@ -35,6 +37,8 @@ pub(super) struct Reconciler<'a> {
     pub(super) listeners: Listeners,
     /// Services that the machine has refused, until they change.
     set_aside: BTreeSet<ServiceName>,
+    /// Who may answer UDP flows, as of the last time that everything was compared.
+    answerers: Answerers,
     /// What the node has, if the next change of some Services can be told from it.
     followed: Option<Followed>,
     /// When everything is to be compared again, whatever has changed.
@@ -49,6 +53,7 @@ impl<'a> Reconciler<'a> {
             taken: BTreeSet::new(),
             listeners: Listeners::new(),
             set_aside: BTreeSet::new(),
+            answerers: Answerers::default(),
             followed: None,
             check_at: Duration::ZERO,
         }
@@ -123,6 +128,9 @@ impl<'a> Reconciler<'a> {
         let _lock = lock::take(self.args.lock, host, log.console)?;
         pipeline::check(&part.compared.wanted.program).map_err(Error::internal)?;
         steps::take(&part.compared, input, host, log.console)?;
+        if part.compared.wanted.answerers != part.answerers_before {
+            forget_stale(&part.compared.wanted.answerers, &part.answerers_before, host, log)?;
+        }
         let synced = told(&part.compared, input, host.now().saturating_sub(began));
         Ok(Synced { services: Some(part.names.clone()), ..synced })
     }
@@ -153,6 +161,10 @@ impl<'a> Reconciler<'a> {
             virtual_servers::rehearse(host, wanted, live)?;
         }
         steps::take(&compared, input, host, log.console)?;
+        if compared.wanted.answerers != self.answerers {
+            forget_stale(&compared.wanted.answerers, &self.answerers, host, log)?;
+            self.answerers = compared.wanted.answerers.clone();
+        }
         if is_userspace {
             self.listeners = wanted.listeners.clone().unwrap_or_default();
             set_listeners(&self.listeners, host)?.map_err(|in_use| no_ports(&in_use))?;
@@ -198,6 +210,20 @@ impl<'a> Reconciler<'a> {
 }
 
 /// What load balancers may ask of this node, in all families.
+/// Has UDP flows be forgotten that go where rules would not send them any more.
+fn forget_stale(
+    wanted: &Answerers,
+    before: &Answerers,
+    host: &mut dyn Host,
+    log: &mut Log<'_, '_>,
+) -> Result<(), Error> {
+    match flows::forget_stale(wanted, before, host) {
+        Forgotten::None => Ok(()),
+        Forgotten::Told(words) => log.say(&words),
+        Forgotten::Refused(words) => log.warn(&words),
+    }
+}
+
 /// What a sync did.
 fn told(compared: &Comparison, input: &Input, took: Duration) -> Synced {
     let planned = &compared.plan.steps;

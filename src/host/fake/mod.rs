@@ -11,6 +11,7 @@ use super::forward::{ForwardError, ForwardOptions};
 use super::serve::Sites;
 use super::{Event, Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
 use crate::net::{IpFamily, Port, Protocol};
+use crate::program::conntrack::Flow;
 use crate::program::listener::{ListenerKey, Listeners, Status};
 use crate::program::nft::{Family, Table, parse, wire::Batch};
 use crate::program::{ipset, ipvs};
@@ -50,6 +51,8 @@ pub struct FakeHost {
     pub no_ipv6: bool,
     /// Kernel settings.
     pub sysctls: BTreeMap<String, String>,
+    /// Flows that are remembered.
+    pub flows: Vec<Flow>,
     /// The version of IPVS; `None` for a kernel that has none.
     pub ipvs_version: Option<(u8, u8, u8)>,
     /// The schedulers of IPVS that the kernel has or can load.
@@ -502,6 +505,19 @@ impl Host for FakeHost {
         self.fails("nfacct_delete")?;
         let action = format!("delete accounting object `{name}`");
         if self.counters(&action)?.remove(name) { Ok(()) } else { Err(not_found(action)) }
+    }
+
+    fn conntrack_flows(&mut self, family: IpFamily, protocol: Protocol) -> Result<Vec<Flow>, HostError> {
+        self.fails("conntrack_flows")?;
+        let is_asked = |flow: &&Flow| flow.family() == family && flow.protocol == protocol;
+        Ok(self.flows.iter().filter(is_asked).copied().collect())
+    }
+
+    fn conntrack_forget(&mut self, flows: &[Flow]) -> Result<(), HostError> {
+        self.calls.push(format!("conntrack forget {}", flows.len()));
+        self.fails("conntrack_forget")?;
+        self.flows.retain(|flow| !flows.contains(flow));
+        Ok(())
     }
 
     fn ipvs_version(&mut self) -> Result<Option<(u8, u8, u8)>, HostError> {

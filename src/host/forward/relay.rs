@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::net::Shutdown;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use rustix::net::{SendFlags, Shutdown, send};
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
@@ -59,10 +59,10 @@ struct Shared {
     n_ended: AtomicUsize,
 }
 
-/// Carries bytes until both directions have ended. On a break both sides are reset, so that neither takes half an answer
-/// for a whole one.
+/// Carries bytes until both directions have ended, first what was read from the client already. On a break both sides are
+/// reset, so that neither takes half an answer for a whole one.
 pub(super) async fn relay(
-    mut client: TcpStream,
+    (mut client, read_already): (TcpStream, Vec<u8>),
     mut endpoint: TcpStream,
     counting: &Counting,
     limits: IdleLimits,
@@ -72,18 +72,19 @@ pub(super) async fn relay(
     let outcome = {
         let (from_client, to_client) = client.split();
         let (from_endpoint, to_endpoint) = endpoint.split();
-        let direction = |from, to, way| Direction {
+        let direction = |from, to, way, rest| Direction {
             from,
             to,
             way,
             counting,
             shared: &shared,
             max_pipes,
-            rest: Vec::new(),
+            rest,
+            is_read_to_end: false,
             n_small: 0,
         };
-        let mut there = direction(from_client, to_endpoint, Way::ToEndpoint);
-        let mut back = direction(from_endpoint, to_client, Way::ToClient);
+        let mut there = direction(from_client, to_endpoint, Way::ToEndpoint, read_already);
+        let mut back = direction(from_endpoint, to_client, Way::ToClient, Vec::new());
         tokio::select! {
             biased;
             done = async { tokio::try_join!(there.run(), back.run()) } => match done {
@@ -131,6 +132,8 @@ struct Direction<'a> {
     max_pipes: usize,
     /// What was read and could not be written yet.
     rest: Vec<u8>,
+    /// Nothing comes after that.
+    is_read_to_end: bool,
     n_small: u8,
 }
 
@@ -172,33 +175,64 @@ impl Direction<'_> {
     fn poll_copy(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Copied>> {
         loop {
             while !self.rest.is_empty() {
-                let written = ready!(Pin::new(&mut self.to).poll_write(cx, &self.rest))?;
+                let written = ready!(self.poll_send(cx, &self.rest))?;
                 self.rest.drain(..written);
             }
             self.rest.shrink_to(0);
+            if self.is_read_to_end {
+                return Poll::Ready(Ok(Copied::End));
+            }
             let n_read = SCRATCH.with_borrow_mut(|scratch| {
-                let mut buffer = ReadBuf::new(scratch);
-                ready!(Pin::new(&mut self.from).poll_read(cx, &mut buffer))?;
-                let bytes = buffer.filled();
-                if bytes.is_empty() {
-                    return Poll::Ready(Ok(0));
-                }
+                let n_read = ready!(self.poll_receive(cx, scratch))?;
+                let bytes = &scratch[..n_read];
                 // What the receiver does not take now waits, and nothing more is read until it has.
-                let written = match Pin::new(&mut self.to).poll_write(cx, bytes) {
+                let written = match self.poll_send(cx, bytes) {
                     Poll::Ready(written) => written?,
                     Poll::Pending => 0,
                 };
                 self.rest.extend_from_slice(&bytes[written..]);
-                Poll::Ready(io::Result::Ok(bytes.len()))
+                Poll::Ready(io::Result::Ok(n_read))
             });
-            match ready!(n_read)? {
-                0 => return Poll::Ready(Ok(Copied::End)),
-                n => {
-                    self.moved(n);
-                    if n == BUFFER && self.rest.is_empty() {
-                        return Poll::Ready(Ok(Copied::Much));
-                    }
-                }
+            let n_read = ready!(n_read)?;
+            if n_read > 0 {
+                self.moved(n_read);
+            }
+            if n_read == BUFFER && self.rest.is_empty() {
+                return Poll::Ready(Ok(Copied::Much));
+            }
+        }
+    }
+
+    /// Reads what there is, up to the end if that is there, too.
+    fn poll_receive(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(scratch);
+        ready!(Pin::new(&mut self.from).poll_read(cx, &mut buffer))?;
+        let mut n_read = buffer.filled().len();
+        self.is_read_to_end = n_read == 0;
+        // After less than was asked for, only a socket whose end has come is still ready: others are not asked again.
+        while !self.is_read_to_end && n_read < scratch.len() {
+            match self.from.try_read(&mut scratch[n_read..]) {
+                Ok(0) => self.is_read_to_end = true,
+                Ok(n) => n_read += n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(n_read))
+    }
+
+    /// Writes some of it. The last bytes are kept by the kernel for the end that follows, to go out in one packet with it.
+    fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let stream: &TcpStream = self.to.as_ref();
+        let more = if self.is_read_to_end { SendFlags::MORE } else { SendFlags::empty() };
+        loop {
+            ready!(stream.poll_write_ready(cx))?;
+            match stream.try_io(Interest::WRITABLE, || Ok(send(stream, bytes, SendFlags::NOSIGNAL | more)?)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return Poll::Ready(sent),
             }
         }
     }

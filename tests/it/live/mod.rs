@@ -5,10 +5,11 @@
 #[cfg(feature = "kube")]
 mod cluster;
 mod conflict;
+mod flows;
 mod kill;
 mod kill_nft;
 mod modes;
-mod userspace;
+pub(crate) mod userspace;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};

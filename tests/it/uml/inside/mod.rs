@@ -1,6 +1,7 @@
 //! What runs in the kernel with IPVS, each test in a network namespace of its own.
 
 mod apply;
+mod connections;
 mod ipset;
 mod ipvs;
 mod link;
