@@ -145,6 +145,17 @@ fn changes_are_carried_out_together_and_what_changes_nothing_is_not() {
 }
 
 #[test]
+fn in_a_large_cluster_whose_rules_have_no_comments_changes_have_names() {
+    let many = |n: u16| -> Value {
+        slice("web-1", "web", &(0..n).map(|i| format!("10.128.{}.{}", i / 250, i % 250 + 1)).collect())
+    };
+    let mut host = told(&services(), &[many(1100)]);
+    tell(&mut host, vec![applied(EndpointSlices, &many(1090))]);
+    let ran = run(&mut host, RUN).ok(0);
+    assert!(synced(&ran)[1].contains("(~ shop/web:http)"), "{}", ran.out);
+}
+
+#[test]
 fn a_broken_object_is_left_out_and_the_rest_goes_on() {
     let mut host = told(&services(), &slices());
     let mut broken = services()[0].clone();
@@ -361,4 +372,80 @@ fn a_service_manager_is_told_when_it_is_ready() {
     assert_eq!(told, ["notify READY=1", "notify STOPPING=1"]);
     let ready = host.calls.iter().position(|call| call == "notify READY=1");
     assert!(host.calls.iter().rposition(|call| call.contains("restore")) < ready, "{:#?}", host.calls);
+}
+
+/// A machine with connection tracking.
+fn with_conntrack(mut host: FakeHost) -> FakeHost {
+    for (name, value) in [
+        ("nf_conntrack_max", "65536"),
+        ("nf_conntrack_buckets", "262144"),
+        ("nf_conntrack_tcp_timeout_established", "432000"),
+        ("nf_conntrack_tcp_timeout_close_wait", "3600"),
+    ] {
+        host.sysctls.insert(format!("net/netfilter/{name}"), value.to_owned());
+    }
+    host
+}
+
+#[test]
+fn connection_tracking_is_set_as_kube_proxy_sets_it() {
+    let mut host = with_conntrack(told(&services(), &slices()));
+    run(&mut host, RUN).ok(0);
+    let set: Vec<&String> =
+        host.calls.iter().filter(|call| call.starts_with("sysctl net/netfilter")).collect();
+    assert_eq!(
+        set,
+        [
+            "sysctl net/netfilter/nf_conntrack_max=262144",
+            "sysctl net/netfilter/nf_conntrack_tcp_timeout_established=86400"
+        ]
+    );
+    // What cannot be set is told, and stops nothing.
+    let mut host = with_conntrack(told(&services(), &slices()));
+    host.fail_next(
+        "sysctl_write",
+        HostError::new("set it", HostErrorKind::Permission, "read-only file system"),
+    );
+    let ran = run(&mut host, RUN);
+    assert_eq!((ran.status, ran.err.as_str()), (0, "warning: cannot set it: read-only file system\n"));
+    assert_eq!(synced(&ran).len(), 1);
+}
+
+#[test]
+fn init_only_makes_the_kernel_settings_and_nothing_else() {
+    let mut host = with_conntrack(FakeHost::new());
+    let ran = run(&mut host, &format!("{RUN} --init-only")).ok(0);
+    assert_eq!(ran.out, "the kernel settings are made\n");
+    assert_eq!((rules(&host).as_str(), host.cluster), ("", None));
+    assert_eq!(host.sysctls["net/netfilter/nf_conntrack_max"], "262144");
+    assert_eq!(host.sysctls["net/ipv4/conf/all/route_localnet"], "1");
+    assert!(host.calls.iter().all(|call| call.starts_with("sysctl ")), "{:#?}", host.calls);
+}
+
+#[test]
+fn the_flags_of_kube_proxy_are_taken() {
+    let mut host = told(&services(), &slices());
+    let config = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: ipvs\n\
+                  clientConnection: {kubeconfig: /var/lib/kube-proxy/kubeconfig.conf}\n";
+    host.files.insert("config.conf".to_owned(), config.into());
+    let flags = "run --config config.conf --hostname-override NODE-1 --proxy-mode iptables --iptables-min-sync-period 2s \
+                 --iptables-sync-period 4s --family ipv4";
+    run(&mut host, flags).ok(0);
+    let watched = host.cluster.clone().unwrap();
+    assert_eq!(watched.kubeconfig.as_deref(), Some("/var/lib/kube-proxy/kubeconfig.conf"));
+    assert_eq!((watched.node.as_str(), watched.master), ("node-1", None));
+    // Ten seconds have two looks at the node in them beside the first.
+    assert_eq!(host.calls.iter().filter(|call| *call == "lock").count(), 1 + 2, "{:#?}", host.calls);
+    assert!(rules(&host).contains("shop/web:http"));
+    run(&mut host, "run --cleanup --family ipv4").ok(0);
+    assert!(!rules(&host).contains("shop/web:http"), "{}", rules(&host));
+    for (args, said) in [
+        ("--sync-period 1s --min-sync-period 2s", "must not be longer than the sync period"),
+        ("--sync-period 0s", "the sync period must be more than 0"),
+        ("--sync-period 5", "not a duration like 30s"),
+        ("--init-only --cleanup", "cannot be used with"),
+    ] {
+        let ran = run(&mut told(&services(), &slices()), &format!("{RUN} {args}"));
+        assert!(ran.status == 2 && ran.err.contains(said), "{args}: {}", ran.err);
+    }
 }
