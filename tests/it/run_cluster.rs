@@ -449,3 +449,70 @@ fn the_flags_of_kube_proxy_are_taken() {
         assert!(ran.status == 2 && ran.err.contains(said), "{args}: {}", ran.err);
     }
 }
+
+#[test]
+fn every_mode_is_kept_in_step() {
+    for mode in ["iptables", "ipvs", "userspace"] {
+        let mut host = told(&services(), &slices());
+        let moved = slice("web-1", "web", &addresses(&[2, 4]));
+        tell(
+            &mut host,
+            vec![applied(EndpointSlices, &moved), applied(Services, &service("new", "10.96.0.7"))],
+        );
+        // After the change it looks once more, and finds nothing to do.
+        host.events.push_back((Event::TimeUp, BTreeMap::new()));
+        let ran = run(&mut host, &RUN.replace("--family", &format!("--mode {mode} --family")));
+        assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{mode}");
+        let said = synced(&ran);
+        assert_eq!(said.len(), 2, "{mode}: {}", ran.out);
+        assert!(said[0].contains("+2 -0 ~0 Service ports (+ shop/api:http, + shop/web:http)"), "{}", said[0]);
+        assert!(said[1].contains("+1 -0 ~1 Service ports (+ shop/new:http, ~ shop/web:http)"), "{}", said[1]);
+        assert!(host.calls.iter().filter(|call| *call == "lock").count() > 2, "{mode}: {:#?}", host.calls);
+    }
+}
+
+#[test]
+fn in_nftables_mode_too_a_refused_service_is_set_aside() {
+    let run_nft = RUN.replace("--family", "--mode nftables --family");
+    let mut host = told(&services(), &slices());
+    let document = {
+        let mut host = host.clone();
+        run(&mut host, &run_nft);
+        let is_load =
+            |(mode, text): &&(RestoreMode, String)| *mode == RestoreMode::Commit && text.contains("shop/api");
+        host.documents.iter().find(is_load).unwrap().1.clone()
+    };
+    let line =
+        document.lines().position(|line| line.contains("shop/api") && line.starts_with("add rule")).unwrap()
+            + 1;
+    host.fail_next_nft_run(Some(line), "no such thing");
+    let ran = run(&mut host, &run_nft);
+    assert!(ran.err.contains("Service shop/api is set aside until it changes"), "{}", ran.err);
+    let metrics = ask(&host, "127.0.0.1:10249", "/metrics").1;
+    assert!(metrics.contains("\nkubeproxy_services_set_aside 1\n"), "{metrics}");
+}
+
+#[test]
+fn the_configuration_may_change_but_not_what_cannot_while_it_runs() {
+    let config = |more: &str| {
+        let text =
+            format!("apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n{more}\n");
+        BTreeMap::from([("config.conf".to_owned(), text.into_bytes())])
+    };
+    let mut host = told(&services(), &slices());
+    host.files.extend(config("mode: iptables"));
+    for more in ["iptables: {masqueradeBit: 15}", "mode: userspace", "mode: bogus", "mode: ipvs"] {
+        host.events.push_back((Event::Changed, config(more)));
+    }
+    // A signal alone changes nothing.
+    host.events.push_back((Event::Changed, BTreeMap::new()));
+    let ran = run(&mut host, "run --master http://h --node node-1 --family ipv4 --config config.conf");
+    let modes: Vec<&str> = synced(&ran).iter().map(|line| line.split(' ').nth(1).unwrap()).collect();
+    assert_eq!(modes, ["iptables", "iptables", "ipvs"], "{}", ran.out);
+    assert!(ran.err.contains("neither the node nor userspace mode can change while it runs"), "{}", ran.err);
+    assert!(ran.err.contains("the configuration cannot be used"), "{}", ran.err);
+    assert_eq!(ran.err.matches("what was there before goes on").count(), 2, "{}", ran.err);
+    let masked = host.documents.iter().any(|(_, text)| text.contains("0x8000/0x8000"));
+    assert!(masked && !host.virtual_servers.is_empty());
+    assert_eq!(ask(&host, "127.0.0.1:10249", "/proxyMode").1, "ipvs");
+}

@@ -10,7 +10,7 @@ use crate::net::IpFamily;
 use crate::pipeline::{self, Wanted};
 use crate::plan::Step;
 use crate::program::Program;
-use crate::program::listener::{ListenerKey, Listeners};
+use crate::program::listener::{Listener, ListenerKey, Listeners};
 use crate::resolve::{self, HealthCheck};
 
 use super::super::comparison::Comparison;
@@ -91,14 +91,18 @@ impl<'a> Reconciler<'a> {
             virtual_servers::rehearse(host, wanted, live)?;
         }
         steps::take(&compared, input, host, log.console)?;
+        let mut ports = compared.changed_ports(input);
         if is_userspace {
+            ports.extend(changed_targets(&self.listeners, wanted.listeners.as_ref()));
+            ports.sort_by(|a, b| a[1..].cmp(&b[1..]));
+            ports.dedup_by(|a, b| a[1..] == b[1..]);
             self.listeners = wanted.listeners.clone().unwrap_or_default();
             set_listeners(&self.listeners, host)?.map_err(|in_use| no_ports(&in_use))?;
         }
         let planned = &compared.plan.steps;
         Ok(Synced {
             mode: input.config.mode.name(),
-            ports: compared.changed_ports(input),
+            ports,
             n_steps: planned.len(),
             n_rules: planned.iter().map(Step::n_rules).sum(),
             took: host.now().saturating_sub(began),
@@ -144,6 +148,15 @@ impl<'a> Reconciler<'a> {
 fn health_checks(wanted: &Wanted, input: &Input) -> Vec<HealthCheck> {
     let views = input.families.iter().filter_map(|family| wanted.views.get(*family).as_ref());
     views.flat_map(|view| resolve::health_checks(&input.loaded.cluster, &input.node.name, view)).collect()
+}
+
+/// The Service ports that only lead elsewhere than before: no rule tells of it in userspace mode.
+fn changed_targets(before: &Listeners, wanted: Option<&Listeners>) -> BTreeSet<String> {
+    let differs = |(key, listener): &(&ListenerKey, &Listener)| {
+        before.get(key).is_some_and(|before| before != *listener)
+    };
+    let changed = wanted.into_iter().flatten().filter(differs);
+    changed.map(|(_, listener)| format!("~ {}", listener.label)).collect()
 }
 
 fn iptables_rules(wanted: &Program) -> BTreeMap<(String, IpFamily), usize> {
