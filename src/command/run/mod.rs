@@ -15,7 +15,6 @@ use clap::Args;
 
 use crate::host::forward::ForwardOptions;
 use crate::host::{Event, Host, execute};
-use crate::manifest::Touched;
 use crate::model::{Config, Mode};
 use crate::plan::Step;
 
@@ -188,9 +187,13 @@ fn keep(
             schedule.ends(now, host.now(), synced.is_ok());
             match synced {
                 Ok(synced) => {
-                    touched = Touched::default();
                     log.synced(&synced)?;
-                    vitals.synced(synced, reconciler.n_set_aside(), host.unix_time());
+                    vitals.synced(
+                        synced,
+                        &std::mem::take(&mut touched),
+                        reconciler.n_set_aside(),
+                        host.unix_time(),
+                    );
                     if !std::mem::replace(&mut is_ready, true) {
                         say_ready(&reconciler, &source.input.config, log)?;
                         host.notify("READY=1")?;
