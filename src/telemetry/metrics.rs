@@ -32,6 +32,8 @@ pub struct Metrics {
     endpoint_changes: (u64, u64),
     /// Services that the machine refused.
     pub set_aside: usize,
+    /// Service ports without the local endpoints that their policy asks for, by policy (`internal`) and family.
+    pub no_local_endpoints: BTreeMap<(&'static str, IpFamily), usize>,
     /// Rules by table and family (`nat`, IPv4) of iptables.
     pub iptables_rules: BTreeMap<(String, IpFamily), usize>,
     /// Answers by status code: of `/healthz`, and of `/livez`.
@@ -97,6 +99,11 @@ impl Metrics {
             page.one(&name, "gauge", &format!("Changes of {part}s that are not carried out yet"), pending);
             let name = format!("sync_proxy_rules_{part}_changes_total");
             page.one(&name, "counter", &format!("Changes of {part}s"), all);
+        }
+        let name = "sync_proxy_rules_no_local_endpoints_total";
+        page.head(name, "gauge", "Service ports without the local endpoints that their policy asks for");
+        for ((policy, family), n) in &self.no_local_endpoints {
+            page.sample(name, &format!("ip_family=\"{family}\",traffic_policy=\"{policy}\""), n);
         }
         for (name, counts) in [("proxy_healthz_total", &self.healthz), ("proxy_livez_total", &self.livez)] {
             page.head(name, "counter", "Answers by status");

@@ -317,6 +317,8 @@ fn load_balancers_are_told_of_endpoints_here() {
     for (field, value) in more {
         balanced["spec"][field] = value;
     }
+    // Without an external address nobody from outside could ask.
+    balanced["spec"]["ports"][0]["nodePort"] = 30080.into();
     let mut here = slice("web-1", "web", &addresses(&[1, 2, 3]));
     here["endpoints"][2]["nodeName"] = "node-2".into();
     let mut host = told(&[balanced.clone()], &[here]);
@@ -333,9 +335,17 @@ fn load_balancers_are_told_of_endpoints_here() {
     assert!(!nft.sites.contains_key(&"0.0.0.0:32100".parse().unwrap()));
     // Without endpoints it says so; without the Service it says nothing.
     let mut host = before.clone();
-    tell(&mut host, list(EndpointSlices, &[]));
+    let mut elsewhere = slice("web-1", "web", &addresses(&[9]));
+    elsewhere["endpoints"][0]["nodeName"] = "node-2".into();
+    tell(&mut host, list(EndpointSlices, &[elsewhere]));
     run(&mut host, RUN).ok(0);
     assert_eq!(ask(&host, "0.0.0.0:32100", "/").0, 503);
+    let metrics = ask(&host, "127.0.0.1:10249", "/metrics").1;
+    for (policy, n) in [("internal", 0), ("external", 1)] {
+        let labels = format!("ip_family=\"IPv4\",traffic_policy=\"{policy}\"");
+        let line = format!("kubeproxy_sync_proxy_rules_no_local_endpoints_total{{{labels}}} {n}");
+        assert!(metrics.lines().any(|is| is == line), "{line} is not in\n{metrics}");
+    }
     let mut host = before;
     tell(&mut host, list(Services, &[]));
     run(&mut host, RUN).ok(0);

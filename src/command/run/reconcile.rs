@@ -107,6 +107,7 @@ impl<'a> Reconciler<'a> {
             n_rules: planned.iter().map(Step::n_rules).sum(),
             took: host.now().saturating_sub(began),
             checks: health_checks(&compared.wanted, input),
+            no_local_endpoints: no_local_endpoints(&compared.wanted),
             iptables_rules: iptables_rules(wanted),
         })
     }
@@ -157,6 +158,17 @@ fn changed_targets(before: &Listeners, wanted: Option<&Listeners>) -> BTreeSet<S
     };
     let changed = wanted.into_iter().flatten().filter(differs);
     changed.map(|(_, listener)| format!("~ {}", listener.label)).collect()
+}
+
+/// Service ports without the local endpoints that their policy asks for, by policy and family.
+fn no_local_endpoints(wanted: &Wanted) -> BTreeMap<(&'static str, IpFamily), usize> {
+    let mut counts = BTreeMap::new();
+    for family in IpFamily::ALL {
+        let Some(view) = wanted.views.get(family) else { continue };
+        let (internal, external) = view.without_local_endpoints();
+        counts.extend([(("internal", family), internal), (("external", family), external)]);
+    }
+    counts
 }
 
 fn iptables_rules(wanted: &Program) -> BTreeMap<(String, IpFamily), usize> {

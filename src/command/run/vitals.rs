@@ -100,6 +100,7 @@ impl Vitals {
             record.metrics.synced(synced.took, true, now);
             record.metrics.mode = synced.mode;
             record.metrics.set_aside = n_set_aside;
+            record.metrics.no_local_endpoints = synced.no_local_endpoints;
             record.metrics.iptables_rules = synced.iptables_rules;
         });
         self.checks = synced.checks;
