@@ -2,6 +2,8 @@
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
+use crate::command::cleanup::CleanupArgs;
+use crate::command::options::NftArgs;
 use crate::command::{self, Console, Error, Outcome};
 use crate::host::Host;
 
@@ -76,6 +78,17 @@ pub fn run(cli: &Cli, host: &mut dyn Host, console: &mut Console<'_>) -> Result<
         Command::Compile(args) => command::compile::run(args, host, console),
         Command::Diff(args) => command::diff::run(args, host, console),
         Command::Apply(args) => command::apply::run(args, host, console),
+        Command::Run(args) if args.cleanup => {
+            let family = args.input.0.family;
+            let args = CleanupArgs {
+                dry_run: false,
+                family,
+                iptables: args.iptables,
+                nft: NftArgs::default(),
+                lock: args.lock,
+            };
+            command::cleanup::run(&args, host, console)
+        }
         Command::Run(args) => command::run::run(args, host, console),
         Command::Cleanup(args) => command::cleanup::run(args, host, console),
         Command::Verify(args) => command::verify::run(args, host, console),

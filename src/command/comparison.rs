@@ -235,7 +235,9 @@ impl Comparison {
             let of_rules = if wanted.tables.is_empty() {
                 backend::leftovers(live, difference)
             } else {
-                let is_ipvs = wanted_program.ipvs.get(family).is_some();
+                // Where another mode is wanted, it is wanted that there are none.
+                let is_ipvs =
+                    wanted_program.ipvs.get(family).as_ref().is_some_and(|servers| !servers.is_empty());
                 let made_for = |tag| {
                     // Of IPVS mode the virtual servers tell.
                     let port = self.wanted.made_for(family, tag).filter(|_| !is_ipvs)?;

@@ -337,6 +337,10 @@ impl Host for LinuxHost {
         self.started.elapsed()
     }
 
+    fn n_cpus(&self) -> usize {
+        rustix::thread::sched_getaffinity(None).map_or(1, |set| usize::try_from(set.count()).unwrap_or(1))
+    }
+
     fn unix_time(&self) -> Duration {
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
     }

@@ -327,6 +327,9 @@ pub trait Host {
     /// Writes a file as a whole: a reader sees the old content or the new. Makes missing folders.
     fn write_file(&mut self, path: &str, bytes: &[u8]) -> Result<(), HostError>;
 
+    /// How many CPUs this process may use.
+    fn n_cpus(&self) -> usize;
+
     /// The name of this machine.
     fn host_name(&self) -> String;
 

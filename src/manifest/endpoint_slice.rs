@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::{Conditions, Endpoint, EndpointGroups, Hints, ServiceName, ServicePortName};
 use crate::net::{AddrPort, IpFamily, PerFamily, Port, Protocol, parse_addr_sloppy};
 
+use super::duration;
 use super::finding::Findings;
 use super::intern::Names;
 use super::locate::Origin;
@@ -31,6 +33,8 @@ pub(super) struct Slice {
     pub(super) origin: Origin,
     /// The family of its addresses.
     pub(super) family: IpFamily,
+    /// When that happened which made it what it is, since 1970 began, if it tells.
+    pub(super) changed: Option<Duration>,
     /// Its ports.
     pub(super) ports: Vec<SlicePort>,
     /// Its endpoints.
@@ -136,6 +140,7 @@ pub(super) fn read_slice(
         name: (*metadata.name).into(),
         origin: findings.origin,
         family,
+        changed: metadata.annotations.last_change.as_deref().and_then(duration::parse_time),
         ports,
         backends,
     })
@@ -247,6 +252,7 @@ pub(super) fn read_endpoints(
                 name: service.name.clone(),
                 origin: findings.origin,
                 family,
+                changed: None,
                 ports: ports.clone(),
                 backends: std::mem::take(backends.get_mut(family)),
             });

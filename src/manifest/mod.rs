@@ -46,6 +46,11 @@ use self::placeholder::Taken;
 use self::service::{Draft, NamedReading, Reading};
 use self::source::Chunk;
 
+/// Reads a duration as configurations write it: `30s`, `1h2m`, `1.5s`. `None` if it is none, or less than zero.
+pub fn parse_duration(text: &str) -> Option<std::time::Duration> {
+    duration::parse(text).filter(|nanoseconds| *nanoseconds >= 0).map(duration::from_nanoseconds)
+}
+
 /// How to load.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {

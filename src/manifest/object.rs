@@ -171,8 +171,8 @@ pub(super) struct Metadata<'a> {
     pub(super) has_generate_name: bool,
     #[serde(borrow, default, deserialize_with = "labels")]
     pub(super) labels: Labels<'a>,
-    #[serde(default, deserialize_with = "null_object")]
-    pub(super) annotations: Annotations,
+    #[serde(borrow, default, deserialize_with = "null_object")]
+    pub(super) annotations: Annotations<'a>,
     #[serde(default, rename = "deletionTimestamp", deserialize_with = "present_and_not_null")]
     pub(super) is_being_deleted: bool,
 }
@@ -201,7 +201,10 @@ fn labels<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Labels<'
 
 /// The annotations that mean something here.
 #[derive(Debug, Default, serde::Deserialize)]
-pub(super) struct Annotations {
+pub(super) struct Annotations<'a> {
+    /// When that happened which made the slice what it is now.
+    #[serde(borrow, default, rename = "endpoints.kubernetes.io/last-change-trigger-time")]
+    pub(super) last_change: Option<Text<'a>>,
     #[serde(default, rename = "control-plane.alpha.kubernetes.io/leader", deserialize_with = "present")]
     pub(super) has_leader: bool,
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::{Cluster, EndpointGroups, ServiceName, ServicePortName};
@@ -23,6 +24,9 @@ pub struct ObjectKey {
     pub name: Arc<str>,
 }
 
+/// Times of changes that are kept, if nobody takes them.
+const MAX_TRIGGERS: usize = 10_000;
+
 /// What has changed in a cluster since somebody asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Touched {
@@ -30,6 +34,8 @@ pub struct Touched {
     pub services: BTreeSet<ServiceName>,
     /// Services whose endpoints are others.
     pub endpoints: BTreeSet<ServiceName>,
+    /// When that happened which changed endpoints, since 1970 began, as far as their slices tell.
+    pub triggers: Vec<Duration>,
     /// Whether a Node or a ServiceCIDR is another: every Service may depend on it.
     pub everything: bool,
 }
@@ -47,8 +53,11 @@ impl Touched {
 
     /// Adds what has changed since.
     pub fn append(&mut self, mut later: Touched) {
-        self.services.append(&mut later.services);
-        self.endpoints.append(&mut later.endpoints);
+        // One by one: `append` goes through all that there is, and mostly one is added to many.
+        self.services.extend(later.services);
+        self.endpoints.extend(later.endpoints);
+        self.triggers.append(&mut later.triggers);
+        self.triggers.truncate(MAX_TRIGGERS);
         self.everything |= later.everything;
     }
 }
@@ -168,6 +177,7 @@ impl ObjectStore {
     fn put_slice(&mut self, key: &ObjectKey, slice: Option<Slice>, cluster: &mut Cluster) {
         let before = self.owners.remove(key);
         let after = slice.as_ref().map(|slice| slice.service.clone());
+        let trigger = slice.as_ref().and_then(|slice| slice.changed);
         if let Some(owner) = &before
             && let Some(of_owner) = self.slices.get_mut(owner)
         {
@@ -182,13 +192,16 @@ impl ObjectStore {
         }
         let both = [before, after];
         let owners: BTreeSet<&ServiceName> = both.iter().flatten().collect();
+        let mut has_changed = false;
         for owner in owners {
-            self.merge(owner, cluster);
+            has_changed |= self.merge(owner, cluster);
         }
+        self.touched.triggers.extend(trigger.filter(|_| has_changed));
     }
 
-    /// Merges the slices of one Service anew.
-    fn merge(&mut self, service: &ServiceName, cluster: &mut Cluster) {
+    /// Merges the slices of one Service anew; whether that makes a difference.
+    fn merge(&mut self, service: &ServiceName, cluster: &mut Cluster) -> bool {
+        let mut has_changed = false;
         let slices: Vec<&Slice> =
             self.slices.get(service).map(|of| of.values().collect()).unwrap_or_default();
         for family in IpFamily::ALL {
@@ -213,7 +226,9 @@ impl ObjectStore {
             }
             groups.extend(merged);
             self.touched.endpoints.insert(service.clone());
+            has_changed = true;
         }
+        has_changed
     }
 
     fn gather_cidrs(&mut self, cluster: &mut Cluster) {

@@ -196,6 +196,15 @@ pub struct NodeView {
 }
 
 impl NodeView {
+    /// For how many Service ports there are endpoints, but none that a policy Local allows: of the internal, and of the external
+    /// traffic policy (reference section 1.10).
+    pub fn without_local_endpoints(&self) -> (usize, usize) {
+        let is_dropped = |routes: Option<Routes>| routes.is_some_and(|routes| routes.outside == Route::Drop);
+        let internal = self.ports.iter().filter(|port| is_dropped(Some(port.internal)));
+        let external = self.ports.iter().filter(|port| is_dropped(port.external));
+        (internal.count(), external.count())
+    }
+
     /// Every frontend with its Service port, in order.
     pub fn frontends(&self) -> impl Iterator<Item = (&PortView, &Frontend)> {
         self.ports.iter().flat_map(|port| port.frontends.iter().map(move |frontend| (port, frontend)))

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::net::IpFamily;
 
-use super::histogram::Histogram;
+use super::histogram::{Buckets, Histogram, OfNetwork, OfSyncs};
 use super::{Answer, SharedRecord, Site};
 
 /// What the process has done. All times are those of the day, since 1970 began.
@@ -18,7 +18,9 @@ pub struct Metrics {
     /// The families that rules are made for.
     pub families: Vec<IpFamily>,
     /// How long syncs took.
-    syncs: Histogram,
+    syncs: Histogram<OfSyncs>,
+    /// How long it took from changes of pods to their rules.
+    network: Histogram<OfNetwork>,
     /// Syncs that failed.
     failures: u64,
     /// When the last sync succeeded, and when something changed last.
@@ -30,6 +32,8 @@ pub struct Metrics {
     endpoint_changes: (u64, u64),
     /// Services that the machine refused.
     pub set_aside: usize,
+    /// Service ports without the local endpoints that their policy asks for, by policy (`internal`) and family.
+    pub no_local_endpoints: BTreeMap<(&'static str, IpFamily), usize>,
     /// Rules by table and family (`nat`, IPv4) of iptables.
     pub iptables_rules: BTreeMap<(String, IpFamily), usize>,
     /// Answers by status code: of `/healthz`, and of `/livez`.
@@ -58,6 +62,11 @@ impl Metrics {
         }
     }
 
+    /// What happened to a pod at this time is in the rules now.
+    pub fn programmed(&mut self, trigger: Duration, now: Duration) {
+        self.network.observe(now.saturating_sub(trigger));
+    }
+
     /// Somebody has asked for `/healthz`, or else for `/livez`.
     pub(super) fn asked(&mut self, healthz: bool, status: u16) {
         let counts = if healthz { &mut self.healthz } else { &mut self.livez };
@@ -74,6 +83,8 @@ impl Metrics {
             let name = "sync_full_proxy_rules_duration_seconds";
             page.histogram(name, "Duration of syncs of all rules", &families, &self.syncs);
         }
+        let name = "network_programming_duration_seconds";
+        page.histogram(name, "Time from a change of a pod to its rules", &families, &self.network);
         let stamp = |time: Option<Duration>| time.unwrap_or_default().as_secs_f64();
         for (name, help, time) in [
             ("sync_proxy_rules_last_timestamp_seconds", "When the last sync succeeded", self.synced),
@@ -88,6 +99,11 @@ impl Metrics {
             page.one(&name, "gauge", &format!("Changes of {part}s that are not carried out yet"), pending);
             let name = format!("sync_proxy_rules_{part}_changes_total");
             page.one(&name, "counter", &format!("Changes of {part}s"), all);
+        }
+        let name = "sync_proxy_rules_no_local_endpoints_total";
+        page.head(name, "gauge", "Service ports without the local endpoints that their policy asks for");
+        for ((policy, family), n) in &self.no_local_endpoints {
+            page.sample(name, &format!("ip_family=\"{family}\",traffic_policy=\"{policy}\""), n);
         }
         for (name, counts) in [("proxy_healthz_total", &self.healthz), ("proxy_livez_total", &self.livez)] {
             page.head(name, "counter", "Answers by status");
@@ -133,7 +149,13 @@ impl Page {
         let _ = writeln!(self.0, "kubeproxy_{name} {value}");
     }
 
-    fn histogram(&mut self, name: &str, help: &str, families: &[String], histogram: &Histogram) {
+    fn histogram<B: Buckets>(
+        &mut self,
+        name: &str,
+        help: &str,
+        families: &[String],
+        histogram: &Histogram<B>,
+    ) {
         self.head(name, "histogram", help);
         families.iter().for_each(|family| histogram.write(&mut self.0, &format!("kubeproxy_{name}"), family));
     }
@@ -176,6 +198,7 @@ mod tests {
         let before = metrics.text();
         assert!(before.contains("\nkubeproxy_sync_proxy_rules_service_changes_pending 3\n"), "{before}");
         metrics.synced(at(2), true, at(14));
+        metrics.programmed(at(11), at(14));
         metrics.asked(true, 200);
         metrics.asked(false, 503);
         let text = metrics.text();
@@ -185,6 +208,8 @@ mod tests {
             "kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"} 2",
             "kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family=\"IPv4\"} 14",
             "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family=\"IPv4\"} 12",
+            "kubeproxy_network_programming_duration_seconds_bucket{ip_family=\"IPv4\",le=\"2\"} 0",
+            "kubeproxy_network_programming_duration_seconds_bucket{ip_family=\"IPv4\",le=\"3\"} 1",
             "kubeproxy_sync_proxy_rules_service_changes_pending 0",
             "kubeproxy_sync_proxy_rules_service_changes_total 3",
             "kubeproxy_sync_proxy_rules_endpoint_changes_total 1",

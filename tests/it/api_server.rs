@@ -39,7 +39,7 @@ struct State {
     generation: u64,
     /// Whether it answers nobody.
     is_down: bool,
-    /// The requests that came, without their host.
+    /// The requests that came, each with its line and by whose authority it says it is.
     requests: Vec<String>,
 }
 
@@ -225,8 +225,11 @@ fn serve(stream: &TcpStream, shared: &(Mutex<State>, Condvar)) -> std::io::Resul
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line)?;
-    let mut header = String::new();
+    let (mut header, mut authorization) = (String::new(), String::new());
     while reader.read_line(&mut header)? > 2 {
+        if header.to_ascii_lowercase().starts_with("authorization:") {
+            authorization = header.trim_end().to_owned();
+        }
         header.clear();
     }
     let request = Request::parse(&line);
@@ -234,7 +237,7 @@ fn serve(stream: &TcpStream, shared: &(Mutex<State>, Condvar)) -> std::io::Resul
     if state.is_down {
         return Ok(());
     }
-    state.requests.push(line.trim_end().to_owned());
+    state.requests.push(format!("{} {authorization}", line.trim_end()));
     shared.1.notify_all();
     if request.get("watch") == "true" {
         watch(stream, &request, state, shared)

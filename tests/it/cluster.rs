@@ -8,6 +8,7 @@ use svcproxy::host::cluster::{ClusterEvent, ClusterOptions, ClusterResource};
 use svcproxy::host::{Event, Host, LinuxHost};
 
 use crate::api_server::{ApiServer, Habits, node, service, slice};
+use crate::live::Folder;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -19,11 +20,17 @@ struct Watcher {
 
 impl Watcher {
     fn of(server: &ApiServer) -> Watcher {
+        Watcher::with(&ClusterOptions {
+            kubeconfig: None,
+            master: Some(server.url()),
+            node: "node-1".to_owned(),
+        })
+    }
+
+    fn with(options: &ClusterOptions) -> Watcher {
         let mut host = LinuxHost::new();
         host.watch(&[]).unwrap();
-        let options =
-            ClusterOptions { master: Some(server.url()), node: "node-1".to_owned(), kubeconfig: None };
-        host.watch_cluster(&options).unwrap();
+        host.watch_cluster(options).unwrap();
         Watcher { host, told: Vec::new() }
     }
 
@@ -138,6 +145,30 @@ fn a_server_that_is_gone_is_told_once_and_found_again() {
     server.set_down(false);
     let told = watcher.hears(&["answers for services", "services shop/api"]);
     assert!(!told.contains(&"no answer for services".to_owned()), "{told:#?}");
+}
+
+#[test]
+fn a_kubeconfig_says_where_the_server_is_and_who_asks() {
+    let server = filled(Habits::default());
+    let folder = Folder::new();
+    let token = folder.write("token", "secret");
+    let kubeconfig = |server: &str| {
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: here\n\
+             clusters: [{{name: one, cluster: {{server: \"{server}\"}}}}]\n\
+             users: [{{name: node, user: {{tokenFile: \"{token}\"}}}}]\n\
+             contexts: [{{name: here, context: {{cluster: one, user: node}}}}]\n"
+        )
+    };
+    let by_file = folder.write("direct", &kubeconfig(&server.url()));
+    let overridden = folder.write("elsewhere", &kubeconfig("http://192.0.2.99:1"));
+    for (kubeconfig, master) in [(by_file, None), (overridden, Some(server.url()))] {
+        server.forget_requests();
+        let options = ClusterOptions { kubeconfig: Some(kubeconfig), master, node: "node-1".to_owned() };
+        Watcher::with(&options).hears(&LISTED);
+        let requests = server.wait_for(&["/services", "Bearer secret"]);
+        assert!(requests.iter().all(|request| request.ends_with("Bearer secret")), "{requests:#?}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests read files and run programs")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests may")]
 
+#[cfg_attr(not(feature = "kube"), allow(dead_code))]
 mod api_server;
 mod cases;
 mod cli;

@@ -68,7 +68,11 @@ fn a_change_is_carried_out_and_a_broken_one_is_not() {
     ]);
     let ran = run(&mut host, RUN);
     assert_eq!(ran.status, 0, "{}", ran.err);
-    assert!(ran.out.contains("+0 -0 ~1 Service ports (~ shop/search:http), 1 step, 35 rules"), "{}", ran.out);
+    assert!(
+        ran.out.contains("+0 -0 ~2 Service ports (~ shop/api:grpc, ~ shop/search:http), 1 step, 35 rules"),
+        "{}",
+        ran.out
+    );
     assert!(ran.err.contains("protocol cannot be `tcp`"), "{}", ran.err);
     assert_eq!(ran.err.matches("what was there before goes on").count(), 1, "{}", ran.err);
     // At the start, twice; at the change and back, before and after the rules; when the time was up.

@@ -145,6 +145,17 @@ fn changes_are_carried_out_together_and_what_changes_nothing_is_not() {
 }
 
 #[test]
+fn in_a_large_cluster_whose_rules_have_no_comments_changes_have_names() {
+    let many = |n: u16| -> Value {
+        slice("web-1", "web", &(0..n).map(|i| format!("10.128.{}.{}", i / 250, i % 250 + 1)).collect())
+    };
+    let mut host = told(&services(), &[many(1100)]);
+    tell(&mut host, vec![applied(EndpointSlices, &many(1090))]);
+    let ran = run(&mut host, RUN).ok(0);
+    assert!(synced(&ran)[1].contains("(~ shop/web:http)"), "{}", ran.out);
+}
+
+#[test]
 fn a_broken_object_is_left_out_and_the_rest_goes_on() {
     let mut host = told(&services(), &slices());
     let mut broken = services()[0].clone();
@@ -306,6 +317,8 @@ fn load_balancers_are_told_of_endpoints_here() {
     for (field, value) in more {
         balanced["spec"][field] = value;
     }
+    // Without an external address nobody from outside could ask.
+    balanced["spec"]["ports"][0]["nodePort"] = 30080.into();
     let mut here = slice("web-1", "web", &addresses(&[1, 2, 3]));
     here["endpoints"][2]["nodeName"] = "node-2".into();
     let mut host = told(&[balanced.clone()], &[here]);
@@ -322,9 +335,17 @@ fn load_balancers_are_told_of_endpoints_here() {
     assert!(!nft.sites.contains_key(&"0.0.0.0:32100".parse().unwrap()));
     // Without endpoints it says so; without the Service it says nothing.
     let mut host = before.clone();
-    tell(&mut host, list(EndpointSlices, &[]));
+    let mut elsewhere = slice("web-1", "web", &addresses(&[9]));
+    elsewhere["endpoints"][0]["nodeName"] = "node-2".into();
+    tell(&mut host, list(EndpointSlices, &[elsewhere]));
     run(&mut host, RUN).ok(0);
     assert_eq!(ask(&host, "0.0.0.0:32100", "/").0, 503);
+    let metrics = ask(&host, "127.0.0.1:10249", "/metrics").1;
+    for (policy, n) in [("internal", 0), ("external", 1)] {
+        let labels = format!("ip_family=\"IPv4\",traffic_policy=\"{policy}\"");
+        let line = format!("kubeproxy_sync_proxy_rules_no_local_endpoints_total{{{labels}}} {n}");
+        assert!(metrics.lines().any(|is| is == line), "{line} is not in\n{metrics}");
+    }
     let mut host = before;
     tell(&mut host, list(Services, &[]));
     run(&mut host, RUN).ok(0);
@@ -361,4 +382,147 @@ fn a_service_manager_is_told_when_it_is_ready() {
     assert_eq!(told, ["notify READY=1", "notify STOPPING=1"]);
     let ready = host.calls.iter().position(|call| call == "notify READY=1");
     assert!(host.calls.iter().rposition(|call| call.contains("restore")) < ready, "{:#?}", host.calls);
+}
+
+/// A machine with connection tracking.
+fn with_conntrack(mut host: FakeHost) -> FakeHost {
+    for (name, value) in [
+        ("nf_conntrack_max", "65536"),
+        ("nf_conntrack_buckets", "262144"),
+        ("nf_conntrack_tcp_timeout_established", "432000"),
+        ("nf_conntrack_tcp_timeout_close_wait", "3600"),
+    ] {
+        host.sysctls.insert(format!("net/netfilter/{name}"), value.to_owned());
+    }
+    host
+}
+
+#[test]
+fn connection_tracking_is_set_as_kube_proxy_sets_it() {
+    let mut host = with_conntrack(told(&services(), &slices()));
+    run(&mut host, RUN).ok(0);
+    let set: Vec<&String> =
+        host.calls.iter().filter(|call| call.starts_with("sysctl net/netfilter")).collect();
+    assert_eq!(
+        set,
+        [
+            "sysctl net/netfilter/nf_conntrack_max=262144",
+            "sysctl net/netfilter/nf_conntrack_tcp_timeout_established=86400"
+        ]
+    );
+    // What cannot be set is told, and stops nothing.
+    let mut host = with_conntrack(told(&services(), &slices()));
+    host.fail_next(
+        "sysctl_write",
+        HostError::new("set it", HostErrorKind::Permission, "read-only file system"),
+    );
+    let ran = run(&mut host, RUN);
+    assert_eq!((ran.status, ran.err.as_str()), (0, "warning: cannot set it: read-only file system\n"));
+    assert_eq!(synced(&ran).len(), 1);
+}
+
+#[test]
+fn init_only_makes_the_kernel_settings_and_nothing_else() {
+    let mut host = with_conntrack(FakeHost::new());
+    let ran = run(&mut host, &format!("{RUN} --init-only")).ok(0);
+    assert_eq!(ran.out, "the kernel settings are made\n");
+    assert_eq!((rules(&host).as_str(), host.cluster), ("", None));
+    assert_eq!(host.sysctls["net/netfilter/nf_conntrack_max"], "262144");
+    assert_eq!(host.sysctls["net/ipv4/conf/all/route_localnet"], "1");
+    assert!(host.calls.iter().all(|call| call.starts_with("sysctl ")), "{:#?}", host.calls);
+}
+
+#[test]
+fn the_flags_of_kube_proxy_are_taken() {
+    let mut host = told(&services(), &slices());
+    let config = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: ipvs\n\
+                  clientConnection: {kubeconfig: /var/lib/kube-proxy/kubeconfig.conf}\n";
+    host.files.insert("config.conf".to_owned(), config.into());
+    let flags = "run --config config.conf --hostname-override NODE-1 --proxy-mode iptables --iptables-min-sync-period 2s \
+                 --iptables-sync-period 4s --family ipv4";
+    run(&mut host, flags).ok(0);
+    let watched = host.cluster.clone().unwrap();
+    assert_eq!(watched.kubeconfig.as_deref(), Some("/var/lib/kube-proxy/kubeconfig.conf"));
+    assert_eq!((watched.node.as_str(), watched.master), ("node-1", None));
+    // Ten seconds have two looks at the node in them beside the first.
+    assert_eq!(host.calls.iter().filter(|call| *call == "lock").count(), 1 + 2, "{:#?}", host.calls);
+    assert!(rules(&host).contains("shop/web:http"));
+    run(&mut host, "run --cleanup --family ipv4").ok(0);
+    assert!(!rules(&host).contains("shop/web:http"), "{}", rules(&host));
+    for (args, said) in [
+        ("--sync-period 1s --min-sync-period 2s", "must not be longer than the sync period"),
+        ("--sync-period 0s", "the sync period must be more than 0"),
+        ("--sync-period 5", "not a duration like 30s"),
+        ("--init-only --cleanup", "cannot be used with"),
+    ] {
+        let ran = run(&mut told(&services(), &slices()), &format!("{RUN} {args}"));
+        assert!(ran.status == 2 && ran.err.contains(said), "{args}: {}", ran.err);
+    }
+}
+
+#[test]
+fn every_mode_is_kept_in_step() {
+    for mode in ["iptables", "ipvs", "userspace"] {
+        let mut host = told(&services(), &slices());
+        let moved = slice("web-1", "web", &addresses(&[2, 4]));
+        tell(
+            &mut host,
+            vec![applied(EndpointSlices, &moved), applied(Services, &service("new", "10.96.0.7"))],
+        );
+        // After the change it looks once more, and finds nothing to do.
+        host.events.push_back((Event::TimeUp, BTreeMap::new()));
+        let ran = run(&mut host, &RUN.replace("--family", &format!("--mode {mode} --family")));
+        assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{mode}");
+        let said = synced(&ran);
+        assert_eq!(said.len(), 2, "{mode}: {}", ran.out);
+        assert!(said[0].contains("+2 -0 ~0 Service ports (+ shop/api:http, + shop/web:http)"), "{}", said[0]);
+        assert!(said[1].contains("+1 -0 ~1 Service ports (+ shop/new:http, ~ shop/web:http)"), "{}", said[1]);
+        assert!(host.calls.iter().filter(|call| *call == "lock").count() > 2, "{mode}: {:#?}", host.calls);
+    }
+}
+
+#[test]
+fn in_nftables_mode_too_a_refused_service_is_set_aside() {
+    let run_nft = RUN.replace("--family", "--mode nftables --family");
+    let mut host = told(&services(), &slices());
+    let document = {
+        let mut host = host.clone();
+        run(&mut host, &run_nft);
+        let is_load =
+            |(mode, text): &&(RestoreMode, String)| *mode == RestoreMode::Commit && text.contains("shop/api");
+        host.documents.iter().find(is_load).unwrap().1.clone()
+    };
+    let line =
+        document.lines().position(|line| line.contains("shop/api") && line.starts_with("add rule")).unwrap()
+            + 1;
+    host.fail_next_nft_run(Some(line), "no such thing");
+    let ran = run(&mut host, &run_nft);
+    assert!(ran.err.contains("Service shop/api is set aside until it changes"), "{}", ran.err);
+    let metrics = ask(&host, "127.0.0.1:10249", "/metrics").1;
+    assert!(metrics.contains("\nkubeproxy_services_set_aside 1\n"), "{metrics}");
+}
+
+#[test]
+fn the_configuration_may_change_but_not_what_cannot_while_it_runs() {
+    let config = |more: &str| {
+        let text =
+            format!("apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n{more}\n");
+        BTreeMap::from([("config.conf".to_owned(), text.into_bytes())])
+    };
+    let mut host = told(&services(), &slices());
+    host.files.extend(config("mode: iptables"));
+    for more in ["iptables: {masqueradeBit: 15}", "mode: userspace", "mode: bogus", "mode: ipvs"] {
+        host.events.push_back((Event::Changed, config(more)));
+    }
+    // A signal alone changes nothing.
+    host.events.push_back((Event::Changed, BTreeMap::new()));
+    let ran = run(&mut host, "run --master http://h --node node-1 --family ipv4 --config config.conf");
+    let modes: Vec<&str> = synced(&ran).iter().map(|line| line.split(' ').nth(1).unwrap()).collect();
+    assert_eq!(modes, ["iptables", "iptables", "ipvs"], "{}", ran.out);
+    assert!(ran.err.contains("neither the node nor userspace mode can change while it runs"), "{}", ran.err);
+    assert!(ran.err.contains("the configuration cannot be used"), "{}", ran.err);
+    assert_eq!(ran.err.matches("what was there before goes on").count(), 2, "{}", ran.err);
+    let masked = host.documents.iter().any(|(_, text)| text.contains("0x8000/0x8000"));
+    assert!(masked && !host.virtual_servers.is_empty());
+    assert_eq!(ask(&host, "127.0.0.1:10249", "/proxyMode").1, "ipvs");
 }

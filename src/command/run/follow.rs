@@ -11,7 +11,6 @@ use crate::backend::nftables;
 use crate::model::{Cluster, Mode, ServiceName, ServicePortName};
 use crate::net::{IpFamily, PerFamily};
 use crate::pipeline::{Compiler, Wanted};
-use crate::program::conntrack::Answerers;
 use crate::program::{NftTable, Program, nft};
 use crate::resolve::{Claims, NodeView, PortView};
 
@@ -25,8 +24,8 @@ const MAX_SHARE: usize = 4;
 pub(super) struct Part {
     /// Which.
     pub(super) names: BTreeSet<ServiceName>,
-    /// Who might answer their UDP flows before.
-    pub(super) answerers_before: Answerers,
+    /// What was decided and made of them before.
+    pub(super) before: Wanted,
     /// The two sides, and the steps from one to the other.
     pub(super) compared: Comparison,
 }
@@ -115,11 +114,7 @@ impl Followed {
             wanted.keep(&part, |name| !nftables::is_hashed(name));
             *live.nft.get_mut(family) = NftTable::Present(part);
         }
-        Some(Part {
-            names,
-            answerers_before: before.answerers,
-            compared: Comparison::of(wanted, Live::of_program(live)),
-        })
+        Some(Part { names, before, compared: Comparison::of(wanted, Live::of_program(live)) })
     }
 
     /// The node after all steps of a comparison of some Services.

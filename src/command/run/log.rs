@@ -46,6 +46,8 @@ pub(super) struct Synced {
     pub(super) services: Option<BTreeSet<ServiceName>>,
     /// What load balancers may ask of this node about them.
     pub(super) checks: Vec<HealthCheck>,
+    /// Service ports without the local endpoints that their policy asks for, by policy and family.
+    pub(super) no_local_endpoints: BTreeMap<(&'static str, IpFamily), usize>,
     /// Rules of iptables by table and family.
     pub(super) iptables_rules: BTreeMap<(String, IpFamily), usize>,
 }

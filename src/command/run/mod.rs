@@ -6,6 +6,7 @@ mod follow;
 mod log;
 mod reconcile;
 mod schedule;
+mod settings;
 mod source;
 mod vitals;
 
@@ -14,15 +15,16 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::host::forward::ForwardOptions;
-use crate::host::{Event, Host};
-use crate::manifest::Touched;
+use crate::host::{Event, Host, execute};
 use crate::model::{Config, Mode};
+use crate::plan::Step;
 
-use super::options::{LockArgs, OptionalInput, VariantArg};
-use super::{Console, Error, Outcome};
+use super::comparison::Comparison;
+use super::options::{LockArgs, NftArgs, OptionalInput, VariantArg};
+use super::{Console, Error, Outcome, steps};
 use log::{Log, LogFormatArg};
 use reconcile::Reconciler;
-use schedule::Schedule;
+use schedule::{PeriodArgs, Schedule};
 use source::{ClusterArgs, Source};
 use vitals::{ServeArgs, Vitals};
 
@@ -50,6 +52,18 @@ pub struct RunArgs {
     /// Which iptables to use
     #[arg(long, value_name = "WHICH", default_value = "auto")]
     pub iptables: VariantArg,
+
+    /// How often the node is looked at.
+    #[command(flatten)]
+    pub periods: PeriodArgs,
+
+    /// Make the kernel settings, then end: for an init container that may do more than the one that stays
+    #[arg(long, conflicts_with = "cleanup")]
+    pub init_only: bool,
+
+    /// Remove all Service rules from this node, as `svcproxy cleanup` does, then end
+    #[arg(long)]
+    pub cleanup: bool,
 
     /// How connections are carried.
     #[command(flatten)]
@@ -116,7 +130,11 @@ const TCP_HALF_CLOSED_IDLE: Duration = Duration::from_secs(60 * 60);
 /// Runs it.
 pub fn run(args: &RunArgs, host: &mut dyn Host, console: &mut Console<'_>) -> Result<Outcome, Error> {
     let mut log = Log { console, format: args.log_format, time: host.unix_time() };
-    let mut source = Source::start(&args.input.0, &args.cluster, host, &mut log)?;
+    if args.init_only {
+        return initialise(args, host, &mut log);
+    }
+    let mut source = Source::start(args, host, &mut log)?;
+    settings::make(&source.input.config.conntrack, host, &mut log)?;
     let carries = source.input.config.mode == Mode::Userspace;
     if carries {
         host.forward_start(&forward_options(&args.forward, &source.input.config), args.socket.as_deref())?;
@@ -130,6 +148,21 @@ pub fn run(args: &RunArgs, host: &mut dyn Host, console: &mut Console<'_>) -> Re
     } else {
         log.say("ended; the rules stay")?;
     }
+    Ok(Outcome::Done)
+}
+
+/// Makes the kernel settings, and no rules.
+fn initialise(args: &RunArgs, host: &mut dyn Host, log: &mut Log<'_, '_>) -> Result<Outcome, Error> {
+    let input = source::read_once(args, host, log)?;
+    settings::make(&input.config.conntrack, host, log)?;
+    let compared =
+        Comparison::of_input(&args.input.0, &input, (args.iptables, NftArgs::default()), host, log.console)?;
+    let is_setting = |step: &&Step| matches!(step, Step::SetSysctl { .. });
+    let variant = steps::variant_of(&compared);
+    for step in compared.plan.steps.iter().filter(is_setting) {
+        execute::execute(host, variant, step).map_err(|refused| Error::from(refused.error))?;
+    }
+    log.say("the kernel settings are made")?;
     Ok(Outcome::Done)
 }
 
@@ -156,9 +189,13 @@ fn keep(
             schedule.ends(now, host.now(), synced.is_ok());
             match synced {
                 Ok(synced) => {
-                    touched = Touched::default();
                     log.synced(&synced)?;
-                    vitals.synced(synced, reconciler.n_set_aside(), host.unix_time());
+                    vitals.synced(
+                        synced,
+                        &std::mem::take(&mut touched),
+                        reconciler.n_set_aside(),
+                        host.unix_time(),
+                    );
                     if !std::mem::replace(&mut is_ready, true) {
                         say_ready(&reconciler, &source.input.config, log)?;
                         host.notify("READY=1")?;

@@ -12,7 +12,7 @@ use crate::pipeline::{self, Wanted};
 use crate::plan::Step;
 use crate::program::Program;
 use crate::program::conntrack::Answerers;
-use crate::program::listener::{ListenerKey, Listeners};
+use crate::program::listener::{Listener, ListenerKey, Listeners};
 use crate::resolve::{self, HealthCheck};
 
 use super::super::comparison::Comparison;
@@ -41,6 +41,8 @@ pub(super) struct Reconciler<'a> {
     answerers: Answerers,
     /// What the node has, if the next change of some Services can be told from it.
     followed: Option<Followed>,
+    /// Service ports without the local endpoints that their policy asks for.
+    no_local_endpoints: BTreeMap<(&'static str, IpFamily), usize>,
     /// When everything is to be compared again, whatever has changed.
     check_at: Duration,
 }
@@ -55,6 +57,7 @@ impl<'a> Reconciler<'a> {
             set_aside: BTreeSet::new(),
             answerers: Answerers::default(),
             followed: None,
+            no_local_endpoints: BTreeMap::new(),
             check_at: Duration::ZERO,
         }
     }
@@ -109,30 +112,36 @@ impl<'a> Reconciler<'a> {
             return None;
         }
         let part = followed.compare(&input.loaded.cluster, &touched.names())?;
-        let done = self.make_part_so(&part, input, began, host, log);
-        if done.is_ok() {
-            followed.take(part);
-            self.followed = Some(followed);
+        if let Err(error) = self.make_part_so(&part, input, host, log) {
+            return Some(Err(error));
         }
-        Some(done)
+        let (before, after) = (no_local_endpoints(&part.before), no_local_endpoints(&part.compared.wanted));
+        for (which, n) in &mut self.no_local_endpoints {
+            let of = |counts: &BTreeMap<_, usize>| counts.get(which).copied().unwrap_or_default();
+            *n = (*n + of(&after)).saturating_sub(of(&before));
+        }
+        let mut synced = self.told(&part.compared, input, host.now().saturating_sub(began));
+        synced.services = Some(part.names.clone());
+        followed.take(part);
+        self.followed = Some(followed);
+        Some(Ok(synced))
     }
 
     fn make_part_so(
         &self,
         part: &Part,
         input: &Input,
-        began: Duration,
         host: &mut dyn Host,
         log: &mut Log<'_, '_>,
-    ) -> Result<Synced, Error> {
+    ) -> Result<(), Error> {
         let _lock = lock::take(self.args.lock, host, log.console)?;
         pipeline::check(&part.compared.wanted.program).map_err(Error::internal)?;
         steps::take(&part.compared, input, host, log.console)?;
-        if part.compared.wanted.answerers != part.answerers_before {
-            forget_stale(&part.compared.wanted.answerers, &part.answerers_before, host, log)?;
+        let (before, after) = (&part.before.answerers, &part.compared.wanted.answerers);
+        if before != after {
+            forget_stale(after, before, host, log)?;
         }
-        let synced = told(&part.compared, input, host.now().saturating_sub(began));
-        Ok(Synced { services: Some(part.names.clone()), ..synced })
+        Ok(())
     }
 
     /// Compares what is wanted with what there is, and makes it so: listeners that rules will lead to come first, those that no
@@ -165,15 +174,36 @@ impl<'a> Reconciler<'a> {
             forget_stale(&compared.wanted.answerers, &self.answerers, host, log)?;
             self.answerers = compared.wanted.answerers.clone();
         }
+        let mut ports = compared.changed_ports(input);
         if is_userspace {
+            ports.extend(changed_targets(&self.listeners, wanted.listeners.as_ref()));
+            ports.sort_by(|a, b| a[1..].cmp(&b[1..]));
+            ports.dedup_by(|a, b| a[1..] == b[1..]);
             self.listeners = wanted.listeners.clone().unwrap_or_default();
             set_listeners(&self.listeners, host)?.map_err(|in_use| no_ports(&in_use))?;
         }
         let now = host.now();
-        let synced = told(&compared, input, now.saturating_sub(began));
+        self.no_local_endpoints = no_local_endpoints(&compared.wanted);
+        let synced = Synced { ports, ..self.told(&compared, input, now.saturating_sub(began)) };
         self.check_at = now + input.config.sync_periods.sync.max(synced.took * IDLE_SHARE);
         self.followed = Followed::after(compared, input.config.mode);
         Ok(synced)
+    }
+
+    /// What a sync did.
+    fn told(&self, compared: &Comparison, input: &Input, took: Duration) -> Synced {
+        let planned = &compared.plan.steps;
+        Synced {
+            mode: input.config.mode.name(),
+            ports: compared.changed_ports(input),
+            n_steps: planned.len(),
+            n_rules: planned.iter().map(Step::n_rules).sum(),
+            took,
+            services: None,
+            no_local_endpoints: self.no_local_endpoints.clone(),
+            checks: health_checks(&compared.wanted, input),
+            iptables_rules: iptables_rules(&compared.wanted.program),
+        }
     }
 
     /// How many Services are left out.
@@ -224,24 +254,29 @@ fn forget_stale(
     }
 }
 
-/// What a sync did.
-fn told(compared: &Comparison, input: &Input, took: Duration) -> Synced {
-    let planned = &compared.plan.steps;
-    Synced {
-        mode: input.config.mode.name(),
-        ports: compared.changed_ports(input),
-        n_steps: planned.len(),
-        n_rules: planned.iter().map(Step::n_rules).sum(),
-        took,
-        services: None,
-        checks: health_checks(&compared.wanted, input),
-        iptables_rules: iptables_rules(&compared.wanted.program),
-    }
-}
-
 fn health_checks(wanted: &Wanted, input: &Input) -> Vec<HealthCheck> {
     let views = input.families.iter().filter_map(|family| wanted.views.get(*family).as_ref());
     views.flat_map(|view| resolve::health_checks(&input.loaded.cluster, &input.node.name, view)).collect()
+}
+
+/// The Service ports that only lead elsewhere than before: no rule tells of it in userspace mode.
+fn changed_targets(before: &Listeners, wanted: Option<&Listeners>) -> BTreeSet<String> {
+    let differs = |(key, listener): &(&ListenerKey, &Listener)| {
+        before.get(key).is_some_and(|before| before != *listener)
+    };
+    let changed = wanted.into_iter().flatten().filter(differs);
+    changed.map(|(_, listener)| format!("~ {}", listener.label)).collect()
+}
+
+/// Service ports without the local endpoints that their policy asks for, by policy and family.
+fn no_local_endpoints(wanted: &Wanted) -> BTreeMap<(&'static str, IpFamily), usize> {
+    let mut counts = BTreeMap::new();
+    for family in IpFamily::ALL {
+        let Some(view) = wanted.views.get(family) else { continue };
+        let (internal, external) = view.without_local_endpoints();
+        counts.extend([(("internal", family), internal), (("external", family), external)]);
+    }
+    counts
 }
 
 fn iptables_rules(wanted: &Program) -> BTreeMap<(String, IpFamily), usize> {

@@ -3,7 +3,50 @@
 
 use std::time::Duration;
 
+use clap::Args;
+
+use crate::manifest;
 use crate::model::SyncPeriods;
+
+use super::super::Error;
+
+/// How often the node is looked at.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sync")]
+pub struct PeriodArgs {
+    /// At least how often all rules are compared with those that are wanted, like 30s; less often if that takes more than a
+    /// twentieth of the time [default: syncPeriod of the mode in --config, else 30s]
+    #[arg(long, value_name = "DURATION", value_parser = duration, aliases = ["iptables-sync-period", "ipvs-sync-period"])]
+    pub sync_period: Option<Duration>,
+
+    /// How long changes are gathered after a sync, like 1s [default: minSyncPeriod of the mode in --config, else 1s]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = duration,
+        aliases = ["iptables-min-sync-period", "ipvs-min-sync-period"]
+    )]
+    pub min_sync_period: Option<Duration>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    manifest::parse_duration(text).ok_or_else(|| "not a duration like 30s or 500ms".to_owned())
+}
+
+impl PeriodArgs {
+    /// The configuration's periods with those that are given laid over them.
+    pub(super) fn lay_over(&self, mut periods: SyncPeriods) -> Result<SyncPeriods, Error> {
+        periods.sync = self.sync_period.unwrap_or(periods.sync);
+        periods.min_sync = self.min_sync_period.unwrap_or(periods.min_sync);
+        if periods.sync.is_zero() {
+            return Err(Error::usage("the sync period must be more than 0"));
+        }
+        if periods.min_sync > periods.sync {
+            return Err(Error::usage("the minimal sync period must not be longer than the sync period"));
+        }
+        Ok(periods)
+    }
+}
 
 /// How long after a failure it is tried again. It doubles with each further one, up to the sync period.
 const FIRST_RETRY: Duration = Duration::from_secs(1);

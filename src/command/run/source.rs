@@ -12,8 +12,9 @@ use crate::manifest::{Kind, ObjectKey, ObjectStore, Touched};
 use crate::model::Mode;
 
 use super::super::input::{self, Input, Notes, Texts};
-use super::super::options::InputArgs;
+use super::super::options::{InputArgs, OptionalInput};
 use super::super::{Error, apply};
+use super::RunArgs;
 use super::log::Log;
 
 /// For how long the Node object is waited for; then it goes on without (reference section 1.11).
@@ -45,6 +46,7 @@ struct Objects {
 
 /// Where what is wanted comes from.
 pub(super) struct Source<'a> {
+    run: &'a RunArgs,
     args: &'a InputArgs,
     /// What was read last.
     last: Texts,
@@ -58,11 +60,11 @@ pub(super) struct Source<'a> {
 impl<'a> Source<'a> {
     /// Reads the manifests, or begins to watch the API server.
     pub(super) fn start(
-        args: &'a InputArgs,
-        cluster: &ClusterArgs,
+        run: &'a RunArgs,
         host: &mut dyn Host,
         log: &mut Log<'_, '_>,
     ) -> Result<Source<'a>, Error> {
+        let RunArgs { input: OptionalInput(args), cluster, .. } = run;
         let paths: Vec<String> = args.paths().cloned().collect();
         if paths.iter().any(|path| path == "-") {
             return Err(Error::usage("standard input (`-`) cannot be watched").hint("put it into a file"));
@@ -78,7 +80,7 @@ impl<'a> Source<'a> {
         }
         host.watch(&paths)?;
         let last = input::gather(args, &args.filenames, host)?;
-        let input = understand(args, &last, is_cluster, log)?;
+        let input = understand(run, &last, log)?;
         let mut objects = None;
         if is_cluster {
             let options = ClusterOptions {
@@ -99,7 +101,7 @@ impl<'a> Source<'a> {
             });
         }
         let touched = Touched { everything: !is_cluster, ..Touched::default() };
-        Ok(Source { args, last, input, objects, touched })
+        Ok(Source { run, args, last, input, objects, touched })
     }
 
     /// Whether the node is to get traffic: the API server knows it, and it is not about to go (reference section 6.3).
@@ -161,7 +163,7 @@ impl<'a> Source<'a> {
             return Ok(false);
         }
         self.last = texts;
-        let mut read = understand(self.args, &self.last, self.objects.is_some(), log)?;
+        let mut read = understand(self.run, &self.last, log)?;
         let is_userspace = |input: &Input| input.config.mode == Mode::Userspace;
         if is_userspace(&read) != is_userspace(&self.input) || read.node.name != self.input.node.name {
             return Err(Error::input("neither the node nor userspace mode can change while it runs")
@@ -223,20 +225,24 @@ impl<'a> Source<'a> {
     }
 }
 
+/// Reads manifests and configuration once, and watches nothing.
+pub(super) fn read_once(run: &RunArgs, host: &mut dyn Host, log: &mut Log<'_, '_>) -> Result<Input, Error> {
+    let args = &run.input.0;
+    let texts = input::gather(args, &args.filenames, host)?;
+    understand(run, &texts, log)
+}
+
 /// Understands what was read; an error unless rules may be made of it.
-fn understand(
-    args: &InputArgs,
-    texts: &Texts,
-    is_cluster: bool,
-    log: &mut Log<'_, '_>,
-) -> Result<Input, Error> {
+fn understand(run: &RunArgs, texts: &Texts, log: &mut Log<'_, '_>) -> Result<Input, Error> {
+    let args = &run.input.0;
     let mut understood = input::understand(args, texts.clone());
-    if is_cluster {
+    if args.filenames.is_empty() {
         // That is for the server to say.
         understood.forget("no-services");
         understood.forget("no-pod-cidr");
     }
-    let input = input::say(args, understood, Notes::Hidden, log.console)?;
+    let mut input = input::say(args, understood, Notes::Hidden, log.console)?;
+    input.config.sync_periods = run.periods.lay_over(input.config.sync_periods)?;
     apply::refuse_unfit(&input)?;
     input.say_left_out(log.console)?;
     Ok(input)

@@ -39,6 +39,8 @@ const METRICS_PORT: Port = 10249;
 /// What it tells, and where.
 pub(super) struct Vitals {
     record: SharedRecord,
+    /// When it began, since 1970 began.
+    began: Duration,
     /// What is always answered.
     fixed: Sites,
     /// What load balancers may ask.
@@ -73,7 +75,7 @@ impl Vitals {
         if let Some(address) = address(healthz, HEALTHZ_PORT, "--healthz-bind-address")? {
             fixed.insert(address, Arc::new(HealthSite(record.clone())));
         }
-        let mut vitals = Vitals { record, fixed, checks: Vec::new(), failing: BTreeSet::new() };
+        let mut vitals = Vitals { record, began: now, fixed, checks: Vec::new(), failing: BTreeSet::new() };
         vitals.serve(host, log)?;
         Ok(vitals)
     }
@@ -87,13 +89,18 @@ impl Vitals {
         });
     }
 
-    /// A sync has succeeded.
-    pub(super) fn synced(&mut self, synced: Synced, n_set_aside: usize, now: Duration) {
+    /// A sync has succeeded, which was for these changes.
+    pub(super) fn synced(&mut self, synced: Synced, touched: &Touched, n_set_aside: usize, now: Duration) {
         self.record.with(|record| {
+            // What happened before this process began is no fault of its.
+            for trigger in touched.triggers.iter().filter(|trigger| **trigger >= self.began) {
+                record.metrics.programmed(*trigger, now);
+            }
             record.health.updated(now);
             record.metrics.synced(synced.took, true, now);
             record.metrics.mode = synced.mode;
             record.metrics.set_aside = n_set_aside;
+            record.metrics.no_local_endpoints = synced.no_local_endpoints;
             record.metrics.iptables_rules = synced.iptables_rules;
         });
         match synced.services {

@@ -753,6 +753,10 @@ impl Host for FakeHost {
         self.clock
     }
 
+    fn n_cpus(&self) -> usize {
+        8
+    }
+
     fn unix_time(&self) -> Duration {
         Duration::from_secs(1_800_000_000) + self.clock
     }

@@ -1,5 +1,7 @@
 //! The store against the loader: whatever the order and the detours, the same objects make the same cluster.
 
+use std::time::Duration;
+
 use super::*;
 use crate::model::Cluster;
 
@@ -129,6 +131,25 @@ fn a_broken_object_is_left_out_and_named_by_its_field() {
     assert!(kept.cluster.services.is_empty());
     assert!(kept.put(Kind::Service, "web", &service("web", "10.96.0.1")).is_empty());
     assert_eq!(kept.touched(), "web//false");
+}
+
+#[test]
+fn what_changed_endpoints_is_dated() {
+    let mut kept = Kept::default();
+    let dated = |second: u8, addresses: &[&str]| {
+        let annotation = format!(
+            r#""annotations":{{"endpoints.kubernetes.io/last-change-trigger-time":"1970-01-01T00:00:0{second}Z"}},"labels""#
+        );
+        slice("web", addresses).replacen(r#""labels""#, &annotation, 1)
+    };
+    let mut triggers = |json: &str| {
+        kept.put(Kind::EndpointSlice, "web-1", json);
+        kept.store.take_touched().triggers.iter().map(Duration::as_secs).collect::<Vec<_>>()
+    };
+    assert_eq!(triggers(&dated(3, &["10.0.0.1"])), [3]);
+    assert_eq!(triggers(&dated(4, &["10.0.0.1"])), Vec::<u64>::new(), "the endpoints are the same");
+    assert_eq!(triggers(&dated(5, &["10.0.0.2"])), [5]);
+    assert_eq!(triggers(&slice("web", &[])), Vec::<u64>::new());
 }
 
 #[test]
