@@ -1,10 +1,11 @@
 //! Whole processes on large clusters: wall time and peak memory of `svcproxy compile`, and as root, in a network namespace
-//! of its own, of `iptables-save` beside `svcproxy diff` and `svcproxy verify`, of a one-endpoint `apply`, and in nftables mode of `nft -f` with
-//! the compiled document beside a first `svcproxy apply`, taking turns, and of both ways to reach nftables. The layouts of nftables mode stand side by side: a first
-//! `apply`, one endpoint, and by how much the kernel's memory grew.
+//! of its own, of `iptables-save` beside `svcproxy diff` and `svcproxy verify`, of a one-endpoint `apply`, and in nftables mode
+//! of `nft -f` with the compiled document beside a first `svcproxy apply`, taking turns, and of both ways to reach nftables.
+//! `layouts` has both layouts side by side.
 //!
 //! `cargo bench --bench process` runs 1,000 to 30,000 Services; `cargo bench --bench process -- 10000` one size (as words
-//! before it `iptables`, `nftables` or `layouts`: that alone); `-- layouts 10000 44000x2` says how many endpoints, too;
+//! before it `iptables`, `nftables` or `layouts`: that alone); `-- layouts 10000 44000x2` says how many endpoints, too
+//! (after it `--only nftables`, `legacy` or `nft`);
 //! `cargo bench --bench process -- --write DIR 10000` only writes the cluster, to measure by other means.
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +15,7 @@
 )]
 
 mod cluster;
+mod layouts;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,9 @@ const BINARY: &str = env!("CARGO_BIN_EXE_svcproxy");
 fn main() {
     // `cargo bench` adds --bench.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == layouts::CONNECT) {
+        return layouts::connect(&arguments[at + 1..]);
+    }
     let write_only = arguments.iter().position(|argument| argument == "--write");
     let folder = match write_only {
         Some(at) => PathBuf::from(arguments.get(at + 1).expect("--write DIR")),
@@ -59,7 +64,7 @@ fn main() {
                 measure_nftables(services, &before, &after, &folder);
             }
             if wanted("layouts") {
-                measure_layouts(services, &before, &after);
+                layouts::measure(services, &before, &after);
             }
         }
     }
@@ -211,63 +216,6 @@ fn by_netlink_and_by_nft(
         let way = if nft_tool { "nft" } else { "netlink" };
         once(services, &format!("apply (one, {way})"), &svcproxy("apply", path, nft_tool));
         once(services, &format!("diff (same, {way})"), &svcproxy("diff", path, nft_tool));
-    }
-}
-
-/// Both layouts of nftables mode, each in a namespace of its own.
-fn measure_layouts(services: usize, before: &Path, after: &Path) {
-    let namespace = format!("svcproxy-bench-{}", std::process::id());
-    let ip = |verb: &str| Command::new("ip").args(["netns", verb, &namespace]).stderr(Stdio::null()).status();
-    let mut measured = Vec::new();
-    for layout in ["kube-proxy", "fast"] {
-        let kernel_before = settled_kernel_memory();
-        if !ip("add").is_ok_and(|status| status.success()) {
-            println!("{services:>7}  layouts: SKIPPED, network namespaces need root and iproute2");
-            return;
-        }
-        let apply = |manifests: &Path| {
-            let words =
-                ["ip", "netns", "exec", &namespace, BINARY, "apply", "--mode", "nftables", "--family"];
-            let more = ["ipv4", "--node", "node-1", "--layout", layout, "-f", manifests.to_str().unwrap()];
-            words.iter().chain(&more).map(|word| (*word).to_owned()).collect::<Vec<String>>()
-        };
-        let first = once(services, &format!("{layout}: first"), &apply(before));
-        let grown = kernel_memory() - kernel_before;
-        println!("{services:>7}  {layout}: the kernel's memory has grown by {grown:.1} MB");
-        let change = once(services, &format!("{layout}: one endpoint"), &apply(after));
-        measured.push((first, change, grown));
-        ip("del").unwrap();
-    }
-    if let [(first, change, grown), (fast_first, fast_change, fast_grown)] = measured[..] {
-        println!(
-            "{services:>7}  fast: first apply {:.1} times, one endpoint {:.1} times faster, {:.1} times less memory",
-            first.as_secs_f64() / fast_first.as_secs_f64(),
-            change.as_secs_f64() / fast_change.as_secs_f64(),
-            grown / fast_grown,
-        );
-    }
-}
-
-/// Slab and vmalloc of the kernel, in MB.
-fn kernel_memory() -> f64 {
-    let text = fs::read_to_string("/proc/meminfo").unwrap();
-    let kilobytes = |line: &str| {
-        let rest = line.strip_prefix("Slab:").or_else(|| line.strip_prefix("VmallocUsed:"))?;
-        rest.split_whitespace().next()?.parse::<f64>().ok()
-    };
-    text.lines().filter_map(kilobytes).sum::<f64>() / 1000.0
-}
-
-/// The same once the kernel has given back what was in former namespaces.
-fn settled_kernel_memory() -> f64 {
-    let mut last = kernel_memory();
-    loop {
-        std::thread::sleep(Duration::from_secs(2));
-        let now = kernel_memory();
-        if now > last - 1.0 {
-            return now;
-        }
-        last = now;
     }
 }
 

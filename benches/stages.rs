@@ -9,6 +9,7 @@
 mod cluster;
 
 use divan::{Bencher, black_box};
+use svcproxy::backend::Layout;
 use svcproxy::backend::iptables::{self, LowerOptions};
 use svcproxy::diagnostic::Source;
 use svcproxy::manifest::{self, LoadOptions, Loaded};
@@ -18,8 +19,13 @@ use svcproxy::program::xtables::{Ruleset, diff, emit, parse};
 use svcproxy::resolve::{self, NodeContext, NodeView};
 
 const SERVICES: [usize; 3] = [1_000, 10_000, 30_000];
-const OPTIONS: LowerOptions =
-    LowerOptions { masquerade_mark: 0x4000, random_fully: true, nfacct: true, tcp_be_liberal: false };
+const OPTIONS: LowerOptions = LowerOptions {
+    masquerade_mark: 0x4000,
+    random_fully: true,
+    nfacct: true,
+    tcp_be_liberal: false,
+    layout: Layout::KubeProxy,
+};
 
 fn main() {
     divan::main();

@@ -7,8 +7,8 @@ use crate::net::{AddrPort, IpFamily};
 use crate::program::Tag;
 use crate::program::listener::diff::ListenerChange;
 use crate::program::listener::{ListenerKey, Listeners};
-use crate::program::xtables::diff::{ChainChange, RulesetDiff};
-use crate::program::xtables::{ChainName, Rule, RuleOrder, Ruleset, emit};
+use crate::program::xtables::diff::{ChainChange, RulesetDiff, TableDiff};
+use crate::program::xtables::{ChainName, Rule, RuleOrder, Ruleset, TableName, emit};
 
 use super::{LiftedName, LiftedPort, LiftedVip, iptables, userspace};
 
@@ -175,14 +175,16 @@ pub fn changes(
             Some(userspace::name_of_label(&listener.label, key.protocol))
         })
         .collect();
-    let mut chains = Vec::new();
+    let (mut chains, none) = (Vec::new(), BTreeSet::new());
     for (table, changed) in &difference.tables {
+        let moved = moved_rules((wanted, live), *table, changed);
         for (chain, change) in &changed.chains {
             let rules = |side: &Ruleset| -> Vec<Rule> {
                 side.chain(*table, chain).map_or_else(Vec::new, |chain| chain.rules.clone())
             };
             let (live_rules, wanted_rules) = (rules(live), rules(wanted));
-            let found = names_in(wanted.family, chain, &wanted_rules, &live_rules, made_for);
+            let moved = if iptables::is_hashed(chain) { &none } else { &moved };
+            let found = names_in(wanted.family, chain, (&wanted_rules, &live_rules), moved, made_for);
             let is_fixed = found.is_empty() && !iptables::is_hashed(chain);
             names.extend(found);
             let free = wanted.chain(*table, chain).map_or(0, |chain| match chain.order {
@@ -227,25 +229,41 @@ fn jump_chains(missing: &[(ChainName, Rule)], stale: &[(ChainName, Rule)]) -> BT
     missing.iter().chain(stale).map(|(chain, _)| *chain).collect()
 }
 
-/// The Service ports that the rules in only one of two chains belong to.
+/// Rules of chains that all Services share which are in another of them on the other side, as text: a tree of chains branches
+/// otherwise, and no Service changes.
+fn moved_rules(
+    (wanted, live): (&Ruleset, &Ruleset),
+    table: TableName,
+    changed: &TableDiff,
+) -> BTreeSet<String> {
+    let mut counts: BTreeMap<String, isize> = BTreeMap::new();
+    for chain in changed.chains.keys().filter(|chain| !iptables::is_hashed(chain)) {
+        for (side, sign) in [(wanted, 1), (live, -1)] {
+            for rule in side.chain(table, chain).map_or(&[][..], |chain| &chain.rules) {
+                *counts.entry(emit::rule_text(rule, side.family)).or_default() += sign;
+            }
+        }
+    }
+    counts.into_iter().filter(|(_, count)| *count == 0).map(|(text, _)| text).collect()
+}
+
+/// The Service ports that the rules in only one of two chains belong to, but for those that moved.
 fn names_in(
     family: IpFamily,
     chain: &ChainName,
-    wanted: &[Rule],
-    live: &[Rule],
+    (wanted, live): (&[Rule], &[Rule]),
+    moved: &BTreeSet<String>,
     made_for: &dyn Fn(Tag) -> Option<LiftedName>,
 ) -> BTreeSet<LiftedName> {
-    let line = |rule: &Rule| {
-        let mut text = Vec::new();
-        emit::write_rule(&mut text, family, chain, rule);
-        text
-    };
     // A rule that moved within its chain counts as well, if its chain has an order.
-    let mut only: BTreeMap<Vec<u8>, (isize, LiftedName)> = BTreeMap::new();
+    let mut only: BTreeMap<String, (isize, LiftedName)> = BTreeMap::new();
     let mut all = BTreeSet::new();
     for (rule, sign) in wanted.iter().map(|rule| (rule, 1)).chain(live.iter().map(|rule| (rule, -1))) {
         if let Some(name) = rule.tag.and_then(made_for).or_else(|| iptables::name_of(rule)) {
-            only.entry(line(rule)).or_insert((0, name.clone())).0 += sign;
+            let text = emit::rule_text(rule, family);
+            if !moved.contains(text.as_str()) {
+                only.entry(text).or_insert((0, name.clone())).0 += sign;
+            }
             all.insert(name);
         }
     }

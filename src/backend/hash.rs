@@ -19,6 +19,11 @@ pub(super) fn hash16(text: &[u8]) -> [u8; 16] {
     out
 }
 
+/// The number from 0 to 31 that a character of a hash stands for.
+pub(super) fn digit(character: u8) -> usize {
+    ALPHABET.iter().position(|one| *one == character).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

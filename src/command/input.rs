@@ -88,6 +88,7 @@ impl Input {
                 random_fully: !target.no_random_fully,
                 nfacct: !target.no_nfacct,
                 tcp_be_liberal: self.config.conntrack.tcp_be_liberal,
+                layout: args.layout.layout(),
             })),
         })
     }

@@ -14,7 +14,7 @@ use crate::resolve::{self, NodeView};
 use super::input::{self, Notes};
 use super::listeners;
 use super::observed::{self, Observed};
-use super::options::{FamilyArg, InputArgs, ModeArg, OptionalInput};
+use super::options::{FamilyArg, InputArgs, LayoutArg, ModeArg, OptionalInput};
 use super::{Console, Error, Outcome};
 
 /// Read Services back from the rules of a node, whoever made them
@@ -158,7 +158,7 @@ fn views(
         return Ok(PerFamily::default());
     }
     // In other modes rules tell the names.
-    let args = InputArgs { mode: Some(ModeArg::Ipvs), ..args.clone() };
+    let args = InputArgs { mode: Some(ModeArg::Ipvs), layout: LayoutArg::default(), ..args.clone() };
     let input = input::read(&args, &args.filenames, Notes::Hidden, host, console)?;
     input.say_left_out(console)?;
     let context = input.node_context(None);

@@ -184,6 +184,7 @@ impl Abilities {
                 random_fully,
                 nfacct: self.nfacct.is_some() && !target.no_nfacct,
                 tcp_be_liberal: config.conntrack.tcp_be_liberal || self.tcp_be_liberal,
+                layout: input.layout.layout(),
             }))),
             Mode::Nftables => match self.nft {
                 None if self.nft_tool => {

@@ -79,9 +79,10 @@ impl LayoutArg {
 
     /// Nothing, if a mode has this layout.
     pub(super) fn check(self, mode: Mode) -> Result<(), Error> {
-        if self == LayoutArg::Fast && mode != Mode::Nftables {
+        if self == LayoutArg::Fast && !matches!(mode, Mode::Iptables | Mode::Nftables) {
             let said = format!("--layout fast: {} mode has no such layout", mode.name());
-            return Err(Error::usage(said).hint("nftables mode has: --mode nftables --layout fast"));
+            return Err(Error::usage(said)
+                .hint("iptables mode and nftables mode have: --mode nftables --layout fast"));
         }
         Ok(())
     }
@@ -152,9 +153,10 @@ pub struct InputArgs {
 
     /// The shape of the rules
     ///
-    /// `kube-proxy` is rule for rule what kube-proxy makes. `fast`, which nftables mode has, means the same to every packet: no
-    /// Service has chains of its own unless it has session affinity, only elements of maps that all share. Going from one to
-    /// the other is an apply like any other.
+    /// `kube-proxy` is rule for rule what kube-proxy makes. `fast`, which iptables and nftables mode have, means the same to
+    /// every packet. In iptables mode addresses are told by a tree of their prefixes, and no endpoint has a chain of its own; it
+    /// needs the bpf match (xt_bpf). In nftables mode no Service has chains of its own unless it has session affinity, only
+    /// elements of maps that all share. Going from one to the other is an apply like any other.
     #[arg(long, value_name = "LAYOUT", value_enum, default_value_t)]
     pub layout: LayoutArg,
 

@@ -162,6 +162,7 @@ impl Served {
                 | Match::Set(_)
                 | Match::Ipvs(_)
                 | Match::PhysdevIsIn { .. }
+                | Match::ToItself
                 | Match::Unmodelled(_) => true,
             })
     }

@@ -65,8 +65,8 @@ fn check_rules(name: &str, ruleset: &Ruleset, problems: &mut Vec<String>) {
 }
 
 /// Lowers a case in iptables mode.
-fn iptables_rules(name: &str, view: &NodeView, problems: &mut Vec<String>) -> Rules {
-    let ruleset = iptables::lower(view, &given::OPTIONS);
+fn iptables_rules(name: &str, view: &NodeView, layout: Layout, problems: &mut Vec<String>) -> Rules {
+    let ruleset = iptables::lower(view, &iptables::LowerOptions { layout, ..given::OPTIONS });
     check_rules(name, &ruleset, problems);
     Box::new(move |packet, facts| eval(&ruleset, packet, facts, &Memory::default()).fate)
 }
@@ -127,7 +127,7 @@ fn check_case(folder: &Path, mode: Mode, layout: Layout, problems: &mut Vec<Stri
     let views = PerFamily::from_fn(|family| resolve::resolve(&given.cluster, &given.context, family));
     let rules = PerFamily::from_fn(|family| match mode {
         Mode::Nftables => nftables_rules(&name, views.get(family), &given.config, layout, problems),
-        Mode::Iptables => iptables_rules(&name, views.get(family), problems),
+        Mode::Iptables => iptables_rules(&name, views.get(family), layout, problems),
         Mode::Ipvs => ipvs_rules(&name, views.get(family), &given, problems),
         Mode::Userspace => userspace_rules(&name, &given, views.get(family), problems),
     });
@@ -189,21 +189,33 @@ fn iptables_rules_and_the_oracle_do_what_is_written() {
 }
 
 #[test]
+fn iptables_rules_of_the_fast_layout_and_the_oracle_do_what_is_written() {
+    check_cases(Mode::Iptables, Layout::Fast);
+}
+
+#[test]
 fn whoever_was_remembered_stays_with_its_endpoint() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/cases/affinity");
     let given = given(&folder, Mode::Iptables);
     let facts = NodeFacts { local_addresses: given.node.addresses.iter().copied().collect() };
     let view = resolve::resolve(&given.cluster, &given.context, IpFamily::V4);
-    let rules = iptables::lower(&view, &given::OPTIONS);
+    let rules = given::LAYOUTS
+        .map(|layout| iptables::lower(&view, &iptables::LowerOptions { layout, ..given::OPTIONS }));
     let mut tried = 0;
     for flow in flows(&folder, &given) {
-        let first = eval(&rules, &flow.packet, &facts, &Memory::default());
+        let [first, of_fast] =
+            rules.each_ref().map(|rules| eval(rules, &flow.packet, &facts, &Memory::default()));
+        // Who changes the layout keeps his clients.
+        assert_eq!(first.remembered, of_fast.remembered);
         for (endpoint, lists) in &first.remembered {
             let remembered = lists.iter().map(|list| (list.clone(), flow.packet.source.addr)).collect();
-            let second = eval(&rules, &flow.packet, &facts, &Memory { remembered, ..Memory::default() });
+            let memory = Memory { remembered, ..Memory::default() };
             let oracle = resolve::fate_remembered(&view, &flow.packet, &facts, *endpoint);
-            assert!(second.fate.is_same(&oracle), "{}: {} against {oracle}", flow.packet, second.fate);
-            assert!(second.fate.to_string().starts_with(&endpoint.to_string()), "{}", second.fate);
+            for rules in &rules {
+                let second = eval(rules, &flow.packet, &facts, &memory);
+                assert!(second.fate.is_same(&oracle), "{}: {} against {oracle}", flow.packet, second.fate);
+                assert!(second.fate.to_string().starts_with(&endpoint.to_string()), "{}", second.fate);
+            }
             tried += 1;
         }
     }

@@ -655,7 +655,7 @@ fn service_cidrs_of_the_input_and_the_command_line_count_in_nftables_mode() {
 }
 
 #[test]
-fn the_fast_layout_is_one_of_nftables_mode() {
+fn two_modes_have_the_fast_layout() {
     let mut host = machine();
     let compile = "compile -f shop --node node-1 --family ipv4";
     let slow = run(&mut host, &format!("{compile} --mode nftables")).ok(0).out;
@@ -667,10 +667,16 @@ fn the_fast_layout_is_one_of_nftables_mode() {
     assert!(n_chains(&fast) > 0 && n_chains(&fast) < n_chains(&slow), "{fast}");
     assert!(fast.contains(" map @service-endpoints-tcp\n"), "{fast}");
     assert_eq!(run(&mut host, &format!("{compile} --mode nftables --layout kube-proxy")).ok(0).out, slow);
-    for mode in ["", " --mode iptables"] {
-        let ran = run(&mut host, &format!("{compile} --layout fast{mode}"));
-        let said = "error: --layout fast: iptables mode has no such layout\n\
-                    hint: nftables mode has: --mode nftables --layout fast\n";
-        assert_eq!((ran.status, ran.err.as_str()), (2, said));
+    let slow = run(&mut host, compile).ok(0).out;
+    let fast = run(&mut host, &format!("{compile} --layout fast")).ok(0).out;
+    assert!(fast.contains("iptables mode, layout fast") && fast.contains("-m bpf --bytecode"), "{fast}");
+    assert!(slow.contains("-j KUBE-SEP-") && !fast.contains("-j KUBE-SEP-"), "{fast}");
+    for mode in ["ipvs", "userspace"] {
+        let ran = run(&mut host, &format!("{compile} --layout fast --mode {mode}"));
+        let said = format!(
+            "error: --layout fast: {mode} mode has no such layout\n\
+             hint: iptables mode and nftables mode have: --mode nftables --layout fast\n"
+        );
+        assert_eq!((ran.status, ran.err), (2, said));
     }
 }

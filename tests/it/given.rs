@@ -16,8 +16,16 @@ use svcproxy::resolve::{self, NodeContext, NodeView};
 use svcproxy::verify::{self, Report};
 
 /// A machine with everything.
-pub(crate) const OPTIONS: LowerOptions =
-    LowerOptions { masquerade_mark: 0x4000, random_fully: true, nfacct: true, tcp_be_liberal: false };
+pub(crate) const OPTIONS: LowerOptions = LowerOptions {
+    masquerade_mark: 0x4000,
+    random_fully: true,
+    nfacct: true,
+    tcp_be_liberal: false,
+    layout: Layout::KubeProxy,
+};
+
+/// Both layouts.
+pub(crate) const LAYOUTS: [Layout; 2] = [Layout::KubeProxy, Layout::Fast];
 
 /// A node of a cluster.
 pub(crate) struct Given {
@@ -33,9 +41,6 @@ impl Given {
         LowerOptions { masquerade_mark: 1 << self.config.masquerade_bit, ..OPTIONS }
     }
 }
-
-/// Both layouts of nftables mode.
-pub(crate) const LAYOUTS: [Layout; 2] = [Layout::KubeProxy, Layout::Fast];
 
 /// How nftables mode makes rules of it, in the layout of kube-proxy.
 pub(crate) fn nftables_options(config: &Config) -> nftables::LowerOptions {
@@ -100,7 +105,10 @@ fn lowered_in(layout: Layout, given: &Given, view: &NodeView) -> Program {
             let table = nftables::lower(view, &options);
             *program.nft.get_mut(family) = NftTable::Present(table);
         }
-        Mode::Iptables => *program.xtables.get_mut(family) = Some(iptables::lower(view, &given.options())),
+        Mode::Iptables => {
+            let options = LowerOptions { layout, ..given.options() };
+            *program.xtables.get_mut(family) = Some(iptables::lower(view, &options));
+        }
         Mode::Userspace => panic!("its listeners are no part of this"),
         Mode::Ipvs => ipvs::lower(view, &ipvs_options(given)).add_to(&mut program, family),
     }

@@ -17,6 +17,7 @@ mod given;
 mod host_live;
 mod inspect;
 mod ipset_text;
+mod layouts;
 mod licences;
 mod live;
 mod mutants;

@@ -271,6 +271,7 @@ proptest! {
         shapes in prop::collection::vec(service_shape(), 1..4),
         config in config(),
         nfacct in any::<bool>(),
+        layout in prop::sample::select(given::LAYOUTS.to_vec()),
     ) {
         let cluster = cluster(&shapes);
         let node = node();
@@ -278,7 +279,8 @@ proptest! {
         local.push(address(IpFamily::V4, NODES, 11));
         let context = NodeContext::new(&config, &node, &local);
         let facts = NodeFacts { local_addresses: local.into_iter().collect() };
-        let options = LowerOptions { masquerade_mark: 1 << config.masquerade_bit, nfacct, ..given::OPTIONS };
+        let masquerade_mark = 1 << config.masquerade_bit;
+        let options = LowerOptions { masquerade_mark, nfacct, layout, ..given::OPTIONS };
         for family in IpFamily::ALL {
             let view = resolve::resolve(&cluster, &context, family);
             let rules = iptables::lower(&view, &options);
@@ -375,7 +377,7 @@ proptest! {
     fn both_layouts_do_the_same_to_every_class_of_packets(
         shapes in prop::collection::vec(service_shape(), 1..4),
         config in config(),
-        mode in prop::sample::select(vec![Mode::Nftables]),
+        mode in prop::sample::select(vec![Mode::Iptables, Mode::Nftables]),
     ) {
         let node = node();
         let config = Config { mode, ..config };
@@ -464,13 +466,18 @@ proptest! {
         before in prop::collection::vec(service_shape(), 0..4),
         after in prop::collection::vec(service_shape(), 0..4),
         config in config(),
+        layouts in prop::array::uniform2(prop::sample::select(given::LAYOUTS.to_vec())),
     ) {
         let context = NodeContext::new(&config, &node(), &node().addresses);
         for family in IpFamily::ALL {
-            let rules = |shapes: &[ServiceShape]| {
-                iptables::lower(&resolve::resolve(&cluster(shapes), &context, family), &given::OPTIONS)
+            let rules = |shapes: &[ServiceShape], layout| {
+                let options = LowerOptions { layout, ..given::OPTIONS };
+                iptables::lower(&resolve::resolve(&cluster(shapes), &context, family), &options)
             };
-            let (live, wanted) = (rules(&before), rules(&after));
+            let (live, wanted) = (rules(&before, layouts[0]), rules(&after, layouts[1]));
+            // Both layouts say the same of Services.
+            let lifted = |layout| iptables::lift(&rules(&after, layout), None);
+            prop_assert_eq!(lifted(layouts[0]), lifted(layouts[1]));
             let scope = iptables::scope(&live);
             let difference = diff::diff(&wanted, &live, &scope);
             let reached = diff::apply(&live, &difference, &wanted);

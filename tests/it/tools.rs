@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use svcproxy::backend::iptables;
+use svcproxy::backend::{Layout, iptables};
 use svcproxy::host::{Host, LinuxHost};
 use svcproxy::model::Mode;
 use svcproxy::net::IpFamily;
-use svcproxy::program::xtables::{Ruleset, emit};
+use svcproxy::program::xtables::{Ruleset, diff, emit, parse};
 use svcproxy::resolve;
 
 use crate::rig::Namespace;
@@ -105,6 +105,30 @@ fn loaded_into_nft_iptables_our_rules_are_the_recorded_ones() {
 }
 
 #[test]
+fn rules_of_the_fast_layout_are_taken_and_saved_as_they_were() {
+    for folder in recordings() {
+        let Some(namespace) = Namespace::new("fast") else { return };
+        add_nfacct(&namespace);
+        let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+        let given = given::given(&read("cluster.json"), &read("config-iptables.json"));
+        let options = iptables::LowerOptions { layout: Layout::Fast, ..given.options() };
+        for (family, tool) in [(IpFamily::V4, "iptables"), (IpFamily::V6, "ip6tables")] {
+            let view = resolve::resolve(&given.cluster, &given.context, family);
+            let wanted = iptables::lower(&view, &options);
+            for variant in ["legacy", "nft"] {
+                let loaded = namespace.run_with(&[&format!("{tool}-{variant}-restore")], &document(&wanted));
+                let said = String::from_utf8_lossy(&loaded.stderr).into_owned();
+                assert!(loaded.status.success(), "{} {tool}-{variant}: {said}", folder.display());
+                let saved = namespace.run(&[&format!("{tool}-{variant}-save")]);
+                let live = parse::parse(&saved, family).unwrap();
+                let difference = diff::diff(&wanted, &live, &iptables::scope(&live));
+                assert!(difference.is_empty(), "{} {tool}-{variant}: {difference:?}", folder.display());
+            }
+        }
+    }
+}
+
+#[test]
 fn both_tools_take_every_case() {
     let Some(namespace) = Namespace::new("cases") else { return };
     add_nfacct(&namespace);
@@ -112,11 +136,14 @@ fn both_tools_take_every_case() {
         let given = cases::given(&folder, Mode::Iptables);
         for (family, tool) in [(IpFamily::V4, "iptables"), (IpFamily::V6, "ip6tables")] {
             let view = resolve::resolve(&given.cluster, &given.context, family);
-            let compiled = document(&iptables::lower(&view, &given.options()));
-            for variant in ["legacy", "nft"] {
-                let loaded = namespace.run_with(&[&format!("{tool}-{variant}-restore")], &compiled);
-                let said = String::from_utf8_lossy(&loaded.stderr).into_owned();
-                assert!(loaded.status.success(), "{} {tool}-{variant}: {said}", folder.display());
+            for layout in given::LAYOUTS {
+                let options = iptables::LowerOptions { layout, ..given.options() };
+                let compiled = document(&iptables::lower(&view, &options));
+                for variant in ["legacy", "nft"] {
+                    let loaded = namespace.run_with(&[&format!("{tool}-{variant}-restore")], &compiled);
+                    let said = String::from_utf8_lossy(&loaded.stderr).into_owned();
+                    assert!(loaded.status.success(), "{} {tool}-{variant}: {said}", folder.display());
+                }
             }
         }
     }

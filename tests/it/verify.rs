@@ -132,19 +132,20 @@ fn cases_are_what_their_manifests_say() {
 
 #[test]
 fn both_layouts_do_the_same_to_every_class_of_packets() {
-    for folder in recordings::folders() {
-        let mode = Mode::Nftables;
-        let given = recorded(&folder, mode).given;
-        for family in IpFamily::ALL {
-            let report = given::compared_layouts(&given, family);
-            assert!(report.is_same(), "{}: {mode:?}: {report:#?}", folder.display());
+    for mode in [Mode::Iptables, Mode::Nftables] {
+        for folder in recordings::folders() {
+            let given = recorded(&folder, mode).given;
+            for family in IpFamily::ALL {
+                let report = given::compared_layouts(&given, family);
+                assert!(report.is_same(), "{}: {mode:?}: {report:#?}", folder.display());
+            }
         }
-    }
-    for folder in cases::folders() {
-        let given = cases::given(&folder, Mode::Nftables);
-        for family in IpFamily::ALL {
-            let report = given::compared_layouts(&given, family);
-            assert!(report.is_same(), "{}: {report:#?}", folder.display());
+        for folder in cases::folders() {
+            let given = cases::given(&folder, mode);
+            for family in IpFamily::ALL {
+                let report = given::compared_layouts(&given, family);
+                assert!(report.is_same(), "{}: {mode:?}: {report:#?}", folder.display());
+            }
         }
     }
 }

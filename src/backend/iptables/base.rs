@@ -1,6 +1,7 @@
 //! The fixed part of iptables mode: jumps from built-in chains and the rules that no Service changes, as tables of data
 //! (reference sections 2.2, 2.4, 2.6 and 2.13).
 
+use crate::backend::Layout;
 use crate::backend::skeleton::{self, ctstate, loopback};
 use crate::net::IpFamily;
 use crate::program::xtables::{
@@ -81,7 +82,26 @@ pub(super) fn forward(options: &LowerOptions) -> Vec<Rule> {
         rules.push(invalid);
     }
     rules.extend(skeleton::accept_forwarded(options.masquerade_mark));
+    if options.layout == Layout::Fast {
+        // In the layout of kube-proxy it bears the mark already.
+        rules.push(hairpin(Target::Accept).comment("kubernetes forwarding of hairpins"));
+    }
     rules
+}
+
+/// nat KUBE-POSTROUTING.
+pub(super) fn postrouting(options: &LowerOptions) -> Vec<Rule> {
+    let hairpins = || hairpin(Target::Jump(names::MARK_MASQ)).comment("kubernetes hairpins");
+    let first = (options.layout == Layout::Fast).then(hairpins);
+    let marked = skeleton::masquerade_marked(options.masquerade_mark, options.random_fully);
+    first.into_iter().chain(marked).collect()
+}
+
+/// A rule for packets that were sent back to where they come from. The fast layout has no chain of each endpoint to tell them
+/// by their source. Every new connection comes by: what few are is asked first. Whom the rules of others send back to himself
+/// is meant too; he would get no answer otherwise.
+fn hairpin(target: Target) -> Rule {
+    Rule::to(target).matching(Match::ToItself).matching(ctstate(ConntrackStates::DNAT, false))
 }
 
 /// filter KUBE-FIREWALL: with route_localnet on, nobody outside may reach 127.0.0.0/8 unless by a Service.

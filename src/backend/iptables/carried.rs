@@ -15,10 +15,9 @@ pub fn carried(ruleset: &Ruleset, counters: &Counters, name: &LiftedName) -> Vec
     let mut gathering =
         Gathering { ruleset, counters, found: Vec::new(), next: VecDeque::new(), seen: BTreeSet::new() };
     for (table, chain) in base::FIXED_CHAINS {
-        let Some(content) = ruleset.chain(table, &chain) else { continue };
-        for (index, rule) in content.rules.iter().enumerate() {
+        for (place, index, rule) in lift::shared_rules(ruleset, table, chain) {
             if is_for(rule, name, table, chain) {
-                gathering.add(table, chain, index, rule);
+                gathering.add(table, place, index, rule);
             }
         }
     }
@@ -76,9 +75,10 @@ fn word(chain: ChainName, rule: &Rule) -> String {
         Some(Target::Jump(to) | Target::Goto(to)) if *to == names::MARK_MASQ => masquerade(&within, rule),
         Some(Target::Jump(to) | Target::Goto(to)) => call(&within, to.as_str(), rule),
         Some(Target::Dnat(endpoint)) => {
+            let chosen = if within(names::ENDPOINT_PREFIX) { String::new() } else { choice(rule) + ": " };
             match rule.matches.iter().any(|one| matches!(one, Match::Recent(_))) {
-                true => format!("sends to {endpoint}, and remembers the client"),
-                false => format!("sends to {endpoint}"),
+                true => format!("{chosen}sends to {endpoint}, and remembers the client"),
+                false => format!("{chosen}sends to {endpoint}"),
             }
         }
         Some(Target::Reject(_)) => "refuses: there is no endpoint".to_owned(),
@@ -130,7 +130,7 @@ fn call(within: &dyn Fn(&str) -> bool, to: &str, rule: &Rule) -> String {
             format!("others use {pool}")
         };
     }
-    if within(names::SERVICE_PREFIX) || within(names::LOCAL_PREFIX) {
+    if [names::SERVICE_PREFIX, names::LOCAL_PREFIX, names::GROUP_PREFIX].into_iter().any(within) {
         return choice(rule);
     }
     if to.starts_with(names::FIREWALL_PREFIX) {
@@ -164,6 +164,7 @@ fn choice(rule: &Rule) -> String {
             | Match::Set(_)
             | Match::Ipvs(_)
             | Match::PhysdevIsIn { .. }
+            | Match::ToItself
             | Match::Unmodelled(_) => {}
         }
     }

@@ -1,16 +1,19 @@
-//! The choice among the endpoints of a Service port, and the chain of each (reference sections 2.8, 2.11 and 2.12).
+//! The endpoints of a Service port: the chain of each, and the chains that choose among them (reference sections 2.8, 2.11 and
+//! 2.12). In the fast layout those send packets to endpoints themselves.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use crate::backend::Layout;
 use crate::net::{AddrPort, IpCidr};
 use crate::program::Tag;
 use crate::program::xtables::{
     ChainName, Match, PortsMatch, ProtocolMatch, Recent, RecentAction, Rule, Target,
 };
-use crate::resolve::{PoolKind, PortView};
+use crate::resolve::{PoolKind, PortView, Vip};
 
 use super::Chains;
+use super::choice::Choice;
 use super::names::{self, PortChains};
 
 /// What the names and comments of a Service port's endpoint rules are made of.
@@ -25,13 +28,19 @@ pub(super) struct Naming<'a> {
     pub(super) tag: Tag,
     /// Whether comments that repeat for every endpoint are left out.
     pub(super) large: bool,
+    /// The shape of the rules.
+    pub(super) layout: Layout,
 }
 
 /// An endpoint with the name of its chain and the comment of jumps to it.
-struct Destination {
+pub(super) struct Destination {
+    /// Where it listens.
     addr: AddrPort,
-    chain: ChainName,
+    /// The name of its chain, and of the list of clients that it has by affinity; whether there is a chain or not.
+    pub(super) chain: ChainName,
     comment: Option<Arc<str>>,
+    /// Whether rules send packets to it themselves, not by its chain.
+    is_direct: bool,
 }
 
 /// Adds the chains of both pools and of every endpoint. `masquerade` is the first rule of the chain of one pool.
@@ -42,6 +51,7 @@ pub(super) fn lower_endpoints(
     out: &mut Chains,
 ) {
     let destinations = destinations(port, naming);
+    let choice = Choice { port, tag: naming.tag, layout: naming.layout };
     for (pool, chain) in
         [(PoolKind::Cluster, naming.chains.cluster()), (PoolKind::Local, naming.chains.local())]
     {
@@ -55,10 +65,11 @@ pub(super) fn lower_endpoints(
         }
         let mut rules = Vec::with_capacity(members.len() + 1);
         rules.extend(masquerade.iter().filter(|(of, _)| *of == pool).map(|(_, rule)| rule.clone()));
-        choose_among(&members, port.affinity_seconds, naming.tag, &mut rules);
+        rules.extend(choice.by_memory(&members));
+        rules.extend(choice.by_chance(&members, &chain, 0, out));
         out.add(chain, rules);
     }
-    for destination in &destinations {
+    for destination in destinations.iter().filter(|destination| !destination.is_direct) {
         out.add(destination.chain, endpoint_rules(port, naming, destination));
     }
 }
@@ -73,50 +84,44 @@ fn destinations(port: &PortView, naming: &Naming<'_>) -> Vec<Destination> {
         hashed.truncate(naming.hashed.len());
         hashed.extend_from_slice(text.as_bytes());
         let chain = names::endpoint(&hashed);
-        let comment = (!naming.large).then(|| {
+        let is_direct = naming.layout == Layout::Fast && !is_frontend(port, addr);
+        let comment = (!naming.large && !is_direct).then(|| {
             text.insert_str(0, " -> ");
             text.insert_str(0, naming.name);
             Arc::from(text.as_str())
         });
-        Destination { addr, chain, comment }
+        Destination { addr, chain, comment, is_direct }
     };
     port.endpoints.iter().map(|endpoint| make(endpoint.addr)).collect()
 }
 
-/// One endpoint by chance, each with the same: the first with 1/n, the next with 1/(n-1) of the rest, the last always.
-/// With affinity, whoever was remembered goes back where it was.
-fn choose_among(members: &[&Destination], affinity_seconds: Option<u32>, tag: Tag, rules: &mut Vec<Rule>) {
-    let to = |destination: &Destination| {
-        let mut rule = Rule::to(Target::Jump(destination.chain)).tagged(tag);
-        rule.matches.extend(destination.comment.clone().map(Match::Comment));
+/// Whether an endpoint may be where packets to the Service go anyway. Connection tracking does not tell that such a packet was
+/// sent there, so its chain must tell if it comes from there.
+fn is_frontend(port: &PortView, addr: AddrPort) -> bool {
+    port.frontends.iter().any(|frontend| match frontend.vip {
+        Vip::Address(vip) => vip == addr,
+        Vip::NodePort(node_port) => node_port == addr.port,
+    })
+}
+
+impl Destination {
+    /// A rule that sends packets to it, those that `first` lets through.
+    pub(super) fn rule(&self, port: &PortView, tag: Tag, first: Option<Match>) -> Rule {
+        let target = if self.is_direct { Target::Dnat(self.addr) } else { Target::Jump(self.chain) };
+        let mut rule = Rule::to(target).tagged(tag);
+        rule.matches.extend(self.comment.clone().map(Match::Comment));
+        rule.matches.extend(first);
+        if self.is_direct {
+            rule.protocol = Some(ProtocolMatch { number: port.name.protocol.number(), negated: false });
+            rule.matches.extend(port.affinity_seconds.map(|_| self.recent(RecentAction::Set)));
+        }
         rule
-    };
-    if let Some(seconds) = affinity_seconds {
-        rules.extend(members.iter().map(|destination| {
-            let action = RecentAction::Check { seconds, reap: true };
-            to(destination).matching(recent(destination, action))
-        }));
     }
-    for (index, destination) in members.iter().enumerate() {
-        let remaining = members.len() - index;
-        let rule = to(destination);
-        rules.push(if remaining > 1 { rule.matching(Match::Probability(one_in(remaining))) } else { rule });
+
+    /// Asks or writes its list of clients.
+    pub(super) fn recent(&self, action: RecentAction) -> Match {
+        Match::Recent(Box::new(Recent { list: self.chain.as_str().into(), action }))
     }
-}
-
-fn recent(destination: &Destination, action: RecentAction) -> Match {
-    Match::Recent(Box::new(Recent { list: destination.chain.as_str().into(), action }))
-}
-
-/// 1/n as the kernel stores it when it was written with ten decimals, as kube-proxy writes it.
-fn one_in(n: usize) -> u32 {
-    const DECIMALS: u128 = 10_000_000_000;
-    let n = n as u128;
-    // Rounded to ten decimals, half to even as Go prints it; then to 31 bits, half away from zero as lround does.
-    let (quotient, rest) = (DECIMALS / n, DECIMALS % n);
-    let round_up = rest * 2 > n || (rest * 2 == n && quotient % 2 == 1);
-    let written = quotient + u128::from(round_up);
-    u32::try_from((written * (1 << 31) + DECIMALS / 2) / DECIMALS).unwrap_or(u32::MAX)
 }
 
 fn endpoint_rules(port: &PortView, naming: &Naming<'_>, destination: &Destination) -> Vec<Rule> {
@@ -133,27 +138,8 @@ fn endpoint_rules(port: &PortView, naming: &Naming<'_>, destination: &Destinatio
     let mut dnat = start(Target::Dnat(destination.addr));
     dnat.protocol = Some(ProtocolMatch { number: protocol.number(), negated: false });
     if port.affinity_seconds.is_some() {
-        dnat.matches.push(recent(destination, RecentAction::Set));
+        dnat.matches.push(destination.recent(RecentAction::Set));
     }
     dnat.matches.push(Match::Ports(PortsMatch { protocol, source: None, destination: None }));
     vec![hairpin, dnat]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn probabilities_are_those_that_the_kernel_reads_back() {
-        for (n, read_back) in [
-            (2, "0.50000000000"),
-            (3, "0.33333333349"),
-            (4, "0.25000000000"),
-            (5, "0.20000000019"),
-            (6, "0.16666666651"),
-            (7, "0.14285714272"),
-        ] {
-            assert_eq!(format!("{:.11}", f64::from(one_in(n)) / f64::from(1u32 << 31)), read_back, "1/{n}");
-        }
-    }
 }

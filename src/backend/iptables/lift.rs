@@ -30,6 +30,7 @@ pub fn name_of(rule: &Rule) -> Option<LiftedName> {
 /// The Service port (`namespace/name:port`) that a rule of one of our chains was made for, as its comment tells.
 pub fn service_of(chain: &str, comment: Option<&str>) -> Option<String> {
     let is_ours = names::PREFIXES.iter().any(|prefix| chain.starts_with(prefix))
+        || chain.starts_with(names::BRANCH_PREFIX)
         || base::FIXED_CHAINS.iter().any(|(_, fixed)| fixed.as_str() == chain);
     service_in(comment.filter(|_| is_ours)?).map(str::to_owned)
 }
@@ -37,6 +38,23 @@ pub fn service_of(chain: &str, comment: Option<&str>) -> Option<String> {
 /// The first word with a slash in it: no other word of a comment has one.
 pub(super) fn service_in(comment: &str) -> Option<&str> {
     comment.split(' ').find(|word| word.contains('/'))
+}
+
+/// The rules of a chain that all Services share, and of the tree below it in the fast layout, with their places.
+pub(super) fn shared_rules(
+    ruleset: &Ruleset,
+    table: TableName,
+    root: ChainName,
+) -> impl Iterator<Item = (ChainName, usize, &Rule)> {
+    let (mut next, mut seen) = (vec![root], BTreeSet::new());
+    std::iter::from_fn(move || {
+        let name = next.pop()?;
+        let rules = ruleset.chain(table, &name).map_or(&[][..], |chain| &chain.rules);
+        let below = rules.iter().filter_map(Rule::chain).filter(|chain| super::is_branch(chain));
+        next.extend(below.filter(|chain| seen.insert(**chain)));
+        Some(rules.iter().enumerate().map(move |(index, rule)| (name, index, rule)))
+    })
+    .flatten()
 }
 
 struct Walk<'a> {
@@ -51,10 +69,8 @@ impl Walk<'_> {
         table: TableName,
         chain: ChainName,
     ) -> impl Iterator<Item = (LiftedName, &Rule)> + use<'_> {
-        let rules = self.ruleset.chain(table, &chain).map_or(&[][..], |chain| &chain.rules);
-        rules
-            .iter()
-            .filter_map(|rule| Some((name_of(rule)?, rule)))
+        shared_rules(self.ruleset, table, chain)
+            .filter_map(|(.., rule)| Some((name_of(rule)?, rule)))
             .filter(|(name, _)| self.only.is_none_or(|only| only.contains(name)))
     }
 
@@ -119,6 +135,7 @@ fn destination_port(rule: &Rule) -> Option<Port> {
         | Match::Set(_)
         | Match::Ipvs(_)
         | Match::PhysdevIsIn { .. }
+        | Match::ToItself
         | Match::Unmodelled(_) => None,
     })
 }
@@ -134,7 +151,7 @@ pub(super) fn vip(rule: &Rule) -> Option<LiftedVip> {
     })
 }
 
-/// Deeper than KUBE-FW, KUBE-EXT, KUBE-SVC, KUBE-SEP no jump of ours leads; the bound stops loops of others.
+/// Deeper than KUBE-FW, KUBE-EXT, KUBE-SVC, three KUBE-SEPS, KUBE-SEP no jump of ours leads; the bound stops loops of others.
 const MAX_DEPTH: usize = 8;
 
 fn collect_endpoints(ruleset: &Ruleset, chain: &ChainName, depth: usize, found: &mut BTreeSet<AddrPort>) {

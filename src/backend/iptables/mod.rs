@@ -1,4 +1,5 @@
-//! iptables mode, rule for rule as kube-proxy 1.36 (reference section 2).
+//! iptables mode, rule for rule as kube-proxy 1.36 (reference section 2), or in the fast layout: the same with fewer rules and
+//! chains.
 //!
 //! ```text
 //!             nat PREROUTING, OUTPUT                          filter INPUT, FORWARD, OUTPUT
@@ -13,9 +14,14 @@
 //!                      |
 //!                  KUBE-SEP-   DNAT to one endpoint          nat POSTROUTING -> KUBE-POSTROUTING: masquerade if marked
 //! ```
+//!
+//! In the fast layout the chains with a rule for each VIP are trees of KUBE-IP- chains; KUBE-SVC- and KUBE-SVL- themselves do
+//! the DNAT, or by KUBE-SEPS- chains if the endpoints are many; KUBE-POSTROUTING and KUBE-FORWARD tell who is sent back to
+//! itself.
 
 mod base;
 mod carried;
+mod choice;
 mod endpoint;
 mod lift;
 pub mod names;
@@ -25,15 +31,20 @@ mod service;
 
 pub use carried::carried;
 pub use lift::{lift, name_of, service_of};
-pub use owned::{Traits, holds_kubelet_chains, holds_ours, holds_services, is_hashed, scope, uses_table};
+pub use owned::{
+    Traits, holds_kubelet_chains, holds_ours, holds_services, is_branch, is_hashed, scope, uses_table,
+};
 pub use policy::policies;
 
 use std::collections::BTreeMap;
 
+use crate::backend::Layout;
 use crate::backend::skeleton::{self, user_chain};
 use crate::net::IpCidr;
 use crate::program::Tag;
-use crate::program::xtables::{AddrMatch, Chain, ChainName, Rule, RuleOrder, Ruleset, Table, TableName};
+use crate::program::xtables::{
+    AddrMatch, Chain, ChainName, Rule, RuleOrder, Ruleset, Table, TableName, prefix_tree,
+};
 use crate::resolve::NodeView;
 
 /// What the lowering needs to know beside the view.
@@ -47,6 +58,8 @@ pub struct LowerOptions {
     pub nfacct: bool,
     /// Whether the kernel takes out-of-window packets as valid (nf_conntrack_tcp_be_liberal).
     pub tcp_be_liberal: bool,
+    /// The shape of the rules.
+    pub layout: Layout,
 }
 
 /// Above this many endpoints, comments that repeat for every endpoint are left out (reference section 2.17).
@@ -60,8 +73,24 @@ pub fn lower(view: &NodeView, options: &LowerOptions) -> Ruleset {
         let tag = Tag(u32::try_from(index).unwrap_or(u32::MAX));
         service::lower_port(view, options, port, tag, large, &mut chains);
     }
-    chains.into_ruleset(view, options)
+    let mut ruleset = chains.into_ruleset(view, options);
+    if options.layout == Layout::Fast {
+        for (table, root) in DISPATCH {
+            if let Some(table) = ruleset.tables.get_mut(&table) {
+                prefix_tree::grow(table, &root, &|network| names::branch(&root, network));
+            }
+        }
+    }
+    ruleset
 }
+
+/// The chains with a rule for each VIP, or for each that has no endpoint or asks who comes.
+const DISPATCH: [(TableName, ChainName); 4] = [
+    (TableName::Nat, names::SERVICES),
+    (TableName::Filter, names::SERVICES),
+    (TableName::Filter, names::EXTERNAL_SERVICES),
+    (TableName::Filter, names::PROXY_FIREWALL),
+];
 
 /// Rules in the making: the chains that all Services share, and those that belong to one.
 #[derive(Default)]
@@ -108,10 +137,7 @@ impl Chains {
         let mut nat = self.nat_own;
         nat.push((names::SERVICES, commuting(self.nat_services, base::node_port_jumps(view))));
         nat.push((names::NODE_PORTS, commuting(self.nat_node_ports, Vec::new())));
-        nat.push((
-            names::POSTROUTING,
-            exact(skeleton::masquerade_marked(options.masquerade_mark, options.random_fully)),
-        ));
+        nat.push((names::POSTROUTING, exact(base::postrouting(options))));
         nat.push((names::MARK_MASQ, exact(vec![skeleton::set_mark(options.masquerade_mark)])));
 
         let tables = BTreeMap::from([

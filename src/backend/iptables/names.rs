@@ -1,6 +1,7 @@
 //! Every name that iptables mode gives a kernel object (reference sections 2.2 and 2.3).
 
-use crate::backend::hash::hash16;
+use crate::backend::hash::{digit, hash16};
+use crate::net::IpCidr;
 use crate::program::xtables::ChainName;
 
 /// Dispatch on cluster IPs, external IPs and load balancer IPs (nat); refusals of cluster IPs (filter).
@@ -36,9 +37,14 @@ pub(super) const EXTERNAL_PREFIX: &str = "KUBE-EXT-";
 pub(super) const FIREWALL_PREFIX: &str = "KUBE-FW-";
 /// Prefix of the chain of one endpoint.
 pub(super) const ENDPOINT_PREFIX: &str = "KUBE-SEP-";
+/// Prefix of the chain of some endpoints of many, in the fast layout.
+pub(super) const GROUP_PREFIX: &str = "KUBE-SEPS-";
 /// All of them.
-pub(super) const PREFIXES: [&str; 5] =
-    [SERVICE_PREFIX, LOCAL_PREFIX, EXTERNAL_PREFIX, FIREWALL_PREFIX, ENDPOINT_PREFIX];
+pub(super) const PREFIXES: [&str; 6] =
+    [SERVICE_PREFIX, LOCAL_PREFIX, EXTERNAL_PREFIX, FIREWALL_PREFIX, ENDPOINT_PREFIX, GROUP_PREFIX];
+
+/// Prefix of the chain of a network, in the fast layout: dispatch on the VIPs in it.
+pub(super) const BRANCH_PREFIX: &str = "KUBE-IP-";
 
 /// nfacct object: packets dropped as INVALID.
 pub const NFACCT_INVALID_DROPPED: &str = "ct_state_invalid_dropped_pkts";
@@ -81,4 +87,19 @@ impl PortChains {
 /// The chain of one endpoint: display name, protocol and `ip:port`, written one after the other.
 pub(super) fn endpoint(name_protocol_and_endpoint: &[u8]) -> ChainName {
     ChainName::joined(ENDPOINT_PREFIX, &hash16(name_protocol_and_endpoint))
+}
+
+/// The chain of one group of endpoints among those of a chain.
+pub(super) fn group(chain: &ChainName, number: usize) -> ChainName {
+    ChainName::joined(GROUP_PREFIX, &hash16(format!("{chain} {number}").as_bytes()))
+}
+
+/// A number from 0 to 31 that an endpoint has by the hash in the name of its chain; another one at each level.
+pub(super) fn endpoint_digit(chain: &ChainName, level: usize) -> usize {
+    chain.as_bytes().get(ENDPOINT_PREFIX.len() + level).copied().map_or(0, digit)
+}
+
+/// The chain of a network in the tree below a dispatch chain.
+pub(super) fn branch(root: &ChainName, network: &IpCidr) -> ChainName {
+    ChainName::joined(BRANCH_PREFIX, &hash16(format!("{root} {network}").as_bytes()))
 }

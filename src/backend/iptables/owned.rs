@@ -13,9 +13,11 @@ pub fn scope(live: &Ruleset) -> Scope {
     let fixed = base::FIXED_CHAINS.into_iter().filter(|(_, chain)| ours(chain));
     let fixed = fixed.map(|(table, chain)| (table, ChainPattern::Name(chain)));
     let hashed = names::PREFIXES.map(|prefix| (TableName::Nat, ChainPattern::Prefix(prefix)));
+    let branches = [TableName::Nat, TableName::Filter];
+    let branches = branches.map(|table| (table, ChainPattern::Prefix(names::BRANCH_PREFIX)));
     let canaries = [TableName::Mangle, TableName::Nat, TableName::Filter].map(|table| (table, names::CANARY));
     Scope {
-        chains: fixed.chain(hashed).collect(),
+        chains: fixed.chain(hashed).chain(branches).collect(),
         ignored: canaries.to_vec(),
         jumps: base::jumps().filter(|(_, _, rule)| rule.chain().is_some_and(ours)).collect(),
         ..Scope::default()
@@ -25,6 +27,11 @@ pub fn scope(live: &Ruleset) -> Scope {
 /// Whether a chain belongs to one Service or one endpoint: its name is made of a hash.
 pub fn is_hashed(chain: &ChainName) -> bool {
     names::PREFIXES.iter().any(|prefix| chain.as_str().starts_with(prefix))
+}
+
+/// Whether a chain is a branch of the tree below a dispatch chain: it belongs to no Service, its rules do.
+pub fn is_branch(chain: &ChainName) -> bool {
+    chain.as_str().starts_with(names::BRANCH_PREFIX)
 }
 
 /// Whether a live ruleset holds rules of iptables mode: a fixed chain with rules, or a chain of a Service.

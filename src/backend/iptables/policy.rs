@@ -12,8 +12,9 @@ use super::{lift, names};
 /// The policies of the Service ports that a ruleset serves, by name.
 pub fn policies(ruleset: &Ruleset, counters: &Counters) -> BTreeMap<LiftedName, LiftedPolicies> {
     let mut all: BTreeMap<LiftedName, LiftedPolicies> = BTreeMap::new();
+    let mut counted = BTreeSet::new();
     for chain in [names::SERVICES, names::NODE_PORTS] {
-        for (index, rule, name, vip) in dispatching(ruleset, TableName::Nat, chain) {
+        for ((chain, index, rule), name, vip) in dispatching(ruleset, TableName::Nat, chain) {
             let Some(target) = rule.chain() else { continue };
             let policies = all.entry(name).or_default();
             let kind = kind(rule, vip);
@@ -25,12 +26,13 @@ pub fn policies(ruleset: &Ruleset, counters: &Counters) -> BTreeMap<LiftedName, 
             if kind == Some(FrontendKind::ClusterIp) {
                 policies.internal_local = Some(target.as_str().starts_with(names::LOCAL_PREFIX));
             }
-            let mut walk = Walk { ruleset, counters, policies, visited: BTreeSet::new() };
+            let (visited, counted) = (BTreeSet::new(), &mut counted);
+            let mut walk = Walk { ruleset, counters, policies, visited, counted };
             walk.chain(*target);
         }
     }
     for chain in [names::SERVICES, names::EXTERNAL_SERVICES] {
-        for (_, rule, name, vip) in dispatching(ruleset, TableName::Filter, chain) {
+        for ((.., rule), name, vip) in dispatching(ruleset, TableName::Filter, chain) {
             let policies = all.entry(name).or_default();
             // No endpoint at all tells of no policy; none on this node does.
             let is_local = rule.target == Some(Target::Drop);
@@ -50,12 +52,9 @@ fn dispatching(
     ruleset: &Ruleset,
     table: TableName,
     chain: ChainName,
-) -> impl Iterator<Item = (usize, &Rule, LiftedName, LiftedVip)> {
-    let rules = ruleset.chain(table, &chain).map_or(&[][..], |chain| &chain.rules);
-    rules
-        .iter()
-        .enumerate()
-        .filter_map(|(index, rule)| Some((index, rule, lift::name_of(rule)?, lift::vip(rule)?)))
+) -> impl Iterator<Item = ((ChainName, usize, &Rule), LiftedName, LiftedVip)> {
+    lift::shared_rules(ruleset, table, chain)
+        .filter_map(|at| Some((at, lift::name_of(at.2)?, lift::vip(at.2)?)))
 }
 
 fn kind(rule: &Rule, vip: LiftedVip) -> Option<FrontendKind> {
@@ -76,6 +75,8 @@ struct Walk<'a> {
     counters: &'a Counters,
     policies: &'a mut LiftedPolicies,
     visited: BTreeSet<ChainName>,
+    /// Rules that send to an endpoint, whatever VIP led there: each has counted those of all VIPs.
+    counted: &'a mut BTreeSet<(ChainName, usize)>,
 }
 
 impl Walk<'_> {
@@ -102,10 +103,10 @@ impl Walk<'_> {
             self.policies.affinity_seconds = self.policies.affinity_seconds.or(remembered(rule));
             if let Some(Target::Dnat(endpoint)) = rule.target
                 && self.counters.known
+                && self.counted.insert((name, index))
             {
-                // Every way leads through the same rule: it has counted all of them.
-                let counter = self.counters.rule(TableName::Nat, name, index);
-                self.policies.endpoint_counts.insert(endpoint, counter);
+                let counter = self.policies.endpoint_counts.entry(endpoint).or_default();
+                *counter += self.counters.rule(TableName::Nat, name, index);
             }
             if let Some(next) = rule.chain() {
                 self.chain(*next);
@@ -130,6 +131,7 @@ fn remembered(rule: &Rule) -> Option<u32> {
         | Match::Set(_)
         | Match::Ipvs(_)
         | Match::PhysdevIsIn { .. }
+        | Match::ToItself
         | Match::Unmodelled(_) => None,
     })
 }

@@ -60,7 +60,7 @@ pub(super) fn lower_port(
     }
     endpoint::lower_endpoints(
         port,
-        &endpoint::Naming { name: &one.name, hashed, chains: one.chains, tag, large },
+        &endpoint::Naming { name: &one.name, hashed, chains: one.chains, tag, large, layout: options.layout },
         one.off_cluster_masquerade(),
         out,
     );

@@ -2,19 +2,24 @@
 
 use std::collections::BTreeSet;
 
-use crate::backend::LiftedVip;
+use crate::backend::{Layout, LiftedVip};
 use crate::model::{Mode, Placeholders, ServiceName, ServicePortName};
 use crate::net::{AddrPort, IpCidr, IpFamily, Protocol};
-use crate::program::xtables::{ChainName, Match, Rule, Ruleset, TableName, emit};
+use crate::program::xtables::{ChainName, Counters, Match, Rule, Ruleset, TableName, emit};
 use crate::resolve::{
     Frontend, FrontendKind, Habits, LocalTraffic, NodePortScope, NodeView, PoolEndpoint, PoolKind, PortView,
     Route, Routes, Vip,
 };
 
-use super::{LowerOptions, lift, lower, names, scope};
+use super::{LowerOptions, carried, lift, lower, names, policies, scope};
 
-const OPTIONS: LowerOptions =
-    LowerOptions { masquerade_mark: 0x4000, random_fully: true, nfacct: true, tcp_be_liberal: false };
+const OPTIONS: LowerOptions = LowerOptions {
+    masquerade_mark: 0x4000,
+    random_fully: true,
+    nfacct: true,
+    tcp_be_liberal: false,
+    layout: Layout::KubeProxy,
+};
 
 fn at(text: &str) -> AddrPort {
     text.parse().unwrap()
@@ -132,9 +137,101 @@ fn rules_are_read_back_to_the_service_that_they_are_for() {
     assert!(lift(&rules, Some(&none)).is_empty());
 }
 
+const FAST: LowerOptions = LowerOptions { layout: Layout::Fast, ..OPTIONS };
+
+/// As many Services as this, each with as many endpoints.
+fn crowd(n_ports: u8, n_endpoints: u8) -> NodeView {
+    let one = view().ports.remove(0);
+    let ports = (0..n_ports).map(|number| {
+        let endpoint = |last| PoolEndpoint {
+            addr: at(&format!("10.128.{number}.{last}:8080")),
+            in_cluster: true,
+            in_local: false,
+            on_this_node: false,
+        };
+        let vip = Vip::Address(at(&format!("10.96.{number}.10:80")));
+        let mut name = one.name.clone();
+        name.service = ServiceName::new("shop", &format!("web-{number}"));
+        PortView {
+            name,
+            frontends: vec![Frontend { kind: FrontendKind::ClusterIp, vip }],
+            external: None,
+            endpoints: (0..n_endpoints).map(endpoint).collect(),
+            ..one.clone()
+        }
+    });
+    NodeView { ports: ports.collect(), ..view() }
+}
+
+#[test]
+fn in_the_fast_layout_the_chain_of_a_service_sends_to_its_endpoints() {
+    let rules = lower(&view(), &FAST);
+    let chains = rules.tables[&TableName::Nat].chains.keys();
+    let chains: Vec<&ChainName> = chains.filter(|name| super::is_hashed(name)).collect();
+    assert_eq!(chains.len(), 2, "{chains:?}");
+    let service = chains.into_iter().find(|name| name.as_str().starts_with(names::SERVICE_PREFIX)).unwrap();
+    let rules = lines(&rules, TableName::Nat, *service);
+    let ends = [
+        "-p tcp -m statistic --mode random --probability 0.50000000000 -j DNAT --to-destination 10.128.0.5:8080",
+        "-p tcp -j DNAT --to-destination 10.128.1.5:8080",
+    ];
+    assert_eq!(rules[1..], ends.map(|end| format!("-A {service} {end}")));
+}
+
+#[test]
+fn an_endpoint_that_is_its_own_vip_has_a_chain_in_any_layout() {
+    let with_vip = |vip| {
+        let mut view = view();
+        view.ports[0].frontends.push(Frontend { kind: FrontendKind::ExternalIp, vip });
+        let rules = lower(&view, &FAST);
+        let nat = &rules.tables[&TableName::Nat];
+        nat.chains.keys().filter(|name| name.as_str().starts_with(names::ENDPOINT_PREFIX)).count()
+    };
+    assert_eq!(with_vip(Vip::Address(at("10.128.1.5:8080"))), 1);
+    assert_eq!(with_vip(Vip::NodePort(8080)), 2);
+    assert_eq!(with_vip(Vip::Address(at("10.128.1.5:80"))), 0);
+}
+
+#[test]
+fn many_endpoints_are_groups_of_about_sixteen() {
+    let groups = |n_endpoints| -> Vec<usize> {
+        let rules = lower(&crowd(1, n_endpoints), &FAST);
+        let nat = &rules.tables[&TableName::Nat].chains;
+        let groups = nat.iter().filter(|(name, _)| name.as_str().starts_with(names::GROUP_PREFIX));
+        groups.map(|(_, chain)| chain.rules.len()).collect()
+    };
+    assert_eq!(groups(32), Vec::<usize>::new());
+    let of_many = groups(200);
+    assert!((14..=16).contains(&of_many.len()) && of_many.iter().all(|n| *n <= 32), "{of_many:?}");
+}
+
+#[test]
+fn rules_of_a_tree_are_read_back_as_those_of_a_list() {
+    let view = crowd(60, 40);
+    let [list, tree] = [OPTIONS, FAST].map(|options| lower(&view, &options));
+    let n_branches = tree.tables[&TableName::Nat].chains.keys().filter(|name| super::is_branch(name)).count();
+    assert!(n_branches >= 3, "{n_branches}");
+    assert_eq!(lift(&list, None), lift(&tree, None));
+    let counters = Counters::default();
+    assert_eq!(policies(&list, &counters), policies(&tree, &counters));
+    let name = ("shop/web-7:http".to_owned(), Protocol::Tcp);
+    let carried = carried(&tree, &counters, &name);
+    let mut endpoints: Vec<AddrPort> = carried.iter().flat_map(|rule| rule.endpoints.clone()).collect();
+    endpoints.sort_unstable();
+    let wanted: BTreeSet<AddrPort> = view.ports[7].endpoints.iter().map(|one| one.addr).collect();
+    assert_eq!(endpoints, wanted.into_iter().collect::<Vec<_>>());
+    let dispatching = carried.iter().filter(|rule| rule.vip.is_some()).map(|rule| rule.chain.as_str());
+    assert!(dispatching.clone().count() == 1 && dispatching.clone().all(|name| name.starts_with("KUBE-IP-")));
+}
+
 #[test]
 fn everything_that_is_made_is_ours_and_nothing_else_is() {
-    let rules = lower(&view(), &OPTIONS);
+    for rules in [lower(&view(), &OPTIONS), lower(&crowd(60, 40), &FAST)] {
+        check_ownership(&rules);
+    }
+}
+
+fn check_ownership(rules: &Ruleset) {
     let scope = scope(&Ruleset::empty(IpFamily::V4));
     for (table, chains) in &rules.tables {
         for (name, chain) in &chains.chains {

@@ -100,6 +100,7 @@ fn portal(rule: &Rule) -> Option<Portal> {
         | Match::AddrType(_)
         | Match::Recent(_)
         | Match::PhysdevIsIn { .. }
+        | Match::ToItself
         | Match::Set(_)
         | Match::Ipvs(_)
         | Match::Nfacct(_)

@@ -252,7 +252,7 @@ impl Checker {
                     self.report(place, format!("--vaddr {} is no {} network", address.cidr, self.family));
                 }
             }
-            Match::Mark(_) | Match::PhysdevIsIn { .. } | Match::Unmodelled(_) => {}
+            Match::Mark(_) | Match::PhysdevIsIn { .. } | Match::ToItself | Match::Unmodelled(_) => {}
         }
     }
 

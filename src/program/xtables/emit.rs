@@ -14,7 +14,7 @@ use crate::program::text::{in_pieces, write_decimal, write_hex, write_ip, write_
 use super::word::Words;
 use super::{
     AddrMatch, Chain, ChainName, ConntrackStates, InterfaceMatch, IpvsMatch, Match, Policy, PortRange,
-    Recent, RecentAction, Rule, Ruleset, SetMatch, Table, TableName, Target, protocol,
+    Recent, RecentAction, Rule, Ruleset, SetMatch, Table, TableName, Target, bytecode, protocol,
 };
 
 /// A text in the making that counts its lines.
@@ -250,6 +250,10 @@ fn write_match(out: &mut Vec<u8>, family: IpFamily, one: &Match) {
             out.extend_from_slice(b" -m physdev");
             write_negation(out, *negated);
             out.extend_from_slice(b" --physdev-is-in");
+        }
+        Match::ToItself => {
+            out.extend_from_slice(b" -m bpf --bytecode");
+            write_string(out, bytecode::to_itself(family));
         }
         Match::Unmodelled(text) => write_raw(out, text),
     }

@@ -140,6 +140,7 @@ impl Scene<'_> {
                 Match::Set(asked) => self.set(asked, &current.state),
                 Match::Ipvs(asked) => self.ipvs(asked, &current.state).into(),
                 Match::PhysdevIsIn { negated } => self.physdev_is_in(*negated),
+                Match::ToItself => (current.state.destination.addr == self.packet.source.addr).into(),
                 Match::Unmodelled(_) => Answer::Unknown,
             };
             if answer == Answer::Unknown {

@@ -4,6 +4,7 @@
 //! (`--or-mark 0x4000`, `--set-xmark 0x4000/0x4000`; `-d 10.0.0.1`, `-d 10.0.0.1/32`) is one value. What is not
 //! modelled is kept as text, and `eval` says that it does not know.
 
+mod bytecode;
 mod counter;
 mod index;
 mod matching;
@@ -18,6 +19,7 @@ pub mod diff;
 pub mod emit;
 pub mod eval;
 pub mod parse;
+pub mod prefix_tree;
 pub mod reach;
 #[cfg(test)]
 mod tests;

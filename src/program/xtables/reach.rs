@@ -38,6 +38,7 @@ pub fn destinations(ruleset: &Ruleset, kernel: &Kernel<'_>, found: &mut Destinat
                 | Match::Recent(_)
                 | Match::Nfacct(_)
                 | Match::PhysdevIsIn { .. }
+                | Match::ToItself
                 | Match::Unmodelled(_) => {}
             }
         }
@@ -184,6 +185,7 @@ impl Walk<'_, '_> {
             | Match::Set(_)
             | Match::Ipvs(_)
             | Match::PhysdevIsIn { .. }
+            | Match::ToItself
             | Match::Unmodelled(_) => true,
         };
         let is_protocol = |number: u8| {
@@ -227,6 +229,9 @@ impl Walk<'_, '_> {
                     if destination.service.is_none() {
                         found.ports.extend(asked.port.map(|(port, _)| (None, port, port)));
                     }
+                }
+                Match::ToItself => {
+                    found.sources.insert((destination.addr, destination.addr));
                 }
                 Match::Comment(_)
                 | Match::Probability(_)

@@ -46,7 +46,7 @@ fn one_match() -> impl Strategy<Value = Match> {
         let asked = |is: bool| is.then_some(negated);
         Match::AddrType(AddrType { source_local: asked(source), destination_local: asked(!source) })
     });
-    prop_oneof![4 => ports, 1 => recent, 1 => local, 1 => Just(Match::Probability(1 << 30))]
+    prop_oneof![4 => ports, 1 => recent, 1 => local, 1 => Just(Match::ToItself), 1 => Just(Match::Probability(1 << 30))]
 }
 
 fn target() -> impl Strategy<Value = Option<Target>> {

@@ -209,6 +209,8 @@ pub enum Match {
         /// `!`.
         negated: bool,
     },
+    /// `-m bpf` with the one program that is modelled: whether it goes to the address that it comes from.
+    ToItself,
     /// Any other, as iptables-save printed it, from its `-m` on.
     Unmodelled(Box<str>),
 }

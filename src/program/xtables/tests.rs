@@ -130,6 +130,7 @@ fn one_match(family: IpFamily) -> BoxedStrategy<Match> {
         "-m physdev --physdev-in veth+",
         "-m physdev ! --physdev-is-in --physdev-is-bridged",
         "-m multiport --dports 80,443",
+        "-m bpf --bytecode \"1,6 0 0 65535\"",
         "-m recent --update --seconds 5 --name x --mask 255.255.255.255 --rsource",
     ];
     let recent = ("[A-Za-z0-9_.-]{1,20}", any::<u32>(), any::<bool>(), any::<bool>()).prop_map(
@@ -171,6 +172,7 @@ fn one_match(family: IpFamily) -> BoxedStrategy<Match> {
             }
         ),
         any::<bool>().prop_map(|negated| Match::PhysdevIsIn { negated }),
+        Just(Match::ToItself),
         ipvs_match(family),
         prop::sample::select(unmodelled.to_vec()).prop_map(|text| Match::Unmodelled(text.into())),
     ]

@@ -46,6 +46,8 @@ const MANY: usize = 60;
 enum Way {
     /// With one of the iptables tools.
     Iptables(XtablesVariant),
+    /// The same in the fast layout.
+    IptablesFast(XtablesVariant),
     /// With `nft`.
     Nftables,
     /// With `iptables-nft`, to a process that carries the connections.
@@ -60,6 +62,8 @@ impl Way {
         let words: &[&str] = match self {
             Way::Iptables(XtablesVariant::Legacy) => &["--iptables=legacy"],
             Way::Iptables(XtablesVariant::Nft) => &["--iptables=nft"],
+            Way::IptablesFast(XtablesVariant::Legacy) => &["--iptables=legacy", "--layout=fast"],
+            Way::IptablesFast(XtablesVariant::Nft) => &["--iptables=nft", "--layout=fast"],
             Way::Nftables => &["--mode=nftables"],
             Way::Userspace => &["--mode=userspace"],
             Way::NftablesFast => &["--mode=nftables", "--layout=fast"],
@@ -74,7 +78,7 @@ impl Way {
     /// The mode, as exceptions of flows name it.
     fn mode(self) -> &'static str {
         match self {
-            Way::Iptables(_) => "iptables",
+            Way::Iptables(_) | Way::IptablesFast(_) => "iptables",
             Way::Nftables | Way::NftablesFast => "nftables",
             Way::Userspace => "userspace",
         }
@@ -83,7 +87,7 @@ impl Way {
     /// The iptables tools that others use beside it.
     fn neighbour(self) -> XtablesVariant {
         match self {
-            Way::Iptables(variant) => variant,
+            Way::Iptables(variant) | Way::IptablesFast(variant) => variant,
             Way::Nftables | Way::NftablesFast | Way::Userspace => XtablesVariant::Nft,
         }
     }
@@ -320,7 +324,9 @@ impl<'a> Table<'a> {
             }
         }
         let rules = match way {
-            Way::Iptables(variant) => Rules::Xtables(rulesets(rig.node_ns(), variant)),
+            Way::Iptables(variant) | Way::IptablesFast(variant) => {
+                Rules::Xtables(rulesets(rig.node_ns(), variant))
+            }
             Way::Nftables | Way::NftablesFast => Rules::Nft(tables(rig.node_ns())),
             Way::Userspace => Rules::Xtables(rulesets(rig.node_ns(), XtablesVariant::Nft)),
         };
@@ -345,7 +351,9 @@ impl<'a> Table<'a> {
             let family = flow.packet.family();
             let fate = match self.way {
                 Way::Userspace => given::carried(flow),
-                Way::Iptables(_) | Way::Nftables | Way::NftablesFast => flow.fate_in(self.way.mode()).clone(),
+                Way::Iptables(_) | Way::IptablesFast(_) | Way::Nftables | Way::NftablesFast => {
+                    flow.fate_in(self.way.mode()).clone()
+                }
             };
             let oracle = resolve::fate(self.views.get(family), &flow.packet, &self.facts);
             if self.way == Way::Userspace && matches!(oracle, Fate::Unknown(_)) {
@@ -553,7 +561,8 @@ fn live(way: Way) {
 
     // Without an option it takes what is left of any mode.
     let cleanup = match way {
-        Way::Iptables(_) => [&["cleanup"], &which[..]].concat(),
+        // Whichever the layout.
+        Way::Iptables(_) | Way::IptablesFast(_) => vec!["cleanup", which[0]],
         Way::Nftables | Way::NftablesFast | Way::Userspace => vec!["cleanup"],
     };
     assert!(must(node, &cleanup).contains("taken"));
@@ -565,6 +574,16 @@ fn live(way: Way) {
 #[test]
 fn real_packets_with_iptables_legacy() {
     live(Way::Iptables(XtablesVariant::Legacy));
+}
+
+#[test]
+fn real_packets_with_iptables_legacy_in_the_fast_layout() {
+    live(Way::IptablesFast(XtablesVariant::Legacy));
+}
+
+#[test]
+fn real_packets_with_iptables_nft_in_the_fast_layout() {
+    live(Way::IptablesFast(XtablesVariant::Nft));
 }
 
 #[test]

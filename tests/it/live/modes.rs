@@ -74,7 +74,7 @@ fn changes_of_mode_lose_nothing(variant: XtablesVariant, ways: [Way; 2]) {
         }
         changed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
-    if ways.iter().all(|way| way.uses_nft()) {
+    if ways[0].mode() == ways[1].mode() {
         return;
     }
     // What another mode left is gone, or stays if that is asked for.
@@ -109,4 +109,16 @@ fn from_iptables_nft_to_the_fast_layout_of_nftables_and_back() {
 #[test]
 fn from_one_layout_of_nftables_to_the_other_and_back() {
     changes_of_mode_lose_nothing(XtablesVariant::Nft, [Way::Nftables, Way::NftablesFast]);
+}
+
+#[test]
+fn from_one_layout_of_iptables_legacy_to_the_other_and_back() {
+    let legacy = XtablesVariant::Legacy;
+    changes_of_mode_lose_nothing(legacy, [Way::Iptables(legacy), Way::IptablesFast(legacy)]);
+}
+
+#[test]
+fn from_one_layout_of_iptables_nft_to_the_other_and_back() {
+    let nft = XtablesVariant::Nft;
+    changes_of_mode_lose_nothing(nft, [Way::Iptables(nft), Way::IptablesFast(nft)]);
 }

@@ -138,3 +138,8 @@ fn inspected_and_watched_with_nftables() {
 fn inspected_and_watched_in_the_fast_layout_of_nftables() {
     observed(Way::NftablesFast);
 }
+
+#[test]
+fn inspected_and_watched_in_the_fast_layout_of_iptables_nft() {
+    observed(Way::IptablesFast(XtablesVariant::Nft));
+}

@@ -204,6 +204,7 @@ fn other_matches(one: &Match) -> Vec<Match> {
         | Match::Nfacct(_)
         | Match::Ipvs(_)
         | Match::PhysdevIsIn { .. }
+        | Match::ToItself
         | Match::Unmodelled(_) => Vec::new(),
     }
 }

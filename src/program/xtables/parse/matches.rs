@@ -5,7 +5,7 @@ use crate::program::ipset::SetName;
 
 use super::super::{
     AddrMatch, AddrType, ConntrackStates, IpvsMatch, MarkMatch, Match, PortsMatch, ProtocolMatch, Recent,
-    RecentAction, SetMatch, protocol,
+    RecentAction, SetMatch, bytecode, protocol,
 };
 use super::rule::{OptionKind, RuleReader, port_range};
 use super::value;
@@ -33,6 +33,7 @@ pub(super) fn read(
         "set" => set(words),
         "ipvs" => ipvs(words, reader.family()),
         "physdev" => physdev(words),
+        "bpf" => bpf(words, reader.family()),
         _ => Ok(None),
     }
 }
@@ -175,6 +176,11 @@ fn physdev(words: &mut Words<'_>) -> Result<Option<Match>, WordError> {
         }
         Some(_) | None => Ok(None),
     }
+}
+
+fn bpf(words: &mut Words<'_>, family: IpFamily) -> Result<Option<Match>, WordError> {
+    let program = plain(words, "--bytecode")?;
+    Ok(program.filter(|word| word.text == bytecode::to_itself(family)).map(|_| Match::ToItself))
 }
 
 fn recent(words: &mut Words<'_>, family: IpFamily) -> Result<Option<Match>, WordError> {

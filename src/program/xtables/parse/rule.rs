@@ -425,6 +425,7 @@ fn read_late_ports(words: &mut Words<'_>, kind: OptionKind, rule: &mut Rule) -> 
         | Match::Set(_)
         | Match::Ipvs(_)
         | Match::PhysdevIsIn { .. }
+        | Match::ToItself
         | Match::Unmodelled(_) => None,
     });
     let mut implied = None;
