@@ -238,30 +238,30 @@ false\t''"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -s f -l filename -d 'Manifests: a file, a folder (.yaml, .yml and .json below it), or `-` for standard input' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l kubeconfig -d 'How the API server is reached [default: clientConnection.kubeconfig of --config, else the account of this pod]' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l master -d 'The address of the API server, instead of that of --kubeconfig' -r
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l log-format -d 'How is told what is done' -r -f -a "text\t'For people'
-json\t'One JSON object a line, on standard output'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l sync-period -d 'At least how often all rules are compared with those that are wanted, like 30s; less often if that takes more than a twentieth of the time [default: syncPeriod of the mode in --config, else 30s]' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l min-sync-period -d 'How long changes are gathered after a sync, like 1s [default: minSyncPeriod of the mode in --config, else 1s]' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l iptables -d 'Which iptables to use' -r -f -a "auto\t'The one that holds rules of ours, else the one that holds the kubelet\'s or the most, else plain `iptables`'
 legacy\t'iptables-legacy'
 nft\t'iptables-nft'"
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l sync-period -d 'At least how often all rules are compared with those that are wanted, like 30s; less often if that takes more than a twentieth of the time [default: syncPeriod of the mode in --config, else 30s]' -r
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l min-sync-period -d 'How long changes are gathered after a sync, like 1s [default: minSyncPeriod of the mode in --config, else 1s]' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l lock-timeout -d 'How long to wait for another svcproxy to finish' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l healthz-bind-address -d 'Where /healthz and /livez are answered, nowhere if empty [default: healthzBindAddress of --config, else 0.0.0.0:10256]' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l metrics-bind-address -d 'Where /metrics is answered, nowhere if empty [default: metricsBindAddress of --config, else 127.0.0.1:10249]' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l log-format -d 'How is told what is done' -r -f -a "text\t'For people'
+json\t'One JSON object a line, on standard output'"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l drain -d 'On SIGTERM: how long connections may go on that are open' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l max-connections -d 'How many connections and UDP flows there may be at once; more are refused [default: as many as file descriptors allow]' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l tcp-idle-timeout -d 'After how long without a byte a TCP connection is cut [default: conntrack.tcpEstablishedTimeout of --config, else a day]' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l udp-timeout -d 'After how long without a datagram a UDP flow is forgotten [default: udpIdleTimeout of --config, else 250]' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l socket -d 'Where `svcproxy inspect` asks [default: /run/svcproxy/, by network namespace]' -r
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l healthz-bind-address -d 'Where /healthz and /livez are answered, nowhere if empty [default: healthzBindAddress of --config, else 0.0.0.0:10256]' -r
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l metrics-bind-address -d 'Where /metrics is answered, nowhere if empty [default: metricsBindAddress of --config, else 127.0.0.1:10249]' -r
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l lock-timeout -d 'How long to wait for another svcproxy to finish' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l color -d 'When to use colours' -r -f -a "auto\t'On terminals, unless NO_COLOR is set'
 always\t'Always'
 never\t'Never'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l init-only -d 'Make the kernel settings, then end: for an init container that may do more than the one that stays'
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l cleanup -d 'Remove all Service rules from this node, as `svcproxy cleanup` does, then end'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l strict -d 'Treat warnings as errors'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l keep-other-modes -d 'Leave the rules of other modes on this machine'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l exclusive -d 'In IPVS mode, delete every virtual server that is not wanted, also those that somebody else made, as kube-proxy does'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l keep-going -d 'Do not let broken objects count: go on, and end as if they were not there'
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l init-only -d 'Make the kernel settings, then end: for an init container that may do more than the one that stays'
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l cleanup -d 'Remove all Service rules from this node, as `svcproxy cleanup` does, then end'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -s v -l verbose -d 'Say more on standard error: -v what is done, -vv how'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand cleanup" -l family -d 'One IP family alone [default: both]' -r -f -a "ipv4\t'IPv4 alone'

@@ -174,11 +174,14 @@ fn when_the_server_is_gone_everything_stays() {
     tell(&mut host, vec![failed(Services), failed(EndpointSlices)]);
     tell(&mut host, vec![ClusterEvent::Recovered(Services)]);
     tell(&mut host, vec![ClusterEvent::Recovered(EndpointSlices)]);
+    tell(&mut host, vec![failed(EndpointSlices)]);
     let ran = run(&mut host, RUN);
-    assert_eq!(
-        ran.err,
-        "warning: the API server does not tell services: connection refused; what it told goes on\n"
-    );
+    let said = |resource| {
+        format!(
+            "warning: the API server does not tell {resource}: connection refused; what it told goes on\n"
+        )
+    };
+    assert_eq!(ran.err, said("services") + &said("endpointslices"));
     assert_eq!(ran.out.matches("the API server answers again\n").count(), 1, "{}", ran.out);
     assert_eq!(rules(&host), compiled(&services(), &slices()));
 }

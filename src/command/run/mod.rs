@@ -1,6 +1,7 @@
 //! `svcproxy run`: keeps this node as it is wanted while the cluster changes, and in userspace mode carries its connections.
 //!
-//! It goes round: `source` learns what has changed, `schedule` says when it is time, `reconcile` makes the node so, `log` tells.
+//! It goes round: `source` learns what has changed, `schedule` says when it is time, `reconcile` makes the node so, `log` and
+//! `vitals` tell of it. `settings` is what the kernel is told once, at the start.
 
 mod follow;
 mod log;
@@ -37,26 +38,6 @@ use vitals::{ServeArgs, Vitals};
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct RunArgs {
-    /// Manifests, node and configuration.
-    #[command(flatten)]
-    pub input: OptionalInput,
-
-    /// Which API server is watched.
-    #[command(flatten)]
-    pub cluster: ClusterArgs,
-
-    /// How is told what is done
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub log_format: LogFormatArg,
-
-    /// Which iptables to use
-    #[arg(long, value_name = "WHICH", default_value = "auto")]
-    pub iptables: VariantArg,
-
-    /// How often the node is looked at.
-    #[command(flatten)]
-    pub periods: PeriodArgs,
-
     /// Make the kernel settings, then end: for an init container that may do more than the one that stays
     #[arg(long, conflicts_with = "cleanup")]
     pub init_only: bool,
@@ -65,6 +46,34 @@ pub struct RunArgs {
     #[arg(long)]
     pub cleanup: bool,
 
+    /// Manifests, node and configuration.
+    #[command(flatten)]
+    pub input: OptionalInput,
+
+    /// Which API server is watched.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+
+    /// How often the node is looked at.
+    #[command(flatten)]
+    pub periods: PeriodArgs,
+
+    /// Which iptables to use
+    #[arg(long, value_name = "WHICH", default_value = "auto")]
+    pub iptables: VariantArg,
+
+    /// How others at work are treated.
+    #[command(flatten)]
+    pub lock: LockArgs,
+
+    /// Where it is asked how it is.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+
+    /// How is told what is done
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormatArg,
+
     /// How connections are carried.
     #[command(flatten)]
     pub forward: ForwardArgs,
@@ -72,14 +81,6 @@ pub struct RunArgs {
     /// Where `svcproxy inspect` asks [default: /run/svcproxy/, by network namespace]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<String>,
-
-    /// Where it is asked how it is.
-    #[command(flatten)]
-    pub serve: ServeArgs,
-
-    /// How others at work are treated.
-    #[command(flatten)]
-    pub lock: LockArgs,
 }
 
 /// How connections are carried.

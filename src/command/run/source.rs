@@ -40,8 +40,8 @@ struct Objects {
     awaited: BTreeSet<ClusterResource>,
     /// When the Node is waited for no longer.
     node_deadline: Duration,
-    /// What the server does not answer for.
-    failing: BTreeSet<ClusterResource>,
+    /// In which words it has been told that the server does not answer.
+    failing: BTreeSet<String>,
 }
 
 /// Where what is wanted comes from.
@@ -203,15 +203,15 @@ impl<'a> Source<'a> {
                 store.remove(kind(resource), &key(namespace, name), cluster);
             }
             ClusterEvent::Failed(resource, words) => {
-                if failing.is_empty() {
-                    log.warn(&format!(
-                        "the API server does not tell {resource}: {words}; what it told goes on"
-                    ))?;
+                let message =
+                    format!("the API server does not tell {resource}: {words}; what it told goes on");
+                if failing.insert(words) {
+                    log.warn(&message)?;
                 }
-                failing.insert(resource);
             }
-            ClusterEvent::Recovered(resource) => {
-                if failing.remove(&resource) && failing.is_empty() {
+            // Where one collection comes from again the others do, too; if not, that is told anew.
+            ClusterEvent::Recovered(_) => {
+                if !std::mem::take(failing).is_empty() {
                     log.say("the API server answers again")?;
                 }
             }

@@ -20,7 +20,7 @@ use super::source::Source;
 
 /// Where it is asked how it is.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Health and metrics")]
+#[command(next_help_heading = "Health, metrics and log")]
 pub struct ServeArgs {
     /// Where /healthz and /livez are answered, nowhere if empty [default: healthzBindAddress of --config, else 0.0.0.0:10256]
     #[arg(long, value_name = "ADDRESS")]

@@ -3,6 +3,8 @@
 //! kube's watcher does that: it asks for bookmarks, goes on from the last version, lists again when that is too old (410), and
 //! waits longer after each failure (0.8 s to 30 s, with jitter).
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use kube::runtime::WatchStreamExt;
@@ -20,6 +22,10 @@ const NO_OTHER_PROXY: &str = "!service.kubernetes.io/service-proxy-name";
 const NOT_HEADLESS: &str = "!service.kubernetes.io/headless";
 /// Services that have an address, or will have one.
 const WITH_CLUSTER_IP: &str = "spec.clusterIP!=None";
+
+/// When a server that did not answer has not failed again for so long, it answers, though nothing has changed there. Longer than
+/// the longest wait between two attempts and the time that an attempt may take, 30 s each.
+const CALM: Duration = Duration::from_secs(90);
 
 /// Why a watch ended.
 enum End {
@@ -67,8 +73,17 @@ async fn pass_on(
     let may_be_refused = config.initial_list_strategy == watcher::InitialListStrategy::StreamingList;
     let mut events = std::pin::pin!(watcher(api, config).default_backoff());
     let (mut answers, mut fails) = (false, false);
-    // It has no end of its own.
-    while let Some(event) = events.next().await {
+    loop {
+        let limit = if fails { CALM } else { Duration::MAX };
+        let Ok(event) = tokio::time::timeout(limit, events.next()).await else {
+            fails = false;
+            if sender.send(ClusterEvent::Recovered(resource)).await.is_err() {
+                return End::Unheard;
+            }
+            continue;
+        };
+        // It has no end of its own.
+        let Some(event) = event else { return End::Unheard };
         let passed = match event {
             Ok(event) => {
                 answers = true;
@@ -105,7 +120,6 @@ async fn pass_on(
             return End::Unheard;
         }
     }
-    End::Unheard
 }
 
 /// The HTTP status of an error of the server.

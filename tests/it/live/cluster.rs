@@ -19,6 +19,8 @@ struct Bench {
     folder: Folder,
     server: ApiServer,
     process: Option<Child>,
+    /// One that was started before it, and has not ended.
+    other: Option<Child>,
     /// The state of the random numbers.
     seed: u64,
 }
@@ -38,14 +40,16 @@ impl Bench {
             mode: {"syncPeriod": "1s", "minSyncPeriod": "20ms"},
         });
         folder.write("config.json", &config.to_string());
-        Some(Bench { namespace, folder, server, process: None, seed: 7 })
+        Some(Bench { namespace, folder, server, process: None, other: None, seed: 7 })
     }
 
     fn path(&self, name: &str) -> String {
         self.folder.0.join(name).to_str().unwrap().to_owned()
     }
 
+    /// Starts a process. Another one that runs already goes on, beside it.
     fn start(&mut self) {
+        self.other = self.process.take();
         let (config, url) = (self.path("config.json"), self.server.url());
         let said = fs::File::create(self.path("run.log")).unwrap();
         let errors = said.try_clone().unwrap();
@@ -166,7 +170,7 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.process {
+        for child in [&mut self.process, &mut self.other].into_iter().flatten() {
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -224,4 +228,28 @@ fn nftables_mode_stays_in_step_with_a_cluster() {
 fn iptables_mode_stays_in_step_with_a_cluster() {
     let habits = Habits { no_streaming_lists: true, ..Habits::default() };
     stays_in_step(Way::Iptables(XtablesVariant::Nft), habits, &["iptables-nft", "-t", "nat", "-F"]);
+}
+
+#[test]
+fn two_at_once_do_not_undo_each_other() {
+    let Some(mut bench) = Bench::new(Way::Nftables, Habits::default()) else { return };
+    (0..EVENTS).for_each(|_| bench.event());
+    bench.start();
+    bench.is_in_step();
+    bench.start();
+    until(|| if bench.log().contains("is in step") { Ok(()) } else { Err(bench.log()) });
+    assert!(bench.log().contains("it is tried again"), "the first has the ports: {}", bench.log());
+    for _ in 0..2 {
+        (0..EVENTS).for_each(|_| bench.event());
+        bench.is_in_step();
+    }
+    // The one that stays takes the ports, once it has something to do.
+    let mut first = bench.other.take().unwrap();
+    first.kill().unwrap();
+    first.wait().unwrap();
+    (0..EVENTS).for_each(|_| bench.event());
+    bench.is_in_step();
+    let namespace = &bench.namespace;
+    let is_served = || namespace.inside(|| std::net::TcpStream::connect(("127.0.0.1", 10256)).is_ok());
+    until(|| if is_served() { Ok(()) } else { Err(bench.log()) });
 }

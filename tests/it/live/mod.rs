@@ -159,7 +159,7 @@ pub(crate) fn must(namespace: &Namespace, args: &[&str]) -> String {
 }
 
 /// A folder that is gone when dropped.
-pub(crate) struct Folder(PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
     pub(crate) fn new() -> Folder {

@@ -6,6 +6,7 @@ mod ipset;
 mod ipvs;
 mod link;
 mod packets;
+mod run;
 
 use rustix::thread::{CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities};
 use svcproxy::host::LinuxHost;
