@@ -64,6 +64,11 @@ fn rules(host: &FakeHost) -> String {
 
 /// The rules that the same objects give as manifests.
 fn compiled(services: &[Value], slices: &[Value]) -> String {
+    rules(&applied_as_manifests(services, slices, ""))
+}
+
+/// A machine to which the same objects have been applied as manifests.
+fn applied_as_manifests(services: &[Value], slices: &[Value], options: &str) -> FakeHost {
     let mut host = FakeHost::new();
     let typed = |kind: &str, version: &str, objects: &[Value]| -> Vec<Value> {
         let typed = |object: &Value| {
@@ -80,8 +85,8 @@ fn compiled(services: &[Value], slices: &[Value]) -> String {
     ];
     let text: Vec<String> = all.concat().iter().map(Value::to_string).collect();
     host.files.insert("all.json".to_owned(), text.join("\n").into_bytes());
-    run(&mut host, "apply -f all.json --node node-1 --family ipv4").ok(0);
-    rules(&host)
+    run(&mut host, &format!("apply -f all.json --node node-1 --family ipv4 {options}")).ok(0);
+    host
 }
 
 fn synced(ran: &Ran) -> Vec<&str> {
@@ -488,17 +493,15 @@ fn every_mode_is_kept_in_step() {
 fn in_nftables_mode_too_a_refused_service_is_set_aside() {
     let run_nft = RUN.replace("--family", "--mode nftables --family");
     let mut host = told(&services(), &slices());
-    let document = {
-        let mut host = host.clone();
-        run(&mut host, &run_nft);
-        let is_load =
-            |(mode, text): &&(RestoreMode, String)| *mode == RestoreMode::Commit && text.contains("shop/api");
-        host.documents.iter().find(is_load).unwrap().1.clone()
-    };
+    // What is sent by netlink is told by the lines of the document that would go to the tool.
+    let by_tool = applied_as_manifests(&services(), &slices(), "--mode nftables --nft-tool");
+    let is_load =
+        |(mode, text): &&(RestoreMode, String)| *mode == RestoreMode::Commit && text.contains("shop/api");
+    let (_, document) = by_tool.documents.iter().find(is_load).unwrap();
     let line =
         document.lines().position(|line| line.contains("shop/api") && line.starts_with("add rule")).unwrap()
             + 1;
-    host.fail_next_nft_run(Some(line), "no such thing");
+    host.fail_next_nft_change(Some(line), "no such thing");
     let ran = run(&mut host, &run_nft);
     assert!(ran.err.contains("Service shop/api is set aside until it changes"), "{}", ran.err);
     let metrics = ask(&host, "127.0.0.1:10249", "/metrics").1;
