@@ -112,7 +112,23 @@ pub fn plan(wanted: &Program, live: &Program, scopes: &PerFamily<Scope>) -> Plan
         (Some(wanted), Some(live)) => listener::diff::diff(wanted, live),
         (Some(_) | None, _) => Vec::new(),
     };
+    let steps = joined(steps);
     Plan { steps, rules, listeners, tables, servers: ipvs.servers, sets: ipvs.sets }
+}
+
+/// Changes of virtual servers with nothing between them are sent as one.
+fn joined(steps: Vec<Step>) -> Vec<Step> {
+    let mut all: Vec<Step> = Vec::with_capacity(steps.len());
+    for step in steps {
+        match (all.last_mut(), step) {
+            (Some(Step::Ipvs { requests, what }), Step::Ipvs { requests: mut more, .. }) => {
+                requests.append(&mut more);
+                *what = "change";
+            }
+            (_, step) => all.push(step),
+        }
+    }
+    all
 }
 
 fn deletes_chains(rules: &RulesetDiff) -> bool {

@@ -271,6 +271,12 @@ fn timeouts_are_set_if_any_that_is_wanted_differs() {
 }
 
 #[test]
+fn an_endpoint_that_takes_the_place_of_another_is_one_change() {
+    let (live, wanted) = (with_ipvs(NAT, Some(&[1, 2])), with_ipvs(NAT, Some(&[1, 3])));
+    assert_eq!(words(&planned(&wanted, &live)), ["ipvs change 2"]);
+}
+
+#[test]
 fn a_real_server_with_connections_is_drained_and_waited_for() {
     let mut live = with_ipvs(NAT, Some(&[1, 2]));
     let busy = Connections { active: 3, inactive: 0 };
