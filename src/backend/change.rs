@@ -158,7 +158,7 @@ pub fn leftovers(live: &Ruleset, difference: &RulesetDiff) -> Changes {
 
 /// Explains a difference. `made_for` names the Service port that a wanted rule was made for.
 ///
-/// The listeners that the rules of either side lead to tell its endpoints; if nothing is known of the live ones they are
+/// Without `with_lines` chains have no lines. The listeners that the rules of either side lead to tell its endpoints; if nothing is known of the live ones they are
 /// taken to be as wanted, and those in `listeners` differ.
 pub fn changes(
     (wanted, wanted_listeners): (&Ruleset, Option<&Listeners>),
@@ -166,6 +166,7 @@ pub fn changes(
     difference: &RulesetDiff,
     listeners: &[(ListenerKey, ListenerChange)],
     made_for: &dyn Fn(Tag) -> Option<LiftedName>,
+    with_lines: bool,
 ) -> Changes {
     let of_family = listeners.iter().filter(|(key, _)| key.family() == wanted.family);
     let sides = [wanted_listeners, live_listeners].into_iter().flatten();
@@ -179,12 +180,11 @@ pub fn changes(
     for (table, changed) in &difference.tables {
         let moved = moved_rules((wanted, live), *table, changed);
         for (chain, change) in &changed.chains {
-            let rules = |side: &Ruleset| -> Vec<Rule> {
-                side.chain(*table, chain).map_or_else(Vec::new, |chain| chain.rules.clone())
-            };
-            let (live_rules, wanted_rules) = (rules(live), rules(wanted));
+            let (live_rules, wanted_rules) = [live, wanted]
+                .map(|side| side.chain(*table, chain).map_or(&[][..], |chain| &chain.rules))
+                .into();
             let moved = if iptables::is_hashed(chain) { &none } else { &moved };
-            let found = names_in(wanted.family, chain, (&wanted_rules, &live_rules), moved, made_for);
+            let found = names_in(wanted.family, chain, (wanted_rules, live_rules), moved, made_for);
             let is_fixed = found.is_empty() && !iptables::is_hashed(chain);
             names.extend(found);
             let free = wanted.chain(*table, chain).map_or(0, |chain| match chain.order {
@@ -192,17 +192,15 @@ pub fn changes(
                 RuleOrder::FirstCommute(n) => n,
             });
             let fixed_tail = wanted_rules.len() - free;
+            let told = |rules: &[Rule], free| {
+                if with_lines { lines(wanted.family, chain, rules, free) } else { Vec::new() }
+            };
             chains.push(ChainDelta {
                 table: table.to_string(),
                 chain: chain.to_string(),
                 change: (*change).into(),
-                live: lines(
-                    wanted.family,
-                    chain,
-                    &live_rules,
-                    free.min(live_rules.len().saturating_sub(fixed_tail)),
-                ),
-                wanted: lines(wanted.family, chain, &wanted_rules, free),
+                live: told(live_rules, free.min(live_rules.len().saturating_sub(fixed_tail))),
+                wanted: told(wanted_rules, free),
                 is_fixed,
             });
         }

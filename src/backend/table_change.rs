@@ -9,12 +9,14 @@ use crate::program::nft::{Name, Set, Table, emit};
 use super::change::{ChainDelta, Changes, ObjectChange, PortChange, port_differences};
 use super::{LiftedName, nftables};
 
-/// Explains the difference between a wanted table, if one is wanted, and the live one.
+/// Explains the difference between a wanted table, if one is wanted, and the live one. Without `with_lines` its objects have no
+/// lines.
 pub fn table_changes(
     family: IpFamily,
     wanted: Option<&Table>,
     live: Option<&Table>,
     difference: &TableDiff,
+    with_lines: bool,
 ) -> Changes {
     let mut changes = Changes::default();
     if difference.is_empty() {
@@ -30,7 +32,7 @@ pub fn table_changes(
             emit::write_rule(&mut text, table, chain, rule);
             String::from_utf8_lossy(&text).trim_end().to_owned()
         };
-        chain_of.rules.iter().map(line).collect()
+        chain_of.rules.iter().filter(|_| with_lines).map(line).collect()
     };
     for (chain, change) in &difference.chains {
         changes.chains.push(ChainDelta {
@@ -65,7 +67,7 @@ pub fn table_changes(
             let Some(from) = side.and_then(|side| side.sets.get(set)) else {
                 return Vec::new();
             };
-            keys.iter().filter_map(|key| element_line(from, key)).collect()
+            keys.iter().filter(|_| with_lines).filter_map(|key| element_line(from, key)).collect()
         };
         changes.chains.push(ChainDelta {
             table: table.clone(),

@@ -221,13 +221,13 @@ impl Comparison {
         Comparison { compiler: self.compiler, ..Comparison::of(self.wanted, self.live) }
     }
 
-    fn changes(&self, family: IpFamily) -> Changes {
+    fn changes(&self, family: IpFamily, with_lines: bool) -> Changes {
         let (wanted, live) = (&self.wanted.program, &self.live.program);
         let wanted_program = wanted;
         let mut changes = Changes::default();
         if let Some(difference) = self.plan.tables.get(family) {
             let (wanted, live) = (wanted.nft.get(family).table(), live.nft.get(family).table());
-            changes = backend::table_changes(family, wanted, live, difference);
+            changes = backend::table_changes(family, wanted, live, difference, with_lines);
         }
         if let (Some(wanted), Some(live), Some(difference)) =
             (wanted.xtables.get(family), live.xtables.get(family), self.plan.rules.get(family))
@@ -245,7 +245,7 @@ impl Comparison {
                 };
                 let wanted = (wanted, self.wanted.program.listeners.as_ref());
                 let live = (live, self.live.program.listeners.as_ref());
-                backend::changes(wanted, live, difference, &self.plan.listeners, &made_for)
+                backend::changes(wanted, live, difference, &self.plan.listeners, &made_for, with_lines)
             };
             changes.ports.extend(of_rules.ports);
             changes.chains.extend(of_rules.chains);
@@ -264,7 +264,7 @@ impl Comparison {
     pub(super) fn changed_ports(&self, input: &Input) -> Vec<String> {
         let mut marks: BTreeMap<LiftedName, char> = BTreeMap::new();
         for family in &input.families {
-            for (name, change) in self.changes(*family).ports {
+            for (name, change) in self.changes(*family, false).ports {
                 let mark = match change {
                     PortChange::Added(_) => '+',
                     PortChange::Removed(_) => '-',
@@ -298,8 +298,9 @@ impl Comparison {
             .collect();
         let placeholder =
             |(name, _): &LiftedName| placeholders.contains(name.split(':').next().unwrap_or_default());
+        let with_lines = output == OutputArg::Json || rules_from.is_some();
         let changes: Vec<(IpFamily, Changes)> =
-            input.families.iter().map(|family| (*family, self.changes(*family))).collect();
+            input.families.iter().map(|family| (*family, self.changes(*family, with_lines))).collect();
         let is_setting = |step: &&Step| {
             matches!(
                 step,

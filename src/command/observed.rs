@@ -147,9 +147,7 @@ impl Observed {
             }
             observed.xtables.push(one);
         }
-        if host.nft_version()?.is_some() {
-            observed.read_nft(host, families, &hidden)?;
-        }
+        observed.read_nft(host, families, &hidden)?;
         observed.read_beside(host, families)?;
         Ok(observed)
     }
@@ -181,6 +179,7 @@ impl Observed {
             Err(error) if error.kind == HostErrorKind::Unsupported => return Ok(()),
             Err(error) => return Err(error.into()),
         };
+        let has_nft = host.nft_version()?.is_some();
         for (family, table) in tables {
             let Some(of) = nft::Family::from_name(&family) else { continue };
             let is_asked = of.ip().is_none_or(|ip| families.contains(&ip));
@@ -191,6 +190,21 @@ impl Observed {
                 continue;
             }
             // One that has gone meanwhile has no rules.
+            if let Some(ip) = of.ip() {
+                match host.nft_read(ip, &table) {
+                    Ok(None) => continue,
+                    Ok(Some(read)) if read.is_modelled() || !has_nft => {
+                        self.nft.tables.insert((of, read.name.clone()), read);
+                        continue;
+                    }
+                    Err(error) if !has_nft => return Err(error.into()),
+                    // What is not modelled has words in what nft prints.
+                    Ok(Some(_)) | Err(_) => {}
+                }
+            }
+            if !has_nft {
+                continue;
+            }
             let Some(json) = host.nft_list(&family, &table)? else { continue };
             let read = nft::parse::parse(&json).map_err(|error| {
                 Error::host(format!("what nft prints of table {family} {table}: {error}"))

@@ -279,7 +279,7 @@ fn another_service_touches_its_own_chain_and_its_neighbours() {
     assert!(chains.len() <= 3 && n_rules < 40, "{n_rules} {chains:?}");
     let [live, wanted] = [&before, &after].map(|cluster| lowered(cluster, IpFamily::V4, Layout::Fast));
     let difference = diff::diff(&wanted, &live, &iptables::scope(&live));
-    let changes = backend::changes((&wanted, None), (&live, None), &difference, &[], &|_| None);
+    let changes = backend::changes((&wanted, None), (&live, None), &difference, &[], &|_| None, true);
     let names: Vec<&String> = changes.ports.keys().map(|(name, _)| name).collect();
     assert_eq!(names, ["ns/svc-199:p"]);
 }
@@ -290,7 +290,7 @@ fn a_tree_that_branches_otherwise_changes_no_service() {
     let (before, after) = (plain(16, 2), plain(17, 2));
     let [live, wanted] = [&before, &after].map(|cluster| lowered(cluster, IpFamily::V4, Layout::Fast));
     let difference = diff::diff(&wanted, &live, &iptables::scope(&live));
-    let changes = backend::changes((&wanted, None), (&live, None), &difference, &[], &|_| None);
+    let changes = backend::changes((&wanted, None), (&live, None), &difference, &[], &|_| None, true);
     let names: Vec<&String> = changes.ports.keys().map(|(name, _)| name).collect();
     assert_eq!(names, ["ns/svc-16:p"]);
 }

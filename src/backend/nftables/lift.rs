@@ -14,6 +14,7 @@ use super::{flat, names};
 pub fn lift(table: &Table) -> BTreeMap<LiftedName, LiftedPort> {
     let mut ports: BTreeMap<LiftedName, LiftedPort> = BTreeMap::new();
     let cluster_ips: BTreeSet<IpAddr> = addresses(table, names::CLUSTER_IPS);
+    let lists = flat::EndpointLists::of(table);
     for map in [names::SERVICE_IPS, names::SERVICE_NODE_PORTS] {
         for (key, element, chain) in destinations_of(table, map) {
             let Some((vip, protocol)) = vip(key) else { continue };
@@ -22,7 +23,7 @@ pub fn lift(table: &Table) -> BTreeMap<LiftedName, LiftedPort> {
             if super::owned::is_hashed(chain) {
                 collect_endpoints(table, chain, 0, &mut port.endpoints);
             } else {
-                port.endpoints.extend(flat::endpoints(table, key));
+                port.endpoints.extend(lists.endpoints(key));
             }
             add_vip(port, vip, &cluster_ips);
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::net::AddrPort;
-use crate::program::nft::{Data, Element, Key, Name, Scalar, Table, Values, emit};
+use crate::program::nft::{Data, Element, Key, Name, Scalar, Set, Table, Values, emit};
 use crate::resolve::PoolKind;
 
 use super::super::names;
@@ -37,13 +37,23 @@ pub(in crate::backend::nftables) fn shared_chain(chain: &Name) -> Option<SharedC
     Some(SharedChain::List { is_local: lists.pool() == PoolKind::Local })
 }
 
-/// The endpoints of a destination, read from its lists.
-pub(in crate::backend::nftables) fn endpoints(table: &Table, destination: &Key) -> BTreeSet<AddrPort> {
-    let maps = Lists::all().filter(|lists| lists.is_for(destination));
-    let maps: Vec<_> = maps.filter_map(|lists| table.sets.get(&lists.name())).collect();
-    let list = choice::list_of(destination);
-    let elements = maps.iter().flat_map(|map| choice::members(map, &list));
-    elements.filter_map(|(_, element)| endpoint(element)).collect()
+/// The maps of a table that have lists of endpoints.
+pub(in crate::backend::nftables) struct EndpointLists<'t>(Vec<(Lists, &'t Set)>);
+
+impl<'t> EndpointLists<'t> {
+    /// Those of a table.
+    pub(in crate::backend::nftables) fn of(table: &'t Table) -> EndpointLists<'t> {
+        let map = |lists: Lists| Some((lists, table.sets.get(&lists.name())?));
+        EndpointLists(Lists::all().filter_map(map).collect())
+    }
+
+    /// The endpoints of a destination, read from its lists.
+    pub(in crate::backend::nftables) fn endpoints(&self, destination: &Key) -> BTreeSet<AddrPort> {
+        let maps = self.0.iter().filter(|(lists, _)| lists.is_for(destination));
+        let list = choice::list_of(destination);
+        let elements = maps.flat_map(|(_, map)| choice::members(map, &list));
+        elements.filter_map(|(_, element)| endpoint(element)).collect()
+    }
 }
 
 /// The endpoint that an element of a list is.

@@ -28,7 +28,7 @@ mod service;
 
 pub(super) use base::add as add_base;
 pub(super) use choice::adopt;
-pub(super) use lift::{SharedChain, elements, endpoint, endpoints, shared_chain, source_ranges};
+pub(super) use lift::{EndpointLists, SharedChain, elements, endpoint, shared_chain, source_ranges};
 pub(super) use service::add;
 
 use crate::net::IpFamily;
