@@ -1,7 +1,7 @@
 //! Tables of nftables by netlink (nfnetlink, subsystem 10): one transaction sent as a whole, one table read as it was at one
 //! moment. What the messages say is `program::nft::wire`'s business.
 
-use std::io;
+use std::{io, thread};
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use rustix::io::Errno;
@@ -15,6 +15,9 @@ use crate::program::nft::{Family, Name, Table};
 
 /// linux/errno.h: ERESTART, which the kernel says when it should do all of it again.
 const ERESTART: i32 = 85;
+
+/// From how many sets on a table is read by two threads.
+const MANY_SETS: usize = 1000;
 
 /// Takes a transaction, or nothing of it.
 pub(super) fn change(batch: &Batch) -> Result<(), RestoreError> {
@@ -70,17 +73,42 @@ fn attempt(family: IpFamily, name: &Name) -> io::Result<Option<Option<Table>>> {
     let mut is_same = lists.into_iter().try_fold(true, |is_same, question| {
         list(&mut netlink, &mut reading, question).map(|one| one && is_same)
     })?;
-    for name in reading.set_names() {
-        is_same &= list(&mut netlink, &mut reading, Question::Elements(&name))?;
-        if !is_same {
-            return Ok(None);
-        }
+    if !is_same {
+        return Ok(None);
+    }
+    let names = reading.set_names();
+    // The kernel looks for a set from the first one on each time: of many, two threads look.
+    let (some, others) = names.split_at(if names.len() < MANY_SETS { names.len() } else { names.len() / 2 });
+    let (some, others) = thread::scope(|scope| {
+        let others = scope.spawn(|| elements(&reading, others));
+        (elements(&reading, some), others.join())
+    });
+    let others = others.map_err(|_| io::Error::other("a thread has stopped"))?;
+    for listed in [some?, others?] {
+        let Some(messages) = listed else { return Ok(None) };
+        messages.iter().for_each(|answer| reading.take(answer.kind, &answer.body));
     }
     for question in [Question::Rules, Question::Objects, Question::Flowtables] {
         is_same &= list(&mut netlink, &mut reading, question)?;
     }
     let is_same = is_same && before == generation(&mut netlink, &reading)?;
     Ok(is_same.then(|| reading.finish()))
+}
+
+/// The elements of sets; `None` if something changed meanwhile.
+fn elements(reading: &Reading, names: &[Box<str>]) -> io::Result<Option<Vec<Message>>> {
+    let mut found = Vec::new();
+    let mut netlink = Netlink::open(NETLINK_NETFILTER)?;
+    for name in names {
+        let request = message(reading, Question::Elements(name));
+        match netlink.stream(request, &mut |answer| found.push(answer.clone())) {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(error) if netlink::is(&error, Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Some(found))
 }
 
 /// Whether the list stayed the same while it was read. One that is gone by now did not.
