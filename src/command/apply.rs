@@ -62,11 +62,8 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
     refuse_unfit(&input)?;
     input.say_left_out(console)?;
     let _lock = if args.dry_run { None } else { Some(lock::take(args.lock, host, console)?) };
-    let mut compared = Comparison::of_input(&args.input, &input, (args.iptables, args.nft), host, console)?;
+    let compared = Comparison::of_input(&args.input, &input, (args.iptables, args.nft), host, console)?;
     input.refuse_small_port_range(&compared.wanted)?;
-    if args.nft.nft_tool {
-        compared.plan.drop_batches();
-    }
     for warning in &compared.live.warnings {
         console.warn(warning)?;
     }

@@ -131,7 +131,10 @@ impl Comparison {
         let wanted = wanted.map_err(|_| Error::internal("the compiler stopped"))?;
         // No iptables, no nft: said before what that entails.
         let (wanted, compiler) = wanted?;
-        let compared = Comparison::of_machine(args, input, wanted, live?, &machine, host)?;
+        let mut compared = Comparison::of_machine(args, input, wanted, live?, &machine, host)?;
+        if nft.nft_tool {
+            compared.plan.drop_batches();
+        }
         Ok(Comparison { compiler: Some(compiler), ..compared })
     }
 
@@ -172,17 +175,7 @@ impl Comparison {
             }
         }
         if uses_ipvs || virtual_servers::has_leftovers(host, &live.program) {
-            let is_read = |family: &IpFamily| live.program.xtables.get(*family).is_some();
-            let families: BTreeSet<IpFamily> = IpFamily::ALL.into_iter().filter(is_read).collect();
-            virtual_servers::read(host, &mut live.program, &families)?;
-            live.scopes = live::scopes(&live.program, &owned, None);
-            let is_left = |key: &ServiceKey| {
-                // Those for marks no Service has, and kube-proxy leaves them alone, too.
-                let ServiceKey::Address { at, .. } = key else { return false };
-                !live.scopes.get(key.family()).servers.contains(key)
-                    && !input.config.ipvs.exclude_cidrs.iter().any(|cidr| cidr.contains(at.addr))
-            };
-            live.warnings.extend(virtual_servers::foreign(&wanted.program, &live.program, &is_left));
+            read_virtual_servers(&wanted.program, &mut live, &owned, host)?;
         }
         if args.keep_other_modes {
             live.scopes = live::scopes(&live.program, &owned, Some(input.config.mode));
@@ -223,7 +216,6 @@ impl Comparison {
 
     fn changes(&self, family: IpFamily, with_lines: bool) -> Changes {
         let (wanted, live) = (&self.wanted.program, &self.live.program);
-        let wanted_program = wanted;
         let mut changes = Changes::default();
         if let Some(difference) = self.plan.tables.get(family) {
             let (wanted, live) = (wanted.nft.get(family).table(), live.nft.get(family).table());
@@ -236,8 +228,8 @@ impl Comparison {
                 backend::leftovers(live, difference)
             } else {
                 // Where another mode is wanted, it is wanted that there are none.
-                let is_ipvs =
-                    wanted_program.ipvs.get(family).as_ref().is_some_and(|servers| !servers.is_empty());
+                let servers = self.wanted.program.ipvs.get(family);
+                let is_ipvs = servers.as_ref().is_some_and(|servers| !servers.is_empty());
                 let made_for = |tag| {
                     // Of IPVS mode the virtual servers tell.
                     let port = self.wanted.made_for(family, tag).filter(|_| !is_ipvs)?;
@@ -327,4 +319,25 @@ impl Comparison {
         console.out.flush()?;
         Ok(())
     }
+}
+
+/// Reads what of IPVS mode is there beside rules, in the families whose rules were read, and notes what of it is not ours.
+fn read_virtual_servers(
+    wanted: &Program,
+    live: &mut Live,
+    owned: &Owned,
+    host: &mut dyn Host,
+) -> Result<(), Error> {
+    let is_read = |family: &IpFamily| live.program.xtables.get(*family).is_some();
+    let families: BTreeSet<IpFamily> = IpFamily::ALL.into_iter().filter(is_read).collect();
+    virtual_servers::read(host, &mut live.program, &families)?;
+    live.scopes = live::scopes(&live.program, owned, None);
+    let is_left = |key: &ServiceKey| {
+        // Those for marks no Service has, and kube-proxy leaves them alone, too.
+        let ServiceKey::Address { at, .. } = key else { return false };
+        !live.scopes.get(key.family()).servers.contains(key)
+            && !owned.exclude_cidrs.iter().any(|cidr| cidr.contains(at.addr))
+    };
+    live.warnings.extend(virtual_servers::foreign(wanted, &live.program, &is_left));
+    Ok(())
 }

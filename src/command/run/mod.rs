@@ -124,10 +124,6 @@ Exit status:
   0  told to end
   2  an error at the start";
 
-/// The longest time a client may be idle that kube-proxy lets connection tracking remember (tcpEstablishedTimeout).
-const TCP_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
-/// The same when one side has ended (tcpCloseWaitTimeout).
-const TCP_HALF_CLOSED_IDLE: Duration = Duration::from_secs(60 * 60);
 /// Runs it.
 pub fn run(args: &RunArgs, host: &mut dyn Host, console: &mut Console<'_>) -> Result<Outcome, Error> {
     let mut log = Log { console, format: args.log_format, time: host.unix_time() };
@@ -251,8 +247,8 @@ fn forward_options(args: &ForwardArgs, config: &Config) -> ForwardOptions {
     let seconds = |seconds: u32| Duration::from_secs(seconds.into());
     // Zero keeps the kernel's setting, which is not ours.
     let told = |timeout: Option<Duration>| timeout.filter(|timeout| !timeout.is_zero());
-    let established = told(config.conntrack.tcp_established_timeout).unwrap_or(TCP_IDLE);
-    let close_wait = told(config.conntrack.tcp_close_wait_timeout).unwrap_or(TCP_HALF_CLOSED_IDLE);
+    let established = told(config.conntrack.tcp_established_timeout).unwrap_or(settings::ESTABLISHED);
+    let close_wait = told(config.conntrack.tcp_close_wait_timeout).unwrap_or(settings::CLOSE_WAIT);
     let tcp_idle = args.tcp_idle_timeout.map_or(established, seconds);
     ForwardOptions {
         max_connections: args.max_connections.and_then(|max| usize::try_from(max).ok()),

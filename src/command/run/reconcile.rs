@@ -120,7 +120,8 @@ impl<'a> Reconciler<'a> {
             let of = |counts: &BTreeMap<_, usize>| counts.get(which).copied().unwrap_or_default();
             *n = (*n + of(&after)).saturating_sub(of(&before));
         }
-        let mut synced = self.told(&part.compared, input, host.now().saturating_sub(began));
+        let ports = part.compared.changed_ports(input);
+        let mut synced = self.told(&part.compared, ports, input, host.now().saturating_sub(began));
         synced.services = Some(part.names.clone());
         followed.take(part);
         self.followed = Some(followed);
@@ -184,18 +185,18 @@ impl<'a> Reconciler<'a> {
         }
         let now = host.now();
         self.no_local_endpoints = no_local_endpoints(&compared.wanted);
-        let synced = Synced { ports, ..self.told(&compared, input, now.saturating_sub(began)) };
+        let synced = self.told(&compared, ports, input, now.saturating_sub(began));
         self.check_at = now + input.config.sync_periods.sync.max(synced.took * IDLE_SHARE);
         self.followed = Followed::after(compared, input.config.mode);
         Ok(synced)
     }
 
-    /// What a sync did.
-    fn told(&self, compared: &Comparison, input: &Input, took: Duration) -> Synced {
+    /// What a sync did, to these Service ports.
+    fn told(&self, compared: &Comparison, ports: Vec<String>, input: &Input, took: Duration) -> Synced {
         let planned = &compared.plan.steps;
         Synced {
             mode: input.config.mode.name(),
-            ports: compared.changed_ports(input),
+            ports,
             n_steps: planned.len(),
             n_rules: planned.iter().map(Step::n_rules).sum(),
             took,
@@ -239,7 +240,6 @@ impl<'a> Reconciler<'a> {
     }
 }
 
-/// What load balancers may ask of this node, in all families.
 /// Has UDP flows be forgotten that go where rules would not send them any more.
 fn forget_stale(
     wanted: &Answerers,
@@ -254,6 +254,7 @@ fn forget_stale(
     }
 }
 
+/// What load balancers may ask of this node, in all families.
 fn health_checks(wanted: &Wanted, input: &Input) -> Vec<HealthCheck> {
     let views = input.families.iter().filter_map(|family| wanted.views.get(*family).as_ref());
     views.flat_map(|view| resolve::health_checks(&input.loaded.cluster, &input.node.name, view)).collect()
@@ -279,6 +280,7 @@ fn no_local_endpoints(wanted: &Wanted) -> BTreeMap<(&'static str, IpFamily), usi
     counts
 }
 
+/// Rules of iptables by table and family.
 fn iptables_rules(wanted: &Program) -> BTreeMap<(String, IpFamily), usize> {
     let mut counts = BTreeMap::new();
     for family in IpFamily::ALL {

@@ -17,9 +17,9 @@ const MOST: u64 = 1_048_576;
 /// How many connections share a bucket of the kernel's table.
 const PER_BUCKET: u64 = 4;
 /// `tcpEstablishedTimeout`, if nothing is said.
-const ESTABLISHED: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const ESTABLISHED: Duration = Duration::from_secs(24 * 60 * 60);
 /// `tcpCloseWaitTimeout`, if nothing is said.
-const CLOSE_WAIT: Duration = Duration::from_secs(60 * 60);
+pub(super) const CLOSE_WAIT: Duration = Duration::from_secs(60 * 60);
 
 /// How many buckets the kernel's table has.
 const BUCKETS: &str = "nf_conntrack_buckets";
