@@ -5,7 +5,7 @@ use std::io;
 use netlink_sys::protocols::NETLINK_GENERIC;
 use rustix::io::Errno;
 
-use super::netlink::{Message, Netlink, attributes, is};
+use super::netlink::{Message, Netlink, is};
 use crate::program::attributes;
 
 /// linux/genetlink.h: GENL_ID_CTRL, the family that knows the others; CTRL_CMD_GETFAMILY.
@@ -31,10 +31,8 @@ impl Genl {
     /// Opens one for a version of its commands. `None` if the kernel has no family of this name, or has not loaded it.
     pub(super) fn open(name: &str, version: u8) -> io::Result<Option<Genl>> {
         let mut netlink = Netlink::open(NETLINK_GENERIC)?;
-        let mut value = name.as_bytes().to_vec();
-        value.push(0);
         let mut body = Vec::new();
-        attributes::push(&mut body, FAMILY_NAME, &value);
+        attributes::push_text(&mut body, FAMILY_NAME, name);
         let found = match netlink.ask(message((CONTROLLER, CONTROLLER_VERSION), GET_FAMILY, &body), 0) {
             Ok(messages) => messages.iter().find_map(family_id),
             Err(error) if is(&error, Errno::NOENT) => return Ok(None),
@@ -77,8 +75,8 @@ fn bodies(messages: Vec<Message>) -> Vec<Vec<u8>> {
 }
 
 fn family_id(message: &Message) -> Option<u16> {
-    let id = attributes(&message.body, HEADER).find(|attribute| attribute.kind() == FAMILY_ID)?;
-    id.value().try_into().map(u16::from_ne_bytes).ok()
+    let (_, id) = attributes::after(&message.body, HEADER).find(|(kind, _)| *kind == FAMILY_ID)?;
+    id.try_into().map(u16::from_ne_bytes).ok()
 }
 
 #[cfg(test)]
@@ -92,8 +90,8 @@ mod tests {
         assert_eq!(controller.family, CONTROLLER);
         let families = controller.dump(GET_FAMILY, &[]).unwrap();
         let name = |body: &Vec<u8>| {
-            let name = attributes(body, 0).find(|attribute| attribute.kind() == FAMILY_NAME).unwrap();
-            name.value().to_vec()
+            let (_, name) = attributes::well_formed(body).find(|(kind, _)| *kind == FAMILY_NAME).unwrap();
+            name.to_vec()
         };
         assert!(families.iter().any(|family| name(family) == b"nlctrl\0"));
     }

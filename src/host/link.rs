@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::LocalAddress;
 use super::error::{HostError, HostErrorKind};
-use super::netlink::{Message, Netlink, attributes, is};
+use super::netlink::{Message, Netlink, is};
 use crate::net::IpFamily;
 use crate::program::attributes;
 
@@ -180,9 +180,7 @@ fn named(name: &str, action: &str) -> Result<Vec<u8>, HostError> {
         return Err(HostError::new(action, HostErrorKind::Other, words));
     }
     let mut body = vec![0; LINK_HEADER];
-    let mut value = name.as_bytes().to_vec();
-    value.push(0);
-    attributes::push(&mut body, NAME, &value);
+    attributes::push_text(&mut body, NAME, name);
     Ok(body)
 }
 
@@ -204,15 +202,16 @@ fn decode_device(message: &Message) -> Option<Device> {
         return None;
     }
     let body = &message.body;
-    let name = attributes(body, LINK_HEADER).find(|attribute| attribute.kind() == NAME)?;
-    let kind =
-        attributes(body, LINK_HEADER).find(|attribute| attribute.kind() == LINK_INFO).and_then(|made| {
-            let kind = attributes(made.value(), 0).find(|attribute| attribute.kind() == KIND)?;
-            Some(without_end(kind.value()).to_vec())
-        });
+    let value =
+        |kind| attributes::after(body, LINK_HEADER).find(|(its, _)| *its == kind).map(|(_, value)| value);
+    let name = value(NAME)?;
+    let kind = value(LINK_INFO).and_then(|made| {
+        let (_, kind) = attributes::well_formed(made).find(|(its, _)| *its == KIND)?;
+        Some(without_end(kind).to_vec())
+    });
     Some(Device {
         index: index(body)?,
-        name: String::from_utf8_lossy(without_end(name.value())).into(),
+        name: String::from_utf8_lossy(without_end(name)).into(),
         kind: kind.unwrap_or_default(),
     })
 }
@@ -223,9 +222,8 @@ fn decode_address(message: &Message) -> Option<(u32, IpAddr)> {
         return None;
     }
     let of_kind = |kind| {
-        let mut all = attributes(&message.body, ADDRESS_HEADER);
-        let attribute = all.find(|attribute| attribute.kind() == kind)?;
-        let value = attribute.value();
+        let mut all = attributes::after(&message.body, ADDRESS_HEADER);
+        let (_, value) = all.find(|(its, _)| *its == kind)?;
         let v4 = <[u8; 4]>::try_from(value).map(IpAddr::from);
         v4.or_else(|_| <[u8; 16]>::try_from(value).map(IpAddr::from)).ok()
     };

@@ -14,9 +14,7 @@ use super::serve::{Server, Sites};
 use super::watch::Watch;
 use super::xtables::{Jump, Xtables};
 use super::{Event, Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
-use super::{
-    conntrack, files, ipset, link, lock, nf_tables, nfacct, nft, nft_tables, nft_watch, notify, sysctl,
-};
+use super::{conntrack, files, ipset, link, lock, nf_tables, nfacct, nft, nft_watch, notify, sysctl};
 use crate::net::{IpFamily, Protocol};
 use crate::program::conntrack::Flow;
 use crate::program::ipset::{Change, Sets};
@@ -145,7 +143,7 @@ impl Host for LinuxHost {
     }
 
     fn nft_tables(&mut self) -> Result<Vec<(String, String)>, HostError> {
-        nft_tables::all()
+        nf_tables::tables()
     }
 
     fn nft_run(&mut self, document: &[u8], check: bool) -> Result<(), RestoreError> {

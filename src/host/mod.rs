@@ -20,7 +20,6 @@ mod netlink;
 mod nf_tables;
 mod nfacct;
 mod nft;
-mod nft_tables;
 mod nft_watch;
 mod notify;
 pub mod serve;

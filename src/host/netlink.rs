@@ -6,11 +6,13 @@ use std::io;
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkDeserializable,
-    NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable, NlaBuffer, NlasIterator,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_sys::{Socket, SocketAddr};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, sockopt};
+
+use crate::program::attributes;
 
 /// As much as the kernel puts into one datagram of a dump, with room to spare.
 const DATAGRAM: usize = 1 << 16;
@@ -293,8 +295,8 @@ const ATTRIBUTE_OFFSET: u16 = 2;
 
 /// Where in a message the attribute begins that is to blame; its refusal repeats its header.
 fn blamed(repeated: &[u8]) -> Option<usize> {
-    let offset = attributes(repeated, HEADER).find(|one| one.kind() == ATTRIBUTE_OFFSET)?;
-    usize::try_from(u32::from_ne_bytes(offset.value().try_into().ok()?)).ok()
+    let (_, offset) = attributes::after(repeated, HEADER).find(|(kind, _)| *kind == ATTRIBUTE_OFFSET)?;
+    usize::try_from(u32::from_ne_bytes(offset.try_into().ok()?)).ok()
 }
 
 fn connected(protocol: isize) -> io::Result<Socket> {
@@ -318,11 +320,6 @@ fn cut() -> io::Error {
 /// Whether an error is that of a system call, and this one.
 pub(super) fn is(error: &io::Error, errno: Errno) -> bool {
     error.raw_os_error() == Some(errno.raw_os_error())
-}
-
-/// The attributes of a body, after a fixed header of `skip` bytes. Ends at the first that is malformed.
-pub(super) fn attributes(body: &[u8], skip: usize) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
-    NlasIterator::new(body.get(skip..).unwrap_or_default()).map_while(Result::ok)
 }
 
 impl NetlinkSerializable for Message {

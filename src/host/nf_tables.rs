@@ -40,6 +40,29 @@ fn explained(batch: &Batch, refused: &Refused) -> RestoreError {
     RestoreError { line, error }
 }
 
+/// Family and name of every table. `Unsupported` if the kernel has no nf_tables.
+pub(super) fn tables() -> Result<Vec<(String, String)>, HostError> {
+    let action = "list the tables of nf_tables";
+    let wire::Request { kind, body } = wire::tables_request();
+    let answers =
+        Netlink::open(NETLINK_NETFILTER).and_then(|mut netlink| netlink.dump(&Message { kind, body }));
+    let answers = answers.map_err(|error| match without_module(error) {
+        error if netlink::is(&error, Errno::OPNOTSUPP) => {
+            let words = "this kernel has no nf_tables (module `nf_tables`)";
+            HostError::new(action, HostErrorKind::Unsupported, words)
+        }
+        error => HostError::io(action, &error),
+    })?;
+    let tables = answers.iter().filter_map(|answer| wire::table_of(answer.kind, &answer.body));
+    Ok(tables.map(|(family, name)| (family.to_string(), name.to_owned())).collect())
+}
+
+/// The same error, but that of a kernel without nf_tables says so: nfnetlink answers EINVAL when no module serves the
+/// subsystem.
+fn without_module(error: io::Error) -> io::Error {
+    if netlink::is(&error, Errno::INVAL) { Errno::OPNOTSUPP.into() } else { error }
+}
+
 /// A table as it was at one moment; `None` if there is none.
 pub(super) fn read(family: IpFamily, table: &str) -> Result<Option<Table>, HostError> {
     let action = format!("read table `{} {table}` of nftables", Family::from(family));
@@ -59,11 +82,7 @@ pub(super) fn read(family: IpFamily, table: &str) -> Result<Option<Table>, HostE
 fn attempt(family: IpFamily, name: &Name) -> io::Result<Option<Option<Table>>> {
     let mut netlink = Netlink::open(NETLINK_NETFILTER)?;
     let mut reading = Reading::new(family, name.clone());
-    let before = generation(&mut netlink, &reading).map_err(|error| {
-        // What nfnetlink says when no module serves the subsystem.
-        let is_missing = netlink::is(&error, Errno::INVAL);
-        if is_missing { Errno::OPNOTSUPP.into() } else { error }
-    })?;
+    let before = generation(&mut netlink, &reading).map_err(without_module)?;
     match netlink.ask(message(&reading, Question::Table), 0) {
         Ok(answers) => answers.iter().for_each(|answer| reading.take(answer.kind, &answer.body)),
         Err(error) if netlink::is(&error, Errno::NOENT) => return Ok(Some(None)),
@@ -152,5 +171,7 @@ mod tests {
         assert_eq!(kind(Errno::INTR.raw_os_error()), HostErrorKind::Busy);
         assert_eq!(kind(Errno::NOENT.raw_os_error()), HostErrorKind::NotFound);
         assert_eq!(kind(Errno::PERM.raw_os_error()), HostErrorKind::Permission);
+        let missing = without_module(Errno::INVAL.into());
+        assert_eq!(failed(String::new(), &missing).kind, HostErrorKind::Unsupported);
     }
 }

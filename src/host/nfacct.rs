@@ -7,7 +7,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 
 use super::NfacctObject;
 use super::error::{HostError, HostErrorKind};
-use super::netlink::{Message, Netlink, attributes};
+use super::netlink::{Message, Netlink};
 use crate::program::attributes;
 
 /// linux/netfilter/nfnetlink.h: NFNL_SUBSYS_ACCT.
@@ -74,9 +74,7 @@ fn encode(kind: u16, name: &str) -> Option<Message> {
         return None;
     }
     let mut body = HEADER.to_vec();
-    let mut value = name.as_bytes().to_vec();
-    value.push(0);
-    attributes::push(&mut body, NAME, &value);
+    attributes::push_text(&mut body, NAME, name);
     Some(Message { kind, body })
 }
 
@@ -85,10 +83,9 @@ fn decode(message: &Message) -> Option<NfacctObject> {
         return None;
     }
     let mut object = NfacctObject { name: String::new(), packets: 0, bytes: 0 };
-    for attribute in attributes(&message.body, HEADER.len()) {
-        let value = attribute.value();
+    for (kind, value) in attributes::after(&message.body, HEADER.len()) {
         let number = || <[u8; 8]>::try_from(value).map_or(0, u64::from_be_bytes);
-        match attribute.kind() {
+        match kind {
             NAME => {
                 let name = value.split(|byte| *byte == 0).next().unwrap_or_default();
                 object.name = String::from_utf8_lossy(name).into_owned();

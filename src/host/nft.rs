@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::error::{HostError, HostErrorKind, RestoreError};
-use super::{nft_tables, tool, xtables_words};
+use super::{nf_tables, tool, xtables_words};
 
 /// The tool.
 const NFT: &str = "nft";
@@ -34,7 +34,7 @@ pub(super) fn version() -> Result<Option<(u32, u32, u32)>, HostError> {
 /// A table as `nft -j list table` prints it; `None` if there is none, and then the tool is not started.
 pub(super) fn list(family: &str, table: &str) -> Result<Option<Vec<u8>>, HostError> {
     let program = program()?;
-    if !nft_tables::all()?.iter().any(|(of, name)| of == family && name == table) {
+    if !nf_tables::tables()?.iter().any(|(of, name)| of == family && name == table) {
         return Ok(None);
     }
     let args = ["-j", "list", "table", family, table];

@@ -13,7 +13,7 @@ use iptables::error::IptablesError;
 
 use super::error::{HostError, HostErrorKind, RestoreError};
 use super::xtables_words::{self, Said};
-use super::{RestoreMode, XtablesTools, XtablesVariant, nft_tables, tool};
+use super::{RestoreMode, XtablesTools, XtablesVariant, nf_tables, tool};
 use crate::net::IpFamily;
 use crate::program::xtables::TableName;
 
@@ -250,7 +250,7 @@ fn nft_has_no_tables(family: IpFamily) -> bool {
         IpFamily::V6 => "ip6",
     };
     let is_shown = |(of, name): &(String, String)| of == word && TableName::from_name(name).is_some();
-    nft_tables::all().is_ok_and(|tables| !tables.iter().any(is_shown))
+    nf_tables::tables().is_ok_and(|tables| !tables.iter().any(is_shown))
 }
 
 fn need_family(family: IpFamily, verb: &str) -> Result<(), HostError> {

@@ -126,3 +126,8 @@ pub(super) fn each<'a>(
 pub fn well_formed(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     each(bytes, "message").map_while(Result::ok)
 }
+
+/// Those of a body that begins with a fixed header of `skip` bytes.
+pub fn after(body: &[u8], skip: usize) -> impl Iterator<Item = (u16, &[u8])> {
+    well_formed(body.get(skip..).unwrap_or_default())
+}

@@ -1,6 +1,7 @@
 //! Names of tables, chains and sets, and comments: what can be written in nft text without escaping.
 
 use std::borrow::Borrow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -294,5 +295,21 @@ impl fmt::Display for Comment {
 impl fmt::Debug for Comment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\"", self.0)
+    }
+}
+
+/// Names, each kept once: a table says every one of them many times.
+#[derive(Debug, Default)]
+pub(super) struct Names(BTreeSet<Name>);
+
+impl Names {
+    /// The name with this text; `None` if it is none.
+    pub(super) fn get(&mut self, text: &str) -> Option<Name> {
+        if let Some(name) = self.0.get(text) {
+            return Some(name.clone());
+        }
+        let name = Name::new(text).ok()?;
+        self.0.insert(name.clone());
+        Some(name)
     }
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde_json::Value;
 
 use crate::net::{IpCidr, IpFamily};
+use crate::program::nft::name::Names;
 use crate::program::nft::statement::PROTOCOLS;
 use crate::program::nft::value::ends;
 use crate::program::nft::{
@@ -12,7 +13,7 @@ use crate::program::nft::{
     ScalarType, Transport, Values,
 };
 
-use super::{Names, only_member, small, statement, text, words};
+use super::{only_member, small, statement, text, words};
 
 pub(super) fn expr(value: &Value) -> Option<Expr> {
     let (kind, content) = only_member(value)?;

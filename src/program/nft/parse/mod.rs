@@ -7,14 +7,14 @@ mod expr;
 mod statement;
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
+use super::name::Names;
 use super::{
-    Base, Chain, ChainKind, Comment, Data, DataType, Element, Family, Hook, Key, Name, Policy, Rule, Ruleset,
+    Base, Chain, ChainKind, Comment, Data, DataType, Element, Family, Hook, Key, Policy, Rule, Ruleset,
     ScalarType, Set, SetFlags, Stmt, Table,
 };
 
@@ -98,21 +98,6 @@ struct Reader {
     tables: Vec<Table>,
     unmodelled: Vec<Box<str>>,
     names: Names,
-}
-
-/// Names, each kept once.
-#[derive(Default)]
-struct Names(BTreeSet<Name>);
-
-impl Names {
-    fn get(&mut self, text: &str) -> Option<Name> {
-        if let Some(name) = self.0.get(text) {
-            return Some(name.clone());
-        }
-        let name = Name::new(text).ok()?;
-        self.0.insert(name.clone());
-        Some(name)
-    }
 }
 
 /// The only member of an object, as `{"rule": {…}}`.

@@ -3,9 +3,10 @@
 use serde_json::Value;
 
 use crate::net::IpFamily;
+use crate::program::nft::name::Names;
 use crate::program::nft::{CtState, Expr, Family, NatFlags, NatTarget, RejectWith, SetOp, Stmt, Verdict};
 
-use super::{Names, expr, only_member, small, text, words};
+use super::{expr, only_member, small, text, words};
 
 /// A statement; what is not modelled is kept as it is.
 pub(super) fn stmt(value: &Value, family: Family, names: &mut Names) -> Stmt {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 
-use super::attribute::{Attributes, ByKind};
+use super::attribute::{Attributes, Buffer, ByKind};
 use super::uapi::{element, message, rule, set};
 use super::*;
 use crate::net::IpFamily;
@@ -260,4 +260,21 @@ proptest! {
             reading.finish();
         }
     }
+}
+
+#[test]
+fn tables_are_told_by_family_and_name() {
+    let table = |kind, family| {
+        let mut buffer = Buffer::default();
+        buffer.bytes.extend_from_slice(&[family, 0, 0, 0]);
+        buffer.put(2, &[0; 4]);
+        buffer.put_text(1, "kube-proxy");
+        table_of(kind, &buffer.bytes).map(|(family, name)| (family, name.to_owned()))
+    };
+    let named = |family| Some((family, "kube-proxy".to_owned()));
+    let (new, get) = (10 << 8, 10 << 8 | 1);
+    assert_eq!((table(new, 2), table(new, 10)), (named(Family::Ip), named(Family::Ip6)));
+    assert_eq!((table(new, 77), table(get, 2)), (None, None));
+    assert_eq!(table_of(new, &[2]), None);
+    assert_eq!(tables_request(), Request { kind: get, body: vec![0; 4] });
 }

@@ -6,9 +6,10 @@
 mod rule;
 mod set;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::net::IpFamily;
+use crate::program::nft::name::Names;
 use crate::program::nft::{
     Base, Chain, ChainKind, Family, Hook, Name, Policy, Rule, Stmt, Table, wire::batch::hook_number,
 };
@@ -16,7 +17,7 @@ use crate::program::nft::{
 use self::set::LiveSet;
 use super::attribute::{Buffer, ByKind};
 use super::datatype::family_number;
-use super::uapi::{self, chain, element, generation, message, table, verdict};
+use super::uapi::{self, chain, element, family, generation, message, table, verdict};
 use super::userdata;
 
 /// What is asked of the kernel. All but the first two are answered with a list.
@@ -49,6 +50,25 @@ pub struct Request {
     pub body: Vec<u8>,
 }
 
+/// Asks for all tables, of every family.
+pub fn tables_request() -> Request {
+    Request { kind: message::GET_TABLE, body: vec![0; HEADER] }
+}
+
+/// Family and name of the table that an answer is about; `None` if it is about none.
+pub fn table_of(kind: u16, body: &[u8]) -> Option<(Family, &str)> {
+    let family = match *body.first().filter(|_| kind == message::NEW_TABLE)? {
+        family::INET => Family::Inet,
+        family::IPV4 => Family::Ip,
+        family::ARP => Family::Arp,
+        family::NETDEV => Family::Netdev,
+        family::BRIDGE => Family::Bridge,
+        family::IPV6 => Family::Ip6,
+        _ => return None,
+    };
+    Some((family, ByKind::of(body.get(HEADER..)?).text(table::NAME)?))
+}
+
 /// The generation that an answer tells.
 pub fn generation(kind: u16, body: &[u8]) -> Option<u32> {
     let attributes = ByKind::of(body.get(HEADER..)?);
@@ -59,21 +79,6 @@ pub fn generation(kind: u16, body: &[u8]) -> Option<u32> {
 const HEADER: usize = 4;
 /// NFTA_OBJ_NAME and NFTA_FLOWTABLE_NAME.
 const OBJECT_NAME: u16 = 2;
-
-/// Names, each kept once.
-#[derive(Debug, Default)]
-struct Names(BTreeSet<Name>);
-
-impl Names {
-    fn get(&mut self, text: &str) -> Option<Name> {
-        if let Some(name) = self.0.get(text) {
-            return Some(name.clone());
-        }
-        let name = Name::new(text).ok()?;
-        self.0.insert(name.clone());
-        Some(name)
-    }
-}
 
 /// A table that is being read.
 #[derive(Debug)]

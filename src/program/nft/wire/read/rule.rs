@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::net::IpFamily;
+use crate::program::nft::name::Names;
 use crate::program::nft::{
     CtState, Data, DataType, Expr, InterfaceName, Key, Keys, MapRef, Meta, NatFlags, NatTarget, NumgenMode,
     Payload, RejectWith, Right, Scalar, ScalarType, SetOp, Stmt, Transport,
@@ -16,7 +17,6 @@ use super::super::attribute::{Attributes, ByKind};
 use super::super::datatype;
 use super::super::expression::{LOOPBACK, LOOPBACK_NAME, location, refusal};
 use super::super::uapi::{element, expression as x, register, rule};
-use super::Names;
 use super::set::{LiveSet, said, value};
 
 /// How many registers of four bytes there are.

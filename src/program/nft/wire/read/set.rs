@@ -1,12 +1,12 @@
 //! Sets and maps as the kernel lists them, with their elements.
 
+use crate::program::nft::name::Names;
 use crate::program::nft::{Data, DataType, Element, Key, ScalarType, Set, SetFlags, Values, Verdict};
 
 use super::super::attribute::{Attributes, ByKind};
 use super::super::element::Layout;
 use super::super::uapi::{element, set, verdict};
 use super::super::{anonymous, datatype, userdata};
-use super::Names;
 
 /// A set or map that is being read.
 #[derive(Debug)]
