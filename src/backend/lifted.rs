@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::net::{AddrPort, Port, Protocol};
 use crate::program::ipvs::{Connections, Counters};
-use crate::program::xtables::Counter;
+use crate::program::xtables::{Counter, Rule};
 use crate::resolve::FrontendKind;
 
 /// A VIP as rules tell of it.
@@ -17,6 +17,19 @@ pub enum LiftedVip {
     NodePort(Port),
     /// A health-check port that is let in.
     HealthCheck(Port),
+}
+
+impl LiftedVip {
+    /// The VIP that a rule dispatches, by its destination.
+    pub(super) fn of_rule(rule: &Rule) -> Option<LiftedVip> {
+        let port = rule.destination_port()?;
+        Some(match rule.destination {
+            Some(destination) if destination.cidr.is_host() => {
+                LiftedVip::Address(AddrPort::new(destination.cidr.network(), port))
+            }
+            Some(_) | None => LiftedVip::NodePort(port),
+        })
+    }
 }
 
 impl fmt::Display for LiftedVip {

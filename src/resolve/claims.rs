@@ -76,7 +76,6 @@ fn claims_of(port: &PortView) -> BTreeSet<Claim> {
 mod tests {
     use super::super::{Frontend, FrontendKind, PoolEndpoint, PoolKind, Route, Routes};
     use super::*;
-    use crate::model::{Placeholders, ServicePortName};
 
     fn port(name: &str, vip: &str, here: &[&str]) -> PortView {
         let route = Route::Forward { pool: PoolKind::Cluster, masquerade: false };
@@ -88,22 +87,13 @@ mod tests {
         };
         let vip = Vip::Address(vip.parse().unwrap());
         PortView {
-            name: ServicePortName {
-                service: ServiceName::new("shop", name),
-                port: "".into(),
-                protocol: Protocol::Tcp,
-            },
             frontends: vec![Frontend { kind: FrontendKind::ClusterIp, vip }],
-            internal: Routes { pods: route, node: route, outside: route },
-            external: None,
-            source_ranges: None,
             endpoints: here.iter().map(endpoint).collect(),
-            endpoints_here: Vec::new(),
-            flow_endpoints: Vec::new(),
-            external_keeps_source: false,
-            affinity_seconds: None,
-            health_check_node_port: None,
-            placeholders: Placeholders::default(),
+            ..PortView::bare(
+                ServiceName::new("shop", name),
+                "",
+                Routes { pods: route, node: route, outside: route },
+            )
         }
     }
 

@@ -1,8 +1,8 @@
 //! Tests of the oracle, on views made by hand.
 
 use super::*;
-use crate::model::{Mode, Placeholders, ServiceName, ServicePortName};
-use crate::net::{IpCidr, IpFamily, PerFamily, Protocol};
+use crate::model::{Mode, ServiceName};
+use crate::net::{IpCidr, IpFamily, PerFamily};
 use crate::packet::{PacketContext, parse_packet};
 use crate::resolve::{Habits, PoolEndpoint, SourceRanges};
 
@@ -44,11 +44,6 @@ fn web() -> PortView {
         on_this_node: false,
     };
     PortView {
-        name: ServicePortName {
-            service: ServiceName::new("ns", "web"),
-            port: "".into(),
-            protocol: Protocol::Tcp,
-        },
         frontends: vec![
             frontend(FrontendKind::ClusterIp, "10.96.0.1:80"),
             frontend(FrontendKind::ExternalIp, "198.51.100.1:80"),
@@ -56,16 +51,14 @@ fn web() -> PortView {
             frontend(FrontendKind::LoadBalancer, "203.0.113.1:80"),
             frontend(FrontendKind::NodePort, "node:30080"),
         ],
-        internal: Routes { pods: POOL, node: POOL_MASQ, outside: POOL_MASQ },
         external: Some(Routes { pods: POOL_MASQ, node: POOL_MASQ, outside: POOL_MASQ }),
-        source_ranges: None,
         endpoints: vec![endpoint("10.128.0.5:8080", true), endpoint("10.128.1.5:8080", false)],
         endpoints_here: vec!["10.128.0.5:8080".parse().unwrap()],
-        flow_endpoints: Vec::new(),
-        external_keeps_source: false,
-        affinity_seconds: None,
-        health_check_node_port: None,
-        placeholders: Placeholders::default(),
+        ..PortView::bare(
+            ServiceName::new("ns", "web"),
+            "",
+            Routes { pods: POOL, node: POOL_MASQ, outside: POOL_MASQ },
+        )
     }
 }
 

@@ -152,6 +152,27 @@ pub struct PortView {
     pub placeholders: Placeholders,
 }
 
+#[cfg(test)]
+impl PortView {
+    /// A TCP port that has a name and the routes of its cluster IP, and nothing else.
+    pub(crate) fn bare(service: crate::model::ServiceName, port: &str, internal: Routes) -> PortView {
+        PortView {
+            name: ServicePortName { service, port: port.into(), protocol: crate::net::Protocol::Tcp },
+            frontends: Vec::new(),
+            internal,
+            external: None,
+            source_ranges: None,
+            endpoints: Vec::new(),
+            endpoints_here: Vec::new(),
+            flow_endpoints: Vec::new(),
+            external_keeps_source: false,
+            affinity_seconds: None,
+            health_check_node_port: None,
+            placeholders: Placeholders::default(),
+        }
+    }
+}
+
 impl PortView {
     /// The endpoints of one pool, in order.
     pub fn pool(&self, pool: PoolKind) -> impl DoubleEndedIterator<Item = AddrPort> + Clone + '_ {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::backend::{CarryingRule, LiftedName};
+use crate::backend::{CarryingRule, LiftedName, LiftedVip};
 use crate::net::Protocol;
 use crate::program::xtables::{
     ChainName, Counters, Match, RecentAction, Rule, Ruleset, TableName, Target, emit,
@@ -61,7 +61,7 @@ impl Gathering<'_> {
             text: emit::rule_text(rule, self.ruleset.family),
             word: word(chain, rule),
             calls: rule.chain().map(ToString::to_string).into_iter().collect(),
-            vip: lift::vip(rule).filter(|_| is_dispatch),
+            vip: LiftedVip::of_rule(rule).filter(|_| is_dispatch),
             endpoints: endpoint.into_iter().collect(),
             counter: self.counters.known.then(|| self.counters.rule(table, chain, index)),
         });

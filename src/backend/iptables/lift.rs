@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::backend::{LiftedName, LiftedPort, LiftedVip};
 use crate::net::{AddrPort, Port, Protocol};
-use crate::program::xtables::{Chain, ChainName, Match, Rule, Ruleset, TableName, Target};
+use crate::program::xtables::{Chain, ChainName, Rule, Ruleset, TableName, Target};
 
 use super::{base, names};
 
@@ -77,7 +77,7 @@ impl Walk<'_> {
     fn dispatch(&mut self, table: TableName, chain: ChainName) {
         let mut found = Vec::new();
         for (name, rule) in self.rules(table, chain) {
-            let (Some(vip), Some(target)) = (vip(rule), rule.chain()) else { continue };
+            let (Some(vip), Some(target)) = (LiftedVip::of_rule(rule), rule.chain()) else { continue };
             let is_cluster_ip = rule.comment_text().is_some_and(|comment| comment.ends_with(" cluster IP"));
             let mut endpoints = BTreeSet::new();
             collect_endpoints(self.ruleset, target, 0, &mut endpoints);
@@ -96,7 +96,7 @@ impl Walk<'_> {
     fn refusals(&mut self, chain: ChainName) {
         let found: Vec<(LiftedName, LiftedVip)> = self
             .rules(TableName::Filter, chain)
-            .filter_map(|(name, rule)| Some((name, vip(rule)?)))
+            .filter_map(|(name, rule)| Some((name, LiftedVip::of_rule(rule)?)))
             .collect();
         for (name, vip) in found {
             let port = self.ports.entry(name).or_default();
@@ -112,7 +112,7 @@ impl Walk<'_> {
     fn health_checks(&mut self) {
         let found: Vec<(LiftedName, Port)> = self
             .rules(TableName::Filter, names::NODE_PORTS)
-            .filter_map(|(name, rule)| Some((name, destination_port(rule)?)))
+            .filter_map(|(name, rule)| Some((name, rule.destination_port()?)))
             .collect();
         for ((name, protocol), health_check) in found {
             let owner = Protocol::ALL.into_iter().find(|one| self.ports.contains_key(&(name.clone(), *one)));
@@ -120,35 +120,6 @@ impl Walk<'_> {
             port.vips.insert(LiftedVip::HealthCheck(health_check));
         }
     }
-}
-
-fn destination_port(rule: &Rule) -> Option<Port> {
-    rule.matches.iter().find_map(|one| match one {
-        Match::Ports(ports) => ports.destination.map(|range| range.first),
-        Match::Comment(_)
-        | Match::Probability(_)
-        | Match::Mark(_)
-        | Match::Conntrack(_)
-        | Match::AddrType(_)
-        | Match::Recent(_)
-        | Match::Nfacct(_)
-        | Match::Set(_)
-        | Match::Ipvs(_)
-        | Match::PhysdevIsIn { .. }
-        | Match::ToItself
-        | Match::Unmodelled(_) => None,
-    })
-}
-
-/// The VIP that a dispatch rule is for.
-pub(super) fn vip(rule: &Rule) -> Option<LiftedVip> {
-    let port = destination_port(rule)?;
-    Some(match rule.destination {
-        Some(destination) if destination.cidr.is_host() => {
-            LiftedVip::Address(AddrPort::new(destination.cidr.network(), port))
-        }
-        Some(_) | None => LiftedVip::NodePort(port),
-    })
 }
 
 /// Deeper than KUBE-FW, KUBE-EXT, KUBE-SVC, three KUBE-SEPS, KUBE-SEP no jump of ours leads; the bound stops loops of others.

@@ -54,7 +54,7 @@ fn dispatching(
     chain: ChainName,
 ) -> impl Iterator<Item = ((ChainName, usize, &Rule), LiftedName, LiftedVip)> {
     lift::shared_rules(ruleset, table, chain)
-        .filter_map(|at| Some((at, lift::name_of(at.2)?, lift::vip(at.2)?)))
+        .filter_map(|at| Some((at, lift::name_of(at.2)?, LiftedVip::of_rule(at.2)?)))
 }
 
 fn kind(rule: &Rule, vip: LiftedVip) -> Option<FrontendKind> {

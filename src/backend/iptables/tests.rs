@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::backend::{Layout, LiftedVip};
-use crate::model::{Mode, Placeholders, ServiceName, ServicePortName};
+use crate::model::{Mode, ServiceName};
 use crate::net::{AddrPort, IpCidr, IpFamily, Protocol};
 use crate::program::xtables::{ChainName, Counters, Match, Rule, Ruleset, TableName, emit};
 use crate::resolve::{
@@ -32,25 +32,17 @@ fn view() -> NodeView {
     let endpoint =
         |text| PoolEndpoint { addr: at(text), in_cluster: true, in_local: false, on_this_node: false };
     let port = PortView {
-        name: ServicePortName {
-            service: ServiceName::new("shop", "web"),
-            port: "http".into(),
-            protocol: Protocol::Tcp,
-        },
         frontends: vec![
             frontend(FrontendKind::ClusterIp, Vip::Address(at("10.96.0.10:80"))),
             frontend(FrontendKind::NodePort, Vip::NodePort(30080)),
         ],
-        internal: Routes { pods: forward(false), node: forward(true), outside: forward(true) },
         external: Some(everyone(forward(true))),
-        source_ranges: None,
         endpoints: vec![endpoint("10.128.0.5:8080"), endpoint("10.128.1.5:8080")],
-        endpoints_here: vec![],
-        flow_endpoints: Vec::new(),
-        external_keeps_source: false,
-        affinity_seconds: None,
-        health_check_node_port: None,
-        placeholders: Placeholders::default(),
+        ..PortView::bare(
+            ServiceName::new("shop", "web"),
+            "http",
+            Routes { pods: forward(false), node: forward(true), outside: forward(true) },
+        )
     };
     NodeView {
         family: IpFamily::V4,

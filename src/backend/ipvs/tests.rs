@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::backend::{self, LiftedVip};
-use crate::model::{Config, Ipvs, Mode, Placeholders, ServiceName, ServicePortName};
+use crate::model::{Config, Ipvs, Mode, ServiceName};
 use crate::net::{AddrPort, IpCidr, IpFamily, PerFamily, Protocol};
 use crate::program::ipset::Entry;
 use crate::program::ipvs::{Flags, RealServer, SchedulerName, ServiceKey, Timeouts, VirtualServer};
@@ -54,22 +54,15 @@ fn port(name: &str, frontends: &[(FrontendKind, &str)]) -> PortView {
         },
     };
     PortView {
-        name: ServicePortName {
-            service: ServiceName::new("shop", name),
-            port: "http".into(),
-            protocol: Protocol::Tcp,
-        },
         frontends: frontends.iter().map(frontend).collect(),
-        internal: Routes { pods: forward(false), node: forward(true), outside: forward(true) },
         external: Some(everyone(forward(true))),
-        source_ranges: None,
         endpoints: vec![endpoint("10.128.0.5:8080", true), endpoint("10.128.1.5:8080", false)],
         endpoints_here: vec![at("10.128.0.5:8080"), at("10.128.0.6:8080")],
-        flow_endpoints: Vec::new(),
-        external_keeps_source: false,
-        affinity_seconds: None,
-        health_check_node_port: None,
-        placeholders: Placeholders::default(),
+        ..PortView::bare(
+            ServiceName::new("shop", name),
+            "http",
+            Routes { pods: forward(false), node: forward(true), outside: forward(true) },
+        )
     }
 }
 

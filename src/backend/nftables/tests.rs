@@ -1,7 +1,7 @@
 //! The lowering in detail: the fast layout where neither recordings nor cases look.
 
 use crate::backend::{Layout, LiftedVip};
-use crate::model::{Mode, Placeholders, ServiceName, ServicePortName};
+use crate::model::{Mode, ServiceName};
 use crate::net::{AddrPort, IpCidr, IpFamily, Protocol};
 use crate::program::nft::diff::{ChainChange, TableDiff, diff};
 use crate::program::nft::{Table, check};
@@ -37,25 +37,17 @@ fn port(name: &str, vip: &str, n_endpoints: u16, left_out: &[u16]) -> PortView {
     };
     let is_in = |n: &u16| !left_out.contains(n);
     PortView {
-        name: ServicePortName {
-            service: ServiceName::new("shop", name),
-            port: "http".into(),
-            protocol: Protocol::Tcp,
-        },
         frontends: vec![
             frontend(FrontendKind::ClusterIp, Vip::Address(at(vip))),
             frontend(FrontendKind::NodePort, Vip::NodePort(30080)),
         ],
-        internal: Routes { pods: forward(false), node: forward(true), outside: forward(true) },
         external: Some(Routes { pods: forward(true), node: forward(true), outside: forward(true) }),
-        source_ranges: None,
         endpoints: (0..n_endpoints).filter(is_in).map(endpoint).collect(),
-        endpoints_here: Vec::new(),
-        flow_endpoints: Vec::new(),
-        external_keeps_source: false,
-        affinity_seconds: None,
-        health_check_node_port: None,
-        placeholders: Placeholders::default(),
+        ..PortView::bare(
+            ServiceName::new("shop", name),
+            "http",
+            Routes { pods: forward(false), node: forward(true), outside: forward(true) },
+        )
     }
 }
 

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::backend::{LiftedName, LiftedPort, LiftedVip};
-use crate::net::{AddrPort, Port, Protocol};
+use crate::net::{Port, Protocol};
 use crate::program::listener::Listeners;
-use crate::program::xtables::{ChainName, Match, Rule, Ruleset, TableName, Target};
+use crate::program::xtables::{ChainName, Rule, Ruleset, TableName, Target};
 
 use super::names;
 use super::ports::{ProxyPorts, Role};
@@ -91,24 +91,6 @@ fn portal(rule: &Rule) -> Option<Portal> {
     };
     let protocol = rule.protocol.and_then(|protocol| Protocol::from_number(protocol.number))?;
     let (name, role) = Role::of_label(rule.comment_text()?);
-    let to_port = rule.matches.iter().find_map(|one| match one {
-        Match::Ports(ports) => ports.destination.map(|range| range.first),
-        Match::Comment(_)
-        | Match::Probability(_)
-        | Match::Mark(_)
-        | Match::Conntrack(_)
-        | Match::AddrType(_)
-        | Match::Recent(_)
-        | Match::PhysdevIsIn { .. }
-        | Match::ToItself
-        | Match::Set(_)
-        | Match::Ipvs(_)
-        | Match::Nfacct(_)
-        | Match::Unmodelled(_) => None,
-    })?;
-    let vip = match rule.destination {
-        Some(one) if one.cidr.is_host() => LiftedVip::Address(AddrPort::new(one.cidr.network(), to_port)),
-        Some(_) | None => LiftedVip::NodePort(to_port),
-    };
+    let vip = LiftedVip::of_rule(rule)?;
     Some(Portal { name: (name.to_owned(), protocol), role, vip, proxy_port })
 }

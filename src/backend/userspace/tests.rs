@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use expect_test::{Expect, expect};
 
 use super::*;
-use crate::model::{Mode, Placeholders, ServiceName, ServicePortName};
+use crate::model::{Mode, ServiceName};
 use crate::net::{AddrPort, IpCidr, IpFamily};
 use crate::program::xtables::{check, diff, emit};
 use crate::resolve::{
@@ -30,22 +30,10 @@ fn web() -> PortView {
     let endpoint =
         |addr, in_local| PoolEndpoint { addr: at(addr), in_cluster: true, in_local, on_this_node: in_local };
     PortView {
-        name: ServicePortName {
-            service: ServiceName::new("default", "web"),
-            port: "http".into(),
-            protocol: Protocol::Tcp,
-        },
         frontends: vec![Frontend { kind: FrontendKind::ClusterIp, vip: Vip::Address(at("10.96.0.20:80")) }],
-        internal: everyone(CLUSTER),
-        external: None,
-        source_ranges: None,
         endpoints: vec![endpoint("10.244.1.5:8080", true), endpoint("10.244.2.7:8080", false)],
         endpoints_here: vec![at("10.244.1.5:8080")],
-        flow_endpoints: Vec::new(),
-        external_keeps_source: false,
-        affinity_seconds: None,
-        health_check_node_port: None,
-        placeholders: Placeholders::default(),
+        ..PortView::bare(ServiceName::new("default", "web"), "http", everyone(CLUSTER))
     }
 }
 

@@ -379,6 +379,12 @@ impl Rule {
         }
     }
 
+    /// The port that it asks its packets' destination for; of a range the first.
+    pub fn destination_port(&self) -> Option<Port> {
+        let ports = |one: &Match| if let Match::Ports(ports) = one { ports.destination } else { None };
+        self.matches.iter().find_map(ports).map(|range| range.first)
+    }
+
     /// The text of its first comment.
     pub fn comment_text(&self) -> Option<&str> {
         self.matches
