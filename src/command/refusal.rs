@@ -37,9 +37,7 @@ fn document_of(step: &Step) -> Option<(IpFamily, &Emitted)> {
         Step::XtablesRestore { family, document, .. } | Step::NftTransaction { family, document, .. } => {
             Some((*family, document))
         }
-        Step::InsertJump { .. }
-        | Step::AppendJump { .. }
-        | Step::DeleteJump { .. }
+        Step::Jump { .. }
         | Step::AddNfacct { .. }
         | Step::SetSysctl { .. }
         | Step::Ipset { .. }

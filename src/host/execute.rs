@@ -19,17 +19,10 @@ pub fn execute(host: &mut dyn Host, variant: XtablesVariant, step: &Step) -> Res
         }
         Step::NftTransaction { batch: Some(batch), .. } => host.nft_change(batch),
         Step::NftTransaction { document, batch: None, .. } => host.nft_run(&document.text, false),
-        Step::InsertJump { family, table, chain, rule } => {
+        Step::Jump { action, family, table, chain, rule } => {
             let args = emit::rule_args(rule, *family);
-            host.xtables_insert_jump(variant, *family, table.as_str(), chain.as_str(), &args).map_err(failed)
-        }
-        Step::AppendJump { family, table, chain, rule } => {
-            let args = emit::rule_args(rule, *family);
-            host.xtables_append_jump(variant, *family, table.as_str(), chain.as_str(), &args).map_err(failed)
-        }
-        Step::DeleteJump { family, table, chain, rule } => {
-            let args = emit::rule_args(rule, *family);
-            host.xtables_delete_jump(variant, *family, table.as_str(), chain.as_str(), &args).map_err(failed)
+            let place = (table.as_str(), chain.as_str());
+            host.xtables_jump(*action, variant, *family, place, &args).map_err(failed)
         }
         Step::AddNfacct { name } => host.nfacct_add(name).map_err(failed),
         Step::SetSysctl { key, value } => host.sysctl_write(key, value).map_err(failed),
@@ -78,9 +71,7 @@ pub fn rehearse(
                     }
                     Step::NftTransaction { .. }
                     | Step::XtablesRestore { .. }
-                    | Step::InsertJump { .. }
-                    | Step::AppendJump { .. }
-                    | Step::DeleteJump { .. }
+                    | Step::Jump { .. }
                     | Step::AddNfacct { .. }
                     | Step::SetSysctl { .. }
                     | Step::Ipset { .. }
@@ -97,9 +88,7 @@ pub fn rehearse(
                         .map_err(|refused| locate(index, &stages, refused))?;
                 }
             }
-            Step::InsertJump { .. }
-            | Step::AppendJump { .. }
-            | Step::DeleteJump { .. }
+            Step::Jump { .. }
             | Step::AddNfacct { .. }
             | Step::SetSysctl { .. }
             | Step::Ipvs { .. }

@@ -12,10 +12,11 @@ use super::forward::{self, ForwardError, ForwardOptions, Forwarder};
 use super::ipvs::Ipvs;
 use super::serve::{Server, Sites};
 use super::watch::Watch;
-use super::xtables::{Jump, Xtables};
+use super::xtables::Xtables;
 use super::{Event, Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
 use super::{conntrack, files, ipset, link, lock, nf_tables, nfacct, nft, nft_watch, notify, sysctl};
 use crate::net::{IpFamily, Protocol};
+use crate::plan::JumpAction;
 use crate::program::conntrack::Flow;
 use crate::program::ipset::{Change, Sets};
 use crate::program::ipvs;
@@ -101,37 +102,15 @@ impl Host for LinuxHost {
         self.xtables.restore(variant, family, document, mode)
     }
 
-    fn xtables_insert_jump(
+    fn xtables_jump(
         &mut self,
+        action: JumpAction,
         variant: XtablesVariant,
         family: IpFamily,
-        table: &str,
-        chain: &str,
+        place: (&str, &str),
         args: &[String],
     ) -> Result<(), HostError> {
-        self.xtables.jump(variant, family, (Jump::Insert, table, chain, args))
-    }
-
-    fn xtables_append_jump(
-        &mut self,
-        variant: XtablesVariant,
-        family: IpFamily,
-        table: &str,
-        chain: &str,
-        args: &[String],
-    ) -> Result<(), HostError> {
-        self.xtables.jump(variant, family, (Jump::Append, table, chain, args))
-    }
-
-    fn xtables_delete_jump(
-        &mut self,
-        variant: XtablesVariant,
-        family: IpFamily,
-        table: &str,
-        chain: &str,
-        args: &[String],
-    ) -> Result<(), HostError> {
-        self.xtables.jump(variant, family, (Jump::Delete, table, chain, args))
+        self.xtables.jump(action, variant, family, place, args)
     }
 
     fn nft_version(&mut self) -> Result<Option<(u32, u32, u32)>, HostError> {

@@ -43,6 +43,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::net::{IpFamily, Protocol};
+use crate::plan::JumpAction;
 use crate::program::conntrack::Flow;
 use crate::program::ipset::{Change, Sets};
 use crate::program::ipvs::{Request, Timeouts, VirtualServers};
@@ -149,33 +150,14 @@ pub trait Host {
         mode: RestoreMode,
     ) -> Result<(), RestoreError>;
 
-    /// Inserts one rule at the head of a chain, `args` being all that follows the chain in the `iptables` command.
-    fn xtables_insert_jump(
+    /// Inserts, appends or deletes one rule in a chain of a table (`place`), `args` being all that follows the chain in the
+    /// `iptables` command. `NotFound` if there is none to delete.
+    fn xtables_jump(
         &mut self,
+        action: JumpAction,
         variant: XtablesVariant,
         family: IpFamily,
-        table: &str,
-        chain: &str,
-        args: &[String],
-    ) -> Result<(), HostError>;
-
-    /// Appends one rule to a chain, `args` as in [`Host::xtables_insert_jump`].
-    fn xtables_append_jump(
-        &mut self,
-        variant: XtablesVariant,
-        family: IpFamily,
-        table: &str,
-        chain: &str,
-        args: &[String],
-    ) -> Result<(), HostError>;
-
-    /// Deletes the first rule of a chain that equals `args`. `NotFound` if there is none.
-    fn xtables_delete_jump(
-        &mut self,
-        variant: XtablesVariant,
-        family: IpFamily,
-        table: &str,
-        chain: &str,
+        place: (&str, &str),
         args: &[String],
     ) -> Result<(), HostError>;
 

@@ -15,6 +15,8 @@ use super::error::{HostError, HostErrorKind, RestoreError};
 use super::xtables_words::{self, Said};
 use super::{RestoreMode, XtablesTools, XtablesVariant, nf_tables, tool};
 use crate::net::IpFamily;
+use crate::plan::JumpAction;
+use crate::program::nft::Family;
 use crate::program::xtables::TableName;
 
 /// How long one of the tools may take: a large ruleset takes minutes with iptables-nft.
@@ -28,14 +30,6 @@ const RESTORE_WAIT_SINCE: Version = (1, 6, 2);
 
 /// As 1.8.9.
 type Version = (u32, u32, u32);
-
-/// Insert or delete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Jump {
-    Insert,
-    Append,
-    Delete,
-}
 
 /// The tools of this machine, looked for once.
 #[derive(Debug, Default)]
@@ -116,28 +110,30 @@ impl Xtables {
 
     pub(super) fn jump(
         &mut self,
+        action: JumpAction,
         variant: XtablesVariant,
         family: IpFamily,
-        (jump, table, chain, args): (Jump, &str, &str, &[String]),
+        (table, chain): (&str, &str),
+        args: &[String],
     ) -> Result<(), HostError> {
         need_family(family, "change")?;
         let (program, _) = self.program(variant, family, "")?;
-        let verb = match jump {
-            Jump::Insert => "insert",
-            Jump::Append => "append",
-            Jump::Delete => "delete",
+        let verb = match action {
+            JumpAction::Insert => "insert",
+            JumpAction::Append => "append",
+            JumpAction::Delete => "delete",
         };
         let Some(rule) = rule_text(args) else {
-            return jump_by_argv(&program, jump, table, chain, args);
+            return jump_by_argv(&program, action, table, chain, args);
         };
         // Not the crate's own `--wait`: that one waits without end. It may stand behind the rule.
         let rule = format!("{rule} --wait {WAIT}");
         let cmd = self.command(&program);
         let tables = IPTables { cmd, has_check: true, has_wait: false, is_numeric: false };
-        let result = match jump {
-            Jump::Insert => tables.insert(table, chain, &rule, 1),
-            Jump::Append => tables.append(table, chain, &rule),
-            Jump::Delete => tables.delete(table, chain, &rule),
+        let result = match action {
+            JumpAction::Insert => tables.insert(table, chain, &rule, 1),
+            JumpAction::Append => tables.append(table, chain, &rule),
+            JumpAction::Delete => tables.delete(table, chain, &rule),
         };
         result.map_err(|error| {
             crate_error(
@@ -245,10 +241,7 @@ fn legacy_has_no_tables(family: IpFamily) -> Result<bool, HostError> {
 
 /// Whether it is certain that iptables-nft has nothing to print. If the kernel does not tell, the tool says why.
 fn nft_has_no_tables(family: IpFamily) -> bool {
-    let word = match family {
-        IpFamily::V4 => "ip",
-        IpFamily::V6 => "ip6",
-    };
+    let word = Family::from(family).as_str();
     let is_shown = |(of, name): &(String, String)| of == word && TableName::from_name(name).is_some();
     nf_tables::tables().is_ok_and(|tables| !tables.iter().any(is_shown))
 }
@@ -314,16 +307,16 @@ fn rule_text(args: &[String]) -> Option<String> {
 /// For arguments that crate `iptables` cannot carry.
 fn jump_by_argv(
     program: &Path,
-    jump: Jump,
+    action: JumpAction,
     table: &str,
     chain: &str,
     args: &[String],
 ) -> Result<(), HostError> {
     let mut argv = vec!["--wait", WAIT, "-t", table];
-    match jump {
-        Jump::Insert => argv.extend(["-I", chain, "1"]),
-        Jump::Append => argv.extend(["-A", chain]),
-        Jump::Delete => argv.extend(["-D", chain]),
+    match action {
+        JumpAction::Insert => argv.extend(["-I", chain, "1"]),
+        JumpAction::Append => argv.extend(["-A", chain]),
+        JumpAction::Delete => argv.extend(["-D", chain]),
     }
     argv.extend(args.iter().map(String::as_str));
     let done = tool::run(program, &argv, b"", LIMIT)?;

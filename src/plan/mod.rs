@@ -5,7 +5,7 @@ mod step;
 mod virtual_servers;
 
 pub use order::{DELETE_CHAINS, DELETE_TABLE};
-pub use step::Step;
+pub use step::{JumpAction, Step};
 
 use std::collections::BTreeMap;
 

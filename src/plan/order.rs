@@ -6,7 +6,7 @@ use crate::program::nft::{self, diff::TableDiff};
 use crate::program::xtables::diff::{self, ChainChange, RulesetDiff};
 use crate::program::xtables::{ChainName, Rule, Ruleset, TableName};
 
-use super::Step;
+use super::{JumpAction, Step};
 
 /// The order in which tables get their jumps: source NAT before the traffic that needs it, NAT before the filter rules
 /// that take it for granted. Jumps are taken away in the opposite order.
@@ -18,30 +18,24 @@ pub(super) fn xtables_steps(family: IpFamily, wanted: &Ruleset, rules: &RulesetD
     let mut steps = Vec::new();
     for table in JUMP_ORDER.into_iter().rev() {
         let Some(changes) = rules.tables.get(&table) else { continue };
-        steps.extend(in_order_of_deletion(&changes.jumps_stale).map(|(chain, rule)| Step::DeleteJump {
-            family,
-            table,
-            chain: *chain,
-            rule: rule.clone(),
-        }));
+        steps.extend(in_order_of_deletion(&changes.jumps_stale).map(jump(JumpAction::Delete, family, table)));
     }
     steps.extend(restore_step(family, wanted, rules));
     for table in JUMP_ORDER {
         let Some(changes) = rules.tables.get(&table) else { continue };
-        steps.extend(in_order_of_insertion(&changes.jumps_missing).map(|(chain, rule)| Step::InsertJump {
+        steps.extend(in_order_of_insertion(&changes.jumps_missing).map(jump(
+            JumpAction::Insert,
             family,
             table,
-            chain: *chain,
-            rule: rule.clone(),
-        }));
-        steps.extend(by_hook(&changes.jumps_behind).map(|(chain, rule)| Step::AppendJump {
-            family,
-            table,
-            chain: *chain,
-            rule: rule.clone(),
-        }));
+        )));
+        steps.extend(by_hook(&changes.jumps_behind).map(jump(JumpAction::Append, family, table)));
     }
     steps
+}
+
+/// The step that does something with a jump of a chain.
+fn jump(action: JumpAction, family: IpFamily, table: TableName) -> impl Fn(&(ChainName, Rule)) -> Step {
+    move |(chain, rule)| Step::Jump { action, family, table, chain: *chain, rule: rule.clone() }
 }
 
 /// The hooks in the order in which they get a table's jumps: what is done after routing is in place before what is done

@@ -7,6 +7,17 @@ use crate::net::IpFamily;
 use crate::program::xtables::{ChainName, Rule, TableName};
 use crate::program::{Emitted, ipset, ipvs, nft};
 
+/// What is done with a jump.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JumpAction {
+    /// It is put at the head of its chain.
+    Insert,
+    /// It is put at the end of its chain, behind the rules of others.
+    Append,
+    /// The first one that equals it is deleted.
+    Delete,
+}
+
 /// One step. Where nothing else is said, it is done as a whole or not at all.
 #[derive(Debug, Clone)]
 pub enum Step {
@@ -34,30 +45,10 @@ pub enum Step {
         /// What it does, in a word or two.
         what: &'static str,
     },
-    /// Inserts a jump at the head of a chain that is not ours.
-    InsertJump {
-        /// iptables or ip6tables.
-        family: IpFamily,
-        /// The table.
-        table: TableName,
-        /// The chain, a built-in one.
-        chain: ChainName,
-        /// The jump.
-        rule: Rule,
-    },
-    /// Appends a jump to a chain that is not ours: it stands behind the rules of others.
-    AppendJump {
-        /// iptables or ip6tables.
-        family: IpFamily,
-        /// The table.
-        table: TableName,
-        /// The chain, a built-in one.
-        chain: ChainName,
-        /// The jump.
-        rule: Rule,
-    },
-    /// Deletes a jump of ours from a chain that is not ours.
-    DeleteJump {
+    /// Changes a jump of ours in a chain that is not ours.
+    Jump {
+        /// What is done with it.
+        action: JumpAction,
         /// iptables or ip6tables.
         family: IpFamily,
         /// The table.
@@ -125,9 +116,7 @@ impl Step {
         match self {
             Step::XtablesRestore { family, .. }
             | Step::NftTransaction { family, .. }
-            | Step::InsertJump { family, .. }
-            | Step::AppendJump { family, .. }
-            | Step::DeleteJump { family, .. } => Some(*family),
+            | Step::Jump { family, .. } => Some(*family),
             Step::AddNfacct { .. }
             | Step::SetSysctl { .. }
             | Step::Ipset { .. }
@@ -143,7 +132,7 @@ impl Step {
     pub fn n_rules(&self) -> usize {
         match self {
             Step::XtablesRestore { n_rules, .. } => *n_rules,
-            Step::InsertJump { .. } | Step::AppendJump { .. } | Step::DeleteJump { .. } => 1,
+            Step::Jump { .. } => 1,
             Step::NftTransaction { document, .. } => document
                 .text
                 .split(|byte| *byte == b'\n')
@@ -184,14 +173,13 @@ impl fmt::Display for Step {
             Step::NftTransaction { family, document, what, .. } => {
                 write!(f, "nft: {what} of {family}, {} bytes", document.text.len())
             }
-            Step::InsertJump { family, table, chain, rule } => {
-                write!(f, "{} -t {table}: insert into {chain} the jump to {}", tool(*family), jumped_to(rule))
-            }
-            Step::AppendJump { family, table, chain, rule } => {
-                write!(f, "{} -t {table}: append to {chain} the jump to {}", tool(*family), jumped_to(rule))
-            }
-            Step::DeleteJump { family, table, chain, rule } => {
-                write!(f, "{} -t {table}: delete from {chain} the jump to {}", tool(*family), jumped_to(rule))
+            Step::Jump { action, family, table, chain, rule } => {
+                let action = match action {
+                    JumpAction::Insert => "insert into",
+                    JumpAction::Append => "append to",
+                    JumpAction::Delete => "delete from",
+                };
+                write!(f, "{} -t {table}: {action} {chain} the jump to {}", tool(*family), jumped_to(rule))
             }
             Step::AddNfacct { name } => write!(f, "nfacct: add {name}"),
             Step::SetSysctl { key, value } => write!(f, "sysctl: {} = {value}", key.replace('/', ".")),

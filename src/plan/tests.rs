@@ -10,7 +10,7 @@ use crate::program::ipvs::{Connections, RealServer, SchedulerName, ServiceKey, T
 use crate::program::xtables::{ChainName, Ruleset, TableName, parse};
 use crate::program::{ChainPattern, Dummy, Program, Scope};
 
-use super::{Plan, Step, plan};
+use super::{JumpAction, Plan, Step, plan};
 
 const WANTED: &str = "\
 *filter
@@ -67,13 +67,13 @@ fn words(plan: &Plan) -> Vec<String> {
         .map(|step| match step {
             Step::XtablesRestore { .. } => "restore".to_owned(),
             Step::NftTransaction { what, .. } => (*what).to_owned(),
-            Step::InsertJump { table, chain, rule, .. } => {
+            Step::Jump { action: JumpAction::Insert, table, chain, rule, .. } => {
                 format!("insert {table} {chain} {}", rule.comment_text().unwrap_or_default())
                     .trim_end()
                     .to_owned()
             }
-            Step::AppendJump { table, chain, .. } => format!("append {table} {chain}"),
-            Step::DeleteJump { table, chain, .. } => format!("delete {table} {chain}"),
+            Step::Jump { action: JumpAction::Append, table, chain, .. } => format!("append {table} {chain}"),
+            Step::Jump { action: JumpAction::Delete, table, chain, .. } => format!("delete {table} {chain}"),
             Step::AddNfacct { name } => format!("nfacct {name}"),
             Step::SetSysctl { key, .. } => format!("sysctl {key}"),
             Step::Ipset { what, .. } => format!("ipset {what}"),

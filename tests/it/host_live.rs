@@ -11,6 +11,7 @@ use svcproxy::host::{
     Host, HostErrorKind, LinuxHost, LocalAddress, RestoreMode, XtablesVariant, unreadable_tables,
 };
 use svcproxy::net::{IpFamily, Protocol};
+use svcproxy::plan::JumpAction;
 
 use crate::rig::{Answer, At, Namespace, Rig, RigSpec, pod_addresses, remote_addresses, skip};
 
@@ -119,7 +120,7 @@ fn inserts_and_deletes_single_rules() {
         // Crate `iptables` cannot carry these.
         let quotes = words(&["-m", "comment", "--comment", "it's \"quoted\"", "-j", "MINE-B"]);
         for args in [&blanks, &quotes] {
-            host.xtables_insert_jump(variant, family, "nat", "OUTPUT", args).unwrap();
+            host.xtables_jump(JumpAction::Insert, variant, family, ("nat", "OUTPUT"), args).unwrap();
         }
         let dump = host.xtables_save(variant, family).unwrap();
         let rules: Vec<&str> = dump.lines().filter(|line| line.starts_with("-A OUTPUT")).collect();
@@ -131,15 +132,16 @@ fn inserts_and_deletes_single_rules() {
             ]
         );
         for args in [&blanks, &quotes] {
-            host.xtables_delete_jump(variant, family, "nat", "OUTPUT", args).unwrap();
-            let error = host.xtables_delete_jump(variant, family, "nat", "OUTPUT", args).unwrap_err();
+            host.xtables_jump(JumpAction::Delete, variant, family, ("nat", "OUTPUT"), args).unwrap();
+            let error =
+                host.xtables_jump(JumpAction::Delete, variant, family, ("nat", "OUTPUT"), args).unwrap_err();
             assert_eq!(error.kind, HostErrorKind::NotFound, "{error}");
         }
         let nowhere = words(&["-j", "MINE-NOPE"]);
         for result in [
-            host.xtables_insert_jump(variant, family, "nat", "OUTPUT", &nowhere),
-            host.xtables_delete_jump(variant, family, "nat", "OUTPUT", &nowhere),
-            host.xtables_insert_jump(variant, family, "nat", "MINE-NOPE", &blanks),
+            host.xtables_jump(JumpAction::Insert, variant, family, ("nat", "OUTPUT"), &nowhere),
+            host.xtables_jump(JumpAction::Delete, variant, family, ("nat", "OUTPUT"), &nowhere),
+            host.xtables_jump(JumpAction::Insert, variant, family, ("nat", "MINE-NOPE"), &blanks),
         ] {
             let error = result.unwrap_err();
             assert_eq!(error.kind, HostErrorKind::NotFound, "{error}");
@@ -460,7 +462,7 @@ fn rules_carry_packets() {
                 for (chain, to) in [("PREROUTING", "MINE"), ("OUTPUT", "MINE"), ("POSTROUTING", "MINE-POST")]
                 {
                     let args = words(&["-m", "comment", "--comment", "my services", "-j", to]);
-                    host.xtables_insert_jump(variant, *family, "nat", chain, &args).unwrap();
+                    host.xtables_jump(JumpAction::Insert, variant, *family, ("nat", chain), &args).unwrap();
                 }
             });
             let limit = Duration::from_secs(3);

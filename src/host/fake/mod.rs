@@ -11,6 +11,7 @@ use super::forward::{ForwardError, ForwardOptions};
 use super::serve::Sites;
 use super::{Event, Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
 use crate::net::{IpFamily, Port, Protocol};
+use crate::plan::JumpAction;
 use crate::program::conntrack::Flow;
 use crate::program::listener::{ListenerKey, Listeners, Status};
 use crate::program::nft::{Family, Table, parse, wire::Batch};
@@ -364,40 +365,21 @@ impl Host for FakeHost {
         })
     }
 
-    fn xtables_insert_jump(
+    fn xtables_jump(
         &mut self,
+        action: JumpAction,
         variant: XtablesVariant,
         family: IpFamily,
-        table: &str,
-        chain: &str,
+        (table, chain): (&str, &str),
         args: &[String],
     ) -> Result<(), HostError> {
-        self.fails("xtables_insert_jump")?;
-        self.jump((variant, family), table, &format!("-I {chain} 1 {}", as_saved(args)))
-    }
-
-    fn xtables_append_jump(
-        &mut self,
-        variant: XtablesVariant,
-        family: IpFamily,
-        table: &str,
-        chain: &str,
-        args: &[String],
-    ) -> Result<(), HostError> {
-        self.fails("xtables_append_jump")?;
-        self.jump((variant, family), table, &format!("-A {chain} {}", as_saved(args)))
-    }
-
-    fn xtables_delete_jump(
-        &mut self,
-        variant: XtablesVariant,
-        family: IpFamily,
-        table: &str,
-        chain: &str,
-        args: &[String],
-    ) -> Result<(), HostError> {
-        self.fails("xtables_delete_jump")?;
-        self.jump((variant, family), table, &format!("-D {chain} {}", as_saved(args)))
+        self.fails("xtables_jump")?;
+        let verb = match action {
+            JumpAction::Insert => format!("-I {chain} 1"),
+            JumpAction::Append => format!("-A {chain}"),
+            JumpAction::Delete => format!("-D {chain}"),
+        };
+        self.jump((variant, family), table, &format!("{verb} {}", as_saved(args)))
     }
 
     fn nft_version(&mut self) -> Result<Option<(u32, u32, u32)>, HostError> {

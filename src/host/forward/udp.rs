@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -199,11 +199,7 @@ impl Exchange {
 }
 
 fn dial(target: AddrPort) -> io::Result<std::net::UdpSocket> {
-    let any = match target.addr {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
-    let socket = std::net::UdpSocket::bind((any, 0))?;
+    let socket = std::net::UdpSocket::bind((target.family().unspecified(), 0))?;
     socket.set_nonblocking(true)?;
     socket.connect((target.addr, target.port))?;
     Ok(socket)
