@@ -234,8 +234,13 @@ fn moved_rules(
     table: TableName,
     changed: &TableDiff,
 ) -> BTreeSet<String> {
+    let shared: Vec<&ChainName> = changed.chains.keys().filter(|chain| !iptables::is_hashed(chain)).collect();
+    if shared.len() < 2 {
+        // There is no other one to move to.
+        return BTreeSet::new();
+    }
     let mut counts: BTreeMap<String, isize> = BTreeMap::new();
-    for chain in changed.chains.keys().filter(|chain| !iptables::is_hashed(chain)) {
+    for chain in shared {
         for (side, sign) in [(wanted, 1), (live, -1)] {
             for rule in side.chain(table, chain).map_or(&[][..], |chain| &chain.rules) {
                 *counts.entry(emit::rule_text(rule, side.family)).or_default() += sign;

@@ -23,18 +23,19 @@ pub fn scope(live: &Program, family: IpFamily, ownership: &ipvs::Ownership<'_>, 
     }
 }
 
-/// Chains and jumps of either mode in a live ruleset.
+/// No virtual server is ours beside those that a live program tells to be.
+const NOWHERE: ipvs::Ownership<'static> =
+    ipvs::Ownership { node_addresses: &BTreeSet::new(), exclude_cidrs: &[], exclusive: false };
+
+/// Chains and jumps of any of these modes in a live ruleset.
 pub fn chain_scope(live: &Ruleset) -> Scope {
-    let nowhere = BTreeSet::new();
-    let ownership = ipvs::Ownership { node_addresses: &nowhere, exclude_cidrs: &[], exclusive: false };
-    iptables::scope(live).joined(ipvs::scope(&Program::default(), live.family, &ownership))
+    let of_ipvs = ipvs::scope(&Program::default(), live.family, &NOWHERE);
+    iptables::scope(live).joined(of_ipvs).joined(userspace::scope())
 }
 
 /// What of one family of a live program is of others: what packets would meet if ours were not there.
 pub fn strangers(live: &Program, family: IpFamily) -> Program {
-    let nowhere = BTreeSet::new();
-    let ownership = ipvs::Ownership { node_addresses: &nowhere, exclude_cidrs: &[], exclusive: false };
-    let scope = scope(live, family, &ownership, None);
+    let scope = scope(live, family, &NOWHERE, None);
     let mut strangers =
         Program { ipset: live.ipset.clone(), dummies: live.dummies.clone(), ..Program::default() };
     let rules = live.xtables.get(family).as_ref();

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::net::{IpCidr, IpFamily};
 use crate::program::xtables::{
-    Chain, ChainName, ConntrackStates, InterfaceMatch, Interfaces, MarkMatch, Match, Policy, Rule, RuleOrder,
-    Ruleset, Table, TableName, Target,
+    AddrType, Chain, ChainName, ConntrackStates, InterfaceMatch, Interfaces, MarkMatch, Match, Policy, Rule,
+    RuleOrder, Ruleset, Table, TableName, Target,
 };
 use crate::resolve::LocalTraffic;
 
@@ -38,6 +38,11 @@ pub(super) fn user_chain(rules: Vec<Rule>, order: RuleOrder) -> Chain {
 /// `--ctstate`.
 pub(super) fn ctstate(bits: u8, negated: bool) -> Match {
     Match::Conntrack(ConntrackStates { bits, negated })
+}
+
+/// What is for an address of this machine: `--dst-type LOCAL`.
+pub(super) fn for_this_machine() -> Match {
+    Match::AddrType(AddrType { source_local: None, destination_local: Some(false) })
 }
 
 /// Whether a packet bears a mark.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::backend::iptables::{self, LowerOptions};
 use crate::backend::{self, ipvs, nftables};
-use crate::host::{Host, HostErrorKind, XtablesTools, XtablesVariant, unreadable_tables};
+use crate::host::{Host, HostError, HostErrorKind, XtablesTools, XtablesVariant, unreadable_tables};
 use crate::model::{Cluster, Config, Mode};
 use crate::net::{IpCidr, IpFamily, PerFamily};
 use crate::pipeline::Lowering;
@@ -283,17 +283,28 @@ pub(super) fn read_tables(
     Ok(tables)
 }
 
+/// A table of nftables, read by netlink; `None` if nft is to be asked, which has words for what is not modelled.
+pub(super) fn read_by_netlink(
+    host: &mut dyn Host,
+    family: IpFamily,
+    name: &str,
+    has_nft: bool,
+) -> Result<Option<NftTable>, HostError> {
+    match host.nft_read(family, name) {
+        Ok(Some(table)) if !table.is_modelled() && has_nft => Ok(None),
+        Ok(table) => Ok(Some(table.map_or(NftTable::Absent, NftTable::Present))),
+        // A kernel without nf_tables has no table.
+        Err(error) if error.kind == HostErrorKind::Unsupported => Ok(Some(NftTable::Absent)),
+        Err(error) => Err(error),
+    }
+}
+
 fn read_table(host: &mut dyn Host, abilities: &Abilities, family: IpFamily) -> Result<NftTable, Error> {
     let (word, name) = (nft::Family::from(family), nftables::table_name());
-    if !abilities.nft_tool {
-        match host.nft_read(family, name) {
-            // What is not modelled has words in what nft prints.
-            Ok(Some(table)) if !table.is_modelled() && abilities.nft.is_some() => {}
-            Ok(table) => return Ok(table.map_or(NftTable::Absent, NftTable::Present)),
-            // A kernel without nf_tables has no table.
-            Err(error) if error.kind == HostErrorKind::Unsupported => return Ok(NftTable::Absent),
-            Err(error) => return Err(error.into()),
-        }
+    if !abilities.nft_tool
+        && let Some(table) = read_by_netlink(host, family, name, abilities.nft.is_some())?
+    {
+        return Ok(table);
     }
     match host.nft_list(word.as_str(), name) {
         Ok(Some(json)) => parsed_table(&json, family, &format!("what nft prints of table {word} {name}")),

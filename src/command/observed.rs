@@ -14,7 +14,7 @@ use crate::program::{Kernel, NftTable, Program, nft};
 use crate::resolve::NodeView;
 use crate::trace::{Rules, Source};
 
-use super::{Error, dump, virtual_servers};
+use super::{Error, dump, live, virtual_servers};
 
 /// The rules of one iptables.
 #[derive(Debug, Clone)]
@@ -189,17 +189,17 @@ impl Observed {
             if !is_asked || is_shown {
                 continue;
             }
-            // One that has gone meanwhile has no rules.
             if let Some(ip) = of.ip() {
-                match host.nft_read(ip, &table) {
-                    Ok(None) => continue,
-                    Ok(Some(read)) if read.is_modelled() || !has_nft => {
+                match live::read_by_netlink(host, ip, &table, has_nft) {
+                    Ok(Some(NftTable::Present(read))) => {
                         self.nft.tables.insert((of, read.name.clone()), read);
                         continue;
                     }
+                    // One that has gone meanwhile has no rules.
+                    Ok(Some(NftTable::Absent | NftTable::Unspoken)) => continue,
                     Err(error) if !has_nft => return Err(error.into()),
-                    // What is not modelled has words in what nft prints.
-                    Ok(Some(_)) | Err(_) => {}
+                    // nft says it, or says why not.
+                    Ok(None) | Err(_) => {}
                 }
             }
             if !has_nft {

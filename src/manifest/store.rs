@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::{Cluster, EndpointGroups, ServiceName, ServicePortName};
-use crate::net::{IpCidr, IpFamily, PerFamily, Protocol};
+use crate::net::{IpCidr, IpFamily, PerFamily};
 
 use super::decode::{Batch, Kind, Reader, Services};
 use super::endpoint_slice::{self, Slice};
@@ -208,14 +208,8 @@ impl ObjectStore {
             let mut merged = EndpointGroups::new();
             endpoint_slice::merge(&slices, family, &mut merged);
             let groups = cluster.endpoints.get_mut(family);
-            let first =
-                ServicePortName { service: service.clone(), port: "".into(), protocol: Protocol::Tcp };
-            let old: Vec<ServicePortName> = groups
-                .range(first..)
-                .map(|(name, _)| name)
-                .take_while(|name| name.service == *service)
-                .cloned()
-                .collect();
+            let old: Vec<ServicePortName> =
+                ServicePortName::of_service(groups, service).map(|(name, _)| name.clone()).collect();
             let is_same =
                 old.len() == merged.len() && old.iter().all(|name| groups.get(name) == merged.get(name));
             if is_same {

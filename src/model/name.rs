@@ -1,5 +1,6 @@
 //! Names of Services and their ports.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -37,6 +38,17 @@ pub struct ServicePortName {
     pub port: Arc<str>,
     /// Protocol of the port.
     pub protocol: Protocol,
+}
+
+impl ServicePortName {
+    /// The ports of one Service in a map of them.
+    pub fn of_service<'m, T>(
+        map: &'m BTreeMap<ServicePortName, T>,
+        service: &ServiceName,
+    ) -> impl Iterator<Item = (&'m ServicePortName, &'m T)> {
+        let first = ServicePortName { service: service.clone(), port: "".into(), protocol: Protocol::ALL[0] };
+        map.range(first..).take_while(move |(name, _)| name.service == *service)
+    }
 }
 
 impl fmt::Display for ServicePortName {

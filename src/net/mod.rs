@@ -42,6 +42,14 @@ impl IpFamily {
         }
     }
 
+    /// The unspecified address: 0.0.0.0 or ::.
+    pub fn unspecified(self) -> IpAddr {
+        match self {
+            IpFamily::V4 => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+            IpFamily::V6 => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
+        }
+    }
+
     /// Address length in bits.
     pub fn bits(self) -> u8 {
         match self {

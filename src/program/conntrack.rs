@@ -5,7 +5,6 @@
 //! forgotten, or it leads nowhere for as long as its client goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::net::{AddrPort, IpFamily, Port, Protocol};
 
@@ -93,11 +92,8 @@ impl Answerers {
 
 fn may_answer(who: &BTreeSet<AddrPort>, flow: &Flow) -> bool {
     let answerer = flow.reply.from;
-    let anywhere = match answerer.family() {
-        IpFamily::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        IpFamily::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
-    who.contains(&answerer) || who.contains(&AddrPort::new(anywhere, answerer.port))
+    let anywhere = AddrPort::new(answerer.family().unspecified(), answerer.port);
+    who.contains(&answerer) || who.contains(&anywhere)
 }
 
 #[cfg(test)]

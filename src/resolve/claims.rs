@@ -25,17 +25,14 @@ enum Claim {
 /// Who claims what.
 #[derive(Debug, Clone, Default)]
 pub struct Claims {
-    claims: BTreeMap<Claim, Vec<ServiceName>>,
+    claims: BTreeMap<Claim, BTreeSet<ServiceName>>,
 }
 
 impl Claims {
     /// Adds what a Service port claims.
     pub fn add(&mut self, port: &PortView) {
         for claim in claims_of(port) {
-            let holders = self.claims.entry(claim).or_default();
-            if !holders.contains(&port.name.service) {
-                holders.push(port.name.service.clone());
-            }
+            self.claims.entry(claim).or_default().insert(port.name.service.clone());
         }
     }
 
@@ -44,7 +41,7 @@ impl Claims {
         for port in ports {
             for claim in claims_of(port) {
                 let Some(holders) = self.claims.get_mut(&claim) else { continue };
-                holders.retain(|holder| *holder != port.name.service);
+                holders.remove(&port.name.service);
                 if holders.is_empty() {
                     self.claims.remove(&claim);
                 }

@@ -1,10 +1,10 @@
 //! At which ports load balancers ask whether the node has endpoints of a Service, and how many it has (reference section 6.5).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::model::{Cluster, ServiceName};
-use crate::net::{IpFamily, Port};
+use crate::net::Port;
 
 use super::view::{NodePortScope, NodeView};
 
@@ -21,12 +21,8 @@ pub struct HealthCheck {
 
 /// What is asked about the Services of a cluster, at a node of this name.
 pub fn health_checks(cluster: &Cluster, node: &str, view: &NodeView) -> Vec<HealthCheck> {
-    let unspecified: IpAddr = match view.family {
-        IpFamily::V4 => Ipv4Addr::UNSPECIFIED.into(),
-        IpFamily::V6 => Ipv6Addr::UNSPECIFIED.into(),
-    };
     let addresses = match &view.node_ports {
-        NodePortScope::AllLocal { .. } => vec![unspecified],
+        NodePortScope::AllLocal { .. } => vec![view.family.unspecified()],
         NodePortScope::Addresses(addresses) => addresses.clone(),
     };
     let mut found: BTreeMap<&ServiceName, (Port, BTreeSet<IpAddr>)> = BTreeMap::new();

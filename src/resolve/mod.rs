@@ -38,9 +38,6 @@ pub fn resolve(cluster: &Cluster, node: &NodeContext, family: IpFamily) -> NodeV
     let mut n_endpoints = 0;
     for service in cluster.services.values() {
         for port in &service.ports {
-            if node.habits.carries_connections && port.protocol == Protocol::Sctp {
-                continue;
-            }
             let endpoints = cluster.endpoints_of(family, &service.port_name(port));
             if let Some(view) = resolve_port(node, family, service, port, endpoints) {
                 n_endpoints += endpoints.len();
@@ -71,7 +68,7 @@ fn view(node: &NodeContext, family: IpFamily, mut ports: Vec<PortView>, n_endpoi
 }
 
 /// What the node does for one Service port in one family; `None` if the Service has no cluster IP in it (reference
-/// section 1.4). A function of nothing but its arguments, so that a change of one Service costs one call.
+/// section 1.4), or if a process would have to carry SCTP. A function of nothing but its arguments, so that a change of one Service costs one call.
 pub fn resolve_port(
     node: &NodeContext,
     family: IpFamily,
@@ -79,6 +76,9 @@ pub fn resolve_port(
     port: &ServicePort,
     endpoints: &[Endpoint],
 ) -> Option<PortView> {
+    if node.habits.carries_connections && port.protocol == Protocol::Sctp {
+        return None;
+    }
     let cluster_ip = (*service.cluster_ips.get(family))?;
     let exposure = frontend::exposure(service, port, family);
     let pools = pool::choose(node, exposure, endpoints);

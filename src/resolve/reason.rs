@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::{Cluster, Endpoint, Service, ServicePortName};
-use crate::net::{IpFamily, Protocol};
+use crate::net::IpFamily;
 use crate::packet::NodeFacts;
 
 use super::client::{self, Treatment};
@@ -171,10 +171,8 @@ pub fn account(
 }
 
 fn strays(cluster: &Cluster, family: IpFamily, service: &Service) -> Vec<Strays> {
-    let first = ServicePortName { service: service.name.clone(), port: "".into(), protocol: Protocol::Tcp };
-    let groups = cluster.endpoints.get(family).range(first..);
     let mut strays = Vec::new();
-    for (port, endpoints) in groups.take_while(|(port, _)| port.service == service.name) {
+    for (port, endpoints) in ServicePortName::of_service(cluster.endpoints.get(family), &service.name) {
         let is_port = service.ports.iter().any(|one| service.port_name(one) == *port);
         let reason = match (is_port, service.cluster_ips.get(family)) {
             (true, Some(_)) => continue,

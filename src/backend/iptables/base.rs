@@ -4,9 +4,7 @@
 use crate::backend::Layout;
 use crate::backend::skeleton::{self, ctstate, loopback};
 use crate::net::IpFamily;
-use crate::program::xtables::{
-    AddrType, ChainName, ConntrackStates, Match, RejectWith, Rule, TableName, Target,
-};
+use crate::program::xtables::{ChainName, ConntrackStates, Match, RejectWith, Rule, TableName, Target};
 use crate::resolve::{NodePortScope, NodeView};
 
 use super::{LowerOptions, names};
@@ -126,8 +124,7 @@ pub(super) fn node_port_jumps(view: &NodeView) -> Vec<Rule> {
     };
     match &view.node_ports {
         NodePortScope::AllLocal { loopback: answers } => {
-            let local = AddrType { source_local: None, destination_local: Some(false) };
-            let mut rule = jump().matching(Match::AddrType(local));
+            let mut rule = jump().matching(skeleton::for_this_machine());
             if !answers {
                 rule.destination = Some(super::address(loopback(view.family), true));
             }

@@ -17,14 +17,14 @@ pub fn carried(ruleset: &Ruleset, counters: &Counters, name: &LiftedName) -> Vec
     for (table, chain) in base::FIXED_CHAINS {
         for (place, index, rule) in lift::shared_rules(ruleset, table, chain) {
             if is_for(rule, name, table, chain) {
-                gathering.add(table, place, index, rule);
+                gathering.add(table, (chain, place), index, rule);
             }
         }
     }
     while let Some(chain) = gathering.next.pop_front() {
         let Some(content) = ruleset.chain(TableName::Nat, &chain) else { continue };
         for (index, rule) in content.rules.iter().enumerate() {
-            gathering.add(TableName::Nat, chain, index, rule);
+            gathering.add(TableName::Nat, (chain, chain), index, rule);
         }
     }
     gathering.found
@@ -46,7 +46,8 @@ struct Gathering<'a> {
 }
 
 impl Gathering<'_> {
-    fn add(&mut self, table: TableName, chain: ChainName, index: usize, rule: &Rule) {
+    /// Adds a rule: `root` is what its chain is a branch of, or that chain itself.
+    fn add(&mut self, table: TableName, (root, chain): (ChainName, ChainName), index: usize, rule: &Rule) {
         if let Some(next) = rule.chain().filter(|next| super::is_hashed(next))
             && self.seen.insert(*next)
         {
@@ -59,7 +60,7 @@ impl Gathering<'_> {
             chain: chain.to_string(),
             number: Some(index + 1),
             text: emit::rule_text(rule, self.ruleset.family),
-            word: word(chain, rule),
+            word: word(root, rule),
             calls: rule.chain().map(ToString::to_string).into_iter().collect(),
             vip: LiftedVip::of_rule(rule).filter(|_| is_dispatch),
             endpoints: endpoint.into_iter().collect(),

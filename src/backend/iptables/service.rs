@@ -196,8 +196,8 @@ impl Lowering<'_> {
             out.nat_node_ports.push(self.rule(self.name.clone(), None, node_port, jump()));
         }
         if let Some((reason, target)) = self.port.external.and_then(|routes| self.refusal(routes.outside)) {
-            let local = Match::AddrType(AddrType { source_local: None, destination_local: Some(false) });
-            out.filter_external.push(self.rule(reason, Some(local), node_port, target));
+            let asked = Some(skeleton::for_this_machine());
+            out.filter_external.push(self.rule(reason, asked, node_port, target));
         }
     }
 

@@ -21,7 +21,7 @@ pub fn carried(table: &Table, name: &LiftedName) -> Vec<CarryingRule> {
     let table_text = format!("{} {}", table.family, table.name);
     let (mut found, mut next, mut seen) = (Vec::new(), VecDeque::new(), BTreeSet::new());
     // Destinations that have no chain of their own.
-    let mut shared = Vec::new();
+    let (mut shared, mut seen_keys) = (Vec::new(), BTreeSet::new());
     for map in MAPS {
         for (key, element) in table.sets.get(map).into_iter().flat_map(|set| &set.elements) {
             let Some((vip, protocol)) = lift::vip(key) else { continue };
@@ -35,7 +35,9 @@ pub fn carried(table: &Table, name: &LiftedName) -> Vec<CarryingRule> {
             match called.filter(|chain| super::is_hashed(chain)) {
                 Some(chain) if seen.insert(chain.clone()) => next.push_back(chain.clone()),
                 Some(_) => {}
-                None => shared.push((vip, key)),
+                // More than one map can have it.
+                None if seen_keys.insert(key) => shared.push((vip, key)),
+                None => {}
             }
             let word = element_word(map, verdict).to_owned();
             found.push(CarryingRule {
@@ -45,7 +47,6 @@ pub fn carried(table: &Table, name: &LiftedName) -> Vec<CarryingRule> {
             });
         }
     }
-    shared.dedup();
     for (vip, key) in shared {
         for (map, key, element) in flat::elements(table, key) {
             let word = shared_word(map.as_str()).to_owned();

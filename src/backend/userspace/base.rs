@@ -1,7 +1,8 @@
 //! The fixed part of userspace mode: its chains and the jumps to them from built-in chains, as tables of data (reference
 //! section 5.3).
 
-use crate::program::xtables::{AddrType, ChainName, Match, Rule, TableName, Target};
+use crate::backend::skeleton;
+use crate::program::xtables::{ChainName, Rule, TableName, Target};
 
 use super::names::{
     NODE_PORT_CONTAINER, NODE_PORT_HOST, NODE_PORT_NON_LOCAL, PORTALS_CONTAINER, PORTALS_HOST,
@@ -48,8 +49,7 @@ pub(super) fn jumps() -> impl Iterator<Item = (TableName, ChainName, Place, Rule
     JUMPS.into_iter().map(|(table, built_in, target, place, comment)| {
         let mut rule = Rule::to(Target::Jump(target));
         if place == Place::LastAndLocal {
-            let local = AddrType { source_local: None, destination_local: Some(false) };
-            rule = rule.matching(Match::AddrType(local));
+            rule = rule.matching(skeleton::for_this_machine());
         }
         (table, ChainName::literal(built_in), place, rule.comment(comment))
     })

@@ -2,7 +2,6 @@
 //! clients that are not let in.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::net::{AddrPort, IpFamily};
 use crate::program::listener::{Listener, ListenerKey};
@@ -53,10 +52,7 @@ pub(super) fn listeners<'a>(
     port: &'a PortView,
     ports: &'a ProxyPorts,
 ) -> impl Iterator<Item = (ListenerKey, Listener)> + 'a {
-    let any = match family {
-        IpFamily::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        IpFamily::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
+    let any = family.unspecified();
     roles(port).into_iter().filter_map(move |role| {
         let proxy_port = *ports.get(&owner(port, role))?;
         let at = AddrPort::new(options.listen.unwrap_or(any), proxy_port);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::backend::{LiftedName, LiftedPort, LiftedVip};
-use crate::net::{Port, Protocol};
+use crate::net::{AddrPort, IpFamily, Port, Protocol};
 use crate::program::listener::Listeners;
 use crate::program::xtables::{ChainName, Rule, Ruleset, TableName, Target};
 
@@ -19,30 +19,37 @@ pub fn lift(
     only: Option<&BTreeSet<LiftedName>>,
 ) -> BTreeMap<LiftedName, LiftedPort> {
     let mut ports: BTreeMap<LiftedName, LiftedPort> = BTreeMap::new();
+    let targets_of = listeners.map(|listeners| targets_by_port(listeners, ruleset.family));
     for chain in [names::PORTALS_CONTAINER, names::NODE_PORT_CONTAINER] {
         for found in portals(ruleset, chain) {
             if only.is_some_and(|only| !only.contains(&found.name)) {
                 continue;
             }
-            let targets = listeners.map(|listeners| {
-                let of_port = listeners.iter().filter(|(key, _)| {
-                    key.protocol == found.name.1
-                        && key.at.port == found.proxy_port
-                        && key.family() == ruleset.family
-                });
-                of_port.flat_map(|(_, listener)| listener.targets.iter().copied()).collect::<BTreeSet<_>>()
-            });
+            let proxy_port = (found.name.1, found.proxy_port);
             let port = ports.entry(found.name).or_default();
             port.vips.insert(found.vip);
-            if let Some(targets) = targets {
-                if targets.is_empty() && found.role != Role::NotLetIn {
+            if let Some(targets_of) = &targets_of {
+                let targets = targets_of.get(&proxy_port).filter(|targets| !targets.is_empty());
+                if targets.is_none() && found.role != Role::NotLetIn {
                     port.closed.insert(found.vip);
                 }
-                port.endpoints.extend(targets);
+                port.endpoints.extend(targets.into_iter().flatten());
             }
         }
     }
     ports
+}
+
+/// Where the listeners of a family lead, by protocol and port, whatever their address.
+fn targets_by_port(
+    listeners: &Listeners,
+    family: IpFamily,
+) -> BTreeMap<(Protocol, Port), BTreeSet<AddrPort>> {
+    let mut targets: BTreeMap<(Protocol, Port), BTreeSet<AddrPort>> = BTreeMap::new();
+    for (key, listener) in listeners.iter().filter(|(key, _)| key.family() == family) {
+        targets.entry((key.protocol, key.at.port)).or_default().extend(&listener.targets);
+    }
+    targets
 }
 
 /// The proxy ports that the rules lead to, by owner. Of several to one owner the lowest counts.

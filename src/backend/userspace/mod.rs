@@ -34,10 +34,11 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use crate::backend::answerers::asked;
+use crate::backend::skeleton;
 use crate::net::{Port, Protocol};
 use crate::program::conntrack::Answerers;
 use crate::program::listener::Listeners;
-use crate::program::xtables::{Chain, ChainName, Policy, Rule, RuleOrder, Ruleset, Table, TableName};
+use crate::program::xtables::{ChainName, Rule, RuleOrder, Ruleset, Table, TableName};
 use crate::resolve::NodeView;
 
 /// What the lowering needs to know beside the view, for one family.
@@ -116,24 +117,17 @@ impl Chains {
             } else {
                 RuleOrder::FirstCommute(rules.len())
             };
-            tables.entry(table).or_default().chains.insert(chain, Chain { policy: None, rules, order });
+            tables.entry(table).or_default().chains.insert(chain, skeleton::user_chain(rules, order));
         }
-        for (name, table) in &mut tables {
-            for built_in in name.built_in_chains() {
-                let chain = Chain { policy: Some(Policy::Accept), ..Chain::default() };
-                table.chains.insert(ChainName::literal(built_in), chain);
-            }
-        }
-        for (table, built_in, place, rule) in base::jumps() {
-            let Some(chain) = tables.get_mut(&table).and_then(|table| table.chains.get_mut(&built_in)) else {
-                continue;
-            };
-            chain.rules.push(rule);
-            if place == base::Place::LastAndLocal {
+        let jumps = base::jumps().map(|(table, built_in, _, rule)| (table, built_in, rule));
+        let mut ruleset = skeleton::ruleset(view.family, tables, jumps);
+        for (table, built_in, place, _) in base::jumps() {
+            let chain = ruleset.tables.get_mut(&table).and_then(|table| table.chains.get_mut(&built_in));
+            if let Some(chain) = chain.filter(|_| place == base::Place::LastAndLocal) {
                 chain.order = RuleOrder::LastBehindOthers(1);
             }
         }
-        Ruleset { family: view.family, tables }
+        ruleset
     }
 }
 

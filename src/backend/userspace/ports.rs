@@ -68,6 +68,10 @@ pub fn assign(
             ports.insert(owner.clone(), *port);
         }
     }
+    let mut free: BTreeMap<Protocol, BTreeSet<Port>> = BTreeMap::new();
+    for protocol in Protocol::ALL {
+        free.insert(protocol, range.clone().filter(|port| !used.contains(&(protocol, *port))).collect());
+    }
     let size = u64::from(range.end().saturating_sub(*range.start())) + 1;
     for owner in owners {
         if ports.contains_key(owner) {
@@ -75,12 +79,12 @@ pub fn assign(
         }
         let ((name, protocol), role) = owner;
         let hash = hash16(format!("{}/{protocol}", role.label(name)).as_bytes());
-        let start = hash.iter().fold(0_u64, |all, byte| all.wrapping_mul(31).wrapping_add(u64::from(*byte)));
-        let candidates = (0..size).map(|step| (start % size + step) % size);
-        let mut in_turn =
-            candidates.filter_map(|place| range.start().checked_add(Port::try_from(place).ok()?));
-        if let Some(port) = in_turn.find(|port| !used.contains(&(*protocol, *port))) {
-            used.insert((*protocol, port));
+        let place = hash.iter().fold(0_u64, |all, byte| all.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+        // Within the range: its size is that of a port at most.
+        let start = range.start().saturating_add(Port::try_from(place % size).unwrap_or_default());
+        let Some(free) = free.get_mut(protocol) else { continue };
+        if let Some(port) = free.range(start..).next().or_else(|| free.first()).copied() {
+            free.remove(&port);
             ports.insert(owner.clone(), port);
         }
     }

@@ -1,12 +1,10 @@
 //! The rules of one Service port: from each of its VIPs to the proxy port of its listener (reference section 5.4).
 
-use std::sync::Arc;
-
+use crate::backend::skeleton;
 use crate::net::{AddrPort, IpCidr, Port};
 use crate::program::Tag;
 use crate::program::xtables::{
-    AddrMatch, AddrType, ConntrackStates, InterfaceMatch, Interfaces, Match, PortRange, PortsMatch,
-    ProtocolMatch, Rule, Target,
+    AddrMatch, ConntrackStates, Match, PortRange, PortsMatch, ProtocolMatch, Rule, Target,
 };
 use crate::resolve::{
     FrontendKind, LocalTraffic, NodePortScope, NodeView, PortView, Routes, SourceRanges, Vip,
@@ -50,16 +48,8 @@ pub(super) fn lower_port(
     }
 }
 
-/// Where a packet comes from, as far as a rule can tell.
-#[derive(Clone)]
-enum From {
-    /// Anywhere.
-    Anyone,
-    /// This network.
-    Network(IpCidr),
-    /// An interface, or those whose name begins so followed by `+`.
-    Interface(Arc<str>),
-}
+/// Where a packet comes from, as far as a rule can tell: pods, or anywhere.
+type From<'a> = Option<&'a LocalTraffic>;
 
 impl Lowering<'_> {
     fn proxy_port(&self, role: Role) -> Option<Port> {
@@ -96,33 +86,30 @@ impl Lowering<'_> {
     }
 
     /// Pods first, if they are sent elsewhere than others and can be told; then everybody.
-    fn incoming(&self, routes: Routes) -> Vec<(From, Role)> {
-        let everyone = (From::Anyone, endpoint::role(routes.outside));
+    fn incoming(&self, routes: Routes) -> Vec<(From<'_>, Role)> {
+        let everyone = (None, endpoint::role(routes.outside));
         let pods = endpoint::role(routes.pods);
-        let from = match &self.view.local_traffic {
-            Some(LocalTraffic::Source(cidr)) => From::Network(*cidr),
-            Some(LocalTraffic::Interface(name)) => From::Interface(name.clone()),
-            Some(LocalTraffic::InterfacePrefix(prefix)) => From::Interface(format!("{prefix}+").into()),
-            None => return vec![everyone],
-        };
-        if pods == everyone.1 { vec![everyone] } else { vec![(from, pods), everyone] }
+        match &self.view.local_traffic {
+            Some(from) if pods != everyone.1 => vec![(Some(from), pods), everyone],
+            Some(_) | None => vec![everyone],
+        }
     }
 
-    fn own(&self, routes: Routes) -> Vec<(From, Role)> {
-        vec![(From::Anyone, endpoint::role(routes.node))]
+    fn own(&self, routes: Routes) -> Vec<(From<'_>, Role)> {
+        vec![(None, endpoint::role(routes.node))]
     }
 
     /// The rules to one VIP, `base` making each from its role, first those of clients that are let in.
     fn rules(
         &self,
-        ways: &[(From, Role)],
+        ways: &[(From<'_>, Role)],
         ranges: Option<&SourceRanges>,
         vip: Option<AddrPort>,
         base: impl Fn(Role) -> Rule,
         target: impl Fn(Port) -> Target,
     ) -> Vec<Rule> {
         let mut rules = Vec::with_capacity(ways.len());
-        let mut add = |from: &From, range: Option<IpCidr>, role: Role| {
+        let mut add = |from: From<'_>, range: Option<IpCidr>, role: Role| {
             let (Some(proxy_port), Some(narrowed)) =
                 (self.proxy_port(role), narrowed(base(role), from, range))
             else {
@@ -131,15 +118,15 @@ impl Lowering<'_> {
             rules.push(Rule { target: Some(target(proxy_port)), ..narrowed });
         };
         match ranges {
-            None => ways.iter().for_each(|(from, role)| add(from, None, *role)),
+            None => ways.iter().for_each(|(from, role)| add(*from, None, *role)),
             Some(ranges) => {
                 // The node reaches a load balancer address from that very address when it is bound to it.
                 let own = vip.filter(|_| ranges.allow_vips).map(|vip| IpCidr::host(vip.addr));
                 for (from, role) in ways {
                     let allowed = ranges.allowed.iter().copied().chain(own);
-                    allowed.for_each(|range| add(from, Some(range), *role));
+                    allowed.for_each(|range| add(*from, Some(range), *role));
                 }
-                add(&From::Anyone, None, Role::NotLetIn);
+                add(None, None, Role::NotLetIn);
             }
         }
         rules
@@ -162,7 +149,7 @@ impl Lowering<'_> {
     /// for an address that the node has.
     fn external_ip(&self, vip: AddrPort, routes: Routes, out: &mut Chains) {
         let base = |role| self.to_port(role, vip.port).to_address(vip.addr);
-        let local = || Match::AddrType(AddrType { source_local: None, destination_local: Some(false) });
+        let local = skeleton::for_this_machine;
         let incoming = self.incoming(routes);
         let container = |port| self.container_target(port);
         for one in [Match::PhysdevIsIn { negated: true }, local()] {
@@ -192,24 +179,22 @@ impl Lowering<'_> {
         }
         for (_, role) in &incoming {
             let Some(proxy_port) = self.proxy_port(*role) else { continue };
-            let new = ConntrackStates { bits: ConntrackStates::NEW, negated: false };
-            let rule = self.to_port(*role, proxy_port).matching(Match::Conntrack(new));
+            let new = skeleton::ctstate(ConntrackStates::NEW, false);
+            let rule = self.to_port(*role, proxy_port).matching(new);
             out.add(names::NODE_PORT_NON_LOCAL, vec![Rule { target: Some(Target::Accept), ..rule }]);
         }
     }
 }
 
 /// Narrows a rule to packets from somewhere that are within a range; `None` if there are none.
-fn narrowed(mut rule: Rule, from: &From, range: Option<IpCidr>) -> Option<Rule> {
-    let source = match (from, range) {
-        (From::Network(network), Some(range)) => Some(overlap(*network, range)?),
-        (From::Network(network), None) => Some(*network),
-        (From::Anyone | From::Interface(_), range) => range,
-    };
-    if let From::Interface(name) = from {
-        let input = InterfaceMatch { name: name.as_ref().into(), negated: false };
-        rule.interfaces = Some(Box::new(Interfaces { input: Some(input), output: None }));
+fn narrowed(mut rule: Rule, from: From<'_>, range: Option<IpCidr>) -> Option<Rule> {
+    if let Some(pods) = from {
+        rule = skeleton::limited_to_pods(rule, pods, false);
     }
+    let source = match (rule.source, range) {
+        (Some(pods), Some(range)) => Some(overlap(pods.cidr, range)?),
+        (pods, range) => pods.map(|pods| pods.cidr).or(range),
+    };
     rule.source = source.filter(|cidr| !cidr.is_any()).map(|cidr| AddrMatch { cidr, negated: false });
     Some(rule)
 }

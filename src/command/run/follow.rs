@@ -67,13 +67,7 @@ impl Followed {
 
     /// The ports of a Service as they were.
     fn ports_of(&self, family: IpFamily, name: &ServiceName) -> impl Iterator<Item = &PortView> {
-        let first = ServicePortName {
-            service: name.clone(),
-            port: "".into(),
-            protocol: crate::net::Protocol::ALL[0],
-        };
-        let ports = self.ports.get(family).range(first..);
-        ports.map(|(_, port)| port).take_while(move |port| port.name.service == *name)
+        ServicePortName::of_service(self.ports.get(family), name).map(|(_, port)| port)
     }
 
     /// What is wanted of Services that have changed, and of all that share something with them, beside what the node has of

@@ -51,12 +51,10 @@ pub fn check(listeners: &Listeners) -> Vec<Problem> {
             report("the label has a line break".to_owned());
         }
     }
-    for (key, other) in listeners.keys().zip(listeners.keys().skip(1)) {
-        // Of one port, the unspecified address comes first.
-        let same =
-            (key.protocol, key.at.port, key.family()) == (other.protocol, other.at.port, other.family());
-        if same && key.at.addr.is_unspecified() {
-            problems.push(Problem { listener: *other, text: format!("`{key}` has its port already") });
+    for key in listeners.keys().filter(|key| !key.at.addr.is_unspecified()) {
+        let anywhere = key.at_any_address();
+        if listeners.contains_key(&anywhere) {
+            problems.push(Problem { listener: *key, text: format!("`{anywhere}` has its port already") });
         }
     }
     problems

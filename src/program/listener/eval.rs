@@ -1,9 +1,9 @@
-//! What becomes of a connection or datagram that reaches a local port.
+//! What becomes of a connection or datagram that reaches a local port: tests hold rules and listeners against the oracle by it.
 
 use crate::net::{AddrPort, Protocol};
 use crate::packet::{Choice, Fate, NodeFacts};
 
-use super::Listeners;
+use super::{ListenerKey, Listeners};
 
 /// The fate of a packet that the rules send to `at`, an address and port of the host itself. `None` if nobody listens
 /// there.
@@ -11,14 +11,9 @@ use super::Listeners;
 /// The process makes a connection of its own to a target: whoever is there sees an address of the host. A connection that
 /// has nowhere to go is reset, a datagram is lost.
 pub fn eval(listeners: &Listeners, protocol: Protocol, at: AddrPort, facts: &NodeFacts) -> Option<Fate> {
-    let hears =
-        |addr: std::net::IpAddr| addr == at.addr || (addr.is_unspecified() && facts.is_local(at.addr));
-    let (_, listener) = listeners.iter().find(|(key, _)| {
-        key.protocol == protocol
-            && key.family() == at.family()
-            && key.at.port == at.port
-            && hears(key.at.addr)
-    })?;
+    let key = ListenerKey { protocol, at };
+    let everywhere = || listeners.get(&key.at_any_address()).filter(|_| facts.is_local(at.addr));
+    let listener = listeners.get(&key).or_else(everywhere)?;
     if listener.targets.is_empty() {
         return Some(match protocol {
             Protocol::Tcp => Fate::Rejected,

@@ -35,6 +35,11 @@ impl ListenerKey {
     pub fn family(&self) -> IpFamily {
         self.at.family()
     }
+
+    /// The same port at any address of the host.
+    pub fn at_any_address(&self) -> ListenerKey {
+        ListenerKey { at: AddrPort::new(self.family().unspecified(), self.at.port), ..*self }
+    }
 }
 
 /// `tcp 0.0.0.0:20345`.

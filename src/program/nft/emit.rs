@@ -130,12 +130,7 @@ impl<'a> Document<'a> {
     /// A set or map without its elements; `ports` as [`Table::ports_in`] tells.
     pub(super) fn set(&mut self, name: &Name, set: &Set, ports: Transport) {
         self.begin(if set.data.is_some() { "add map " } else { "add set " }, name);
-        let values = match &set.data {
-            Some(DataType::Values(types)) => &types[..],
-            Some(DataType::Verdict) | None => &[],
-        };
-        // A number of its own has no `type`, but every type has an expression.
-        let by_example = set.key.iter().chain(values).any(|one| *one == ScalarType::Integer);
+        let by_example = set.is_by_example();
         let example = by_example.then_some(ports);
         self.out.extend_from_slice(if by_example { b" { typeof " } else { b" { type " });
         write_types(self.out, &set.key, example);

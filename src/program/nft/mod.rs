@@ -222,8 +222,11 @@ pub struct Table {
 
 impl Table {
     /// Whose ports the rules look up in a map. nft takes the example that a map was made by for a part of these rules,
-    /// so theirs must be the same.
+    /// so theirs must be the same. Of a map that is made by names of types nothing is asked.
     pub fn ports_in(&self, map: &Name) -> Transport {
+        if !self.sets.get(map).is_some_and(Set::is_by_example) {
+            return Transport::Any;
+        }
         let ports = |part: &Expr| match part {
             Expr::Payload(Payload::SourcePort(ports) | Payload::DestinationPort(ports)) => Some(*ports),
             Expr::Payload(_)

@@ -83,3 +83,18 @@ pub struct Set {
     /// Whether it has other elements, which are not modelled.
     pub has_unmodelled: bool,
 }
+
+impl Set {
+    /// The types of what it gives; none for a set, and for a map of verdicts.
+    pub fn values(&self) -> &[ScalarType] {
+        match &self.data {
+            Some(DataType::Values(types)) => types,
+            Some(DataType::Verdict) | None => &[],
+        }
+    }
+
+    /// Whether it is made by examples of its types: a number of its own has no name, but every type has an expression.
+    pub fn is_by_example(&self) -> bool {
+        self.key.iter().chain(self.values()).any(|one| *one == ScalarType::Integer)
+    }
+}

@@ -77,16 +77,10 @@ pub(super) fn read_comment(userdata: Option<&[u8]>, kind: u8) -> Option<Comment>
 pub(super) fn set(set: &Set, ports: Transport) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     push_number(&mut out, KEY_BYTE_ORDER, byte_order(&set.key) as u32)?;
-    let data = match &set.data {
-        None => None,
-        Some(DataType::Verdict) => Some(&[][..]),
-        Some(DataType::Values(types)) => Some(&types[..]),
-    };
-    if let Some(types) = data {
-        push_number(&mut out, DATA_BYTE_ORDER, byte_order(types) as u32)?;
+    if set.data.is_some() {
+        push_number(&mut out, DATA_BYTE_ORDER, byte_order(set.values()) as u32)?;
     }
-    // A number of its own has no type that could be shown, but every type has an expression.
-    if set.key.iter().chain(data.unwrap_or_default()).any(|one| *one == ScalarType::Integer) {
+    if set.is_by_example() {
         push(&mut out, KEY_TYPE_OF, &type_of_all(&set.key, ports)?)?;
         match &set.data {
             None => {}
@@ -99,7 +93,7 @@ pub(super) fn set(set: &Set, ports: Transport) -> Option<Vec<u8>> {
             Some(DataType::Values(types)) => push(&mut out, DATA_TYPE_OF, &type_of_all(types, ports)?)?,
         }
     }
-    if data.is_some() {
+    if set.data.is_some() {
         push_number(&mut out, DATA_INTERVAL, 0)?;
     }
     if let Some(text) = &set.comment {
