@@ -10,7 +10,7 @@ use super::genl::Genl;
 use super::netlink::is;
 use super::tool;
 use crate::program::ipvs::wire::{self, WireError};
-use crate::program::ipvs::{Request, Timeouts, VirtualServer, VirtualServers};
+use crate::program::ipvs::{Request, ServiceKey, Timeouts, VirtualServer, VirtualServers};
 
 /// The module, and how long loading it with its like may take.
 const MODULE: &str = "ip_vs";
@@ -60,6 +60,17 @@ impl Ipvs {
             servers.insert(key, server);
         }
         Ok(servers)
+    }
+
+    /// Whether there is a virtual server.
+    pub(super) fn has(&mut self, key: &ServiceKey) -> Result<bool, HostError> {
+        let action = "look for a virtual server";
+        let wire::Message { command, body } = wire::get_service(key);
+        match self.need(action)?.ask(command, &body) {
+            Ok(_) => Ok(true),
+            Err(error) if is(&error, Errno::SRCH) => Ok(false),
+            Err(error) => Err(failed(action, &error)),
+        }
     }
 
     /// Takes requests in their order; the index of the first that was refused.

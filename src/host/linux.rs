@@ -16,12 +16,13 @@ use super::xtables::Xtables;
 use super::{Event, Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
 use super::{conntrack, files, ipset, link, lock, nf_tables, nfacct, nft, nft_watch, notify, sysctl};
 use crate::net::{IpFamily, Protocol};
-use crate::plan::JumpAction;
+use crate::plan::{JumpAction, Landmark};
 use crate::program::conntrack::Flow;
 use crate::program::ipset::{Change, Sets};
 use crate::program::ipvs;
 use crate::program::listener::{Listeners, Status};
 use crate::program::nft::{Table, wire::Batch};
+use crate::program::xtables::emit;
 
 /// The machine that this program runs on.
 #[derive(Debug)]
@@ -111,6 +112,19 @@ impl Host for LinuxHost {
         args: &[String],
     ) -> Result<(), HostError> {
         self.xtables.jump(action, variant, family, place, args)
+    }
+
+    fn stands(&mut self, variant: XtablesVariant, landmark: &Landmark) -> Result<bool, HostError> {
+        match landmark {
+            Landmark::Jump { family, table, chain, rule } => {
+                let args = emit::rule_args(rule, *family);
+                self.xtables.has(variant, *family, (table.as_str(), chain.as_str()), &args)
+            }
+            Landmark::Rules { family, table, chain, n_rules } => {
+                Ok(nf_tables::n_rules(*family, table, chain)? >= *n_rules)
+            }
+            Landmark::VirtualServer(key) => self.ipvs.has(key),
+        }
     }
 
     fn nft_version(&mut self) -> Result<Option<(u32, u32, u32)>, HostError> {

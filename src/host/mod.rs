@@ -43,7 +43,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::net::{IpFamily, Protocol};
-use crate::plan::JumpAction;
+use crate::plan::{JumpAction, Landmark};
 use crate::program::conntrack::Flow;
 use crate::program::ipset::{Change, Sets};
 use crate::program::ipvs::{Request, Timeouts, VirtualServers};
@@ -160,6 +160,9 @@ pub trait Host {
         place: (&str, &str),
         args: &[String],
     ) -> Result<(), HostError>;
+
+    /// Whether a landmark stands.
+    fn stands(&mut self, variant: XtablesVariant, landmark: &Landmark) -> Result<bool, HostError>;
 
     /// The version of the tool `nft`, as 1.0.6. `None` if it is not installed.
     fn nft_version(&mut self) -> Result<Option<(u32, u32, u32)>, HostError>;

@@ -78,6 +78,17 @@ pub(super) fn read(family: IpFamily, table: &str) -> Result<Option<Table>, HostE
     read.map_err(|refused| refused.error)
 }
 
+/// How many rules a chain of a table has; 0 if there is no such chain.
+pub(super) fn n_rules(family: IpFamily, table: &Name, chain: &Name) -> Result<usize, HostError> {
+    let reading = Reading::new(family, table.clone());
+    let request = message(&reading, Question::RulesOf(chain.as_str()));
+    match Netlink::open(NETLINK_NETFILTER).and_then(|mut netlink| netlink.dump(&request)) {
+        Ok(answers) => Ok(answers.len()),
+        Err(error) if netlink::is(&error, Errno::NOENT) => Ok(0),
+        Err(error) => Err(failed(format!("count the rules of chain `{}`", chain.as_str()), &error)),
+    }
+}
+
 /// One reading; `None` if something changed meanwhile.
 fn attempt(family: IpFamily, name: &Name) -> io::Result<Option<Option<Table>>> {
     let mut netlink = Netlink::open(NETLINK_NETFILTER)?;

@@ -143,6 +143,27 @@ impl Xtables {
         })
     }
 
+    /// Whether a chain has a rule.
+    pub(super) fn has(
+        &mut self,
+        variant: XtablesVariant,
+        family: IpFamily,
+        (table, chain): (&str, &str),
+        args: &[String],
+    ) -> Result<bool, HostError> {
+        need_family(family, "read")?;
+        let (program, _) = self.program(variant, family, "")?;
+        let mut argv = vec!["--wait", WAIT, "-t", table, "-C", chain];
+        argv.extend(args.iter().map(String::as_str));
+        let done = tool::run(&program, &argv, b"", LIMIT)?;
+        match done.status.code() {
+            Some(0) => Ok(true),
+            // No such rule, no such chain.
+            Some(1) => Ok(false),
+            _ => Err(refused(&program, xtables_words::read(&done.stderr), done.status)),
+        }
+    }
+
     fn command(&mut self, program: &Path) -> &'static str {
         self.commands
             .entry(program.to_owned())

@@ -1,9 +1,11 @@
 //! wanted × live → what to do, in order. `host` executes it and decides nothing; dry-run prints the same list.
 
+mod landmark;
 mod order;
 mod step;
 mod virtual_servers;
 
+pub use landmark::{Landmark, landmarks};
 pub use order::{DELETE_CHAINS, DELETE_TABLE};
 pub use step::{JumpAction, Step};
 

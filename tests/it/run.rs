@@ -220,3 +220,16 @@ fn userspace_rules_are_compiled_compared_and_recorded() {
     host.files.remove("dump/listeners");
     assert_eq!(run(&mut host, "diff -f shop --node node-1 --mode userspace --against dump").ok(0).out, "");
 }
+
+#[test]
+fn rules_that_somebody_takes_away_are_missed_at_once() {
+    let mut host = machine();
+    host.events.extend([(Event::TimeUp, BTreeMap::new()), (Event::TimeUp, BTreeMap::new())]);
+    host.fail_next("stands", HostError::new("look for a jump", HostErrorKind::Unsupported, "no such tool"));
+    host.fail_next("stands", HostError::new("look for a jump", HostErrorKind::NotFound, "it is gone"));
+    let ran = run(&mut host, "run -f shop --node node-1 --mode iptables --sync-period 1h");
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    assert_eq!(ran.err, "warning: somebody else has taken rules away: everything is compared\n");
+    // At the start, and when they were missed.
+    assert_eq!(host.calls.iter().filter(|call| *call == "lock").count(), 2, "{:#?}", host.calls);
+}

@@ -208,7 +208,18 @@ fn keep(
             vitals.serve(host, log)?;
             continue;
         }
-        let wait = due.map_or(source.input.config.sync_periods.sync, |due| due.saturating_sub(now));
+        if schedule.look_due().is_some_and(|at| at <= now) {
+            let stands = reconciler.stands(host);
+            schedule.looked(now, host.now());
+            if !stands {
+                log.warn("somebody else has taken rules away: everything is compared")?;
+                touched.everything = true;
+                schedule.request();
+            }
+            continue;
+        }
+        let next = [due, schedule.look_due()].into_iter().flatten().min();
+        let wait = next.map_or(source.input.config.sync_periods.sync, |next| next.saturating_sub(now));
         let event = host.next_event(wait)?;
         log.time = host.unix_time();
         if event == Event::Stop {

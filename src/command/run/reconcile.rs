@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::host::Host;
 use crate::host::forward::ForwardError;
+use crate::host::{Host, XtablesVariant};
 use crate::manifest::Touched;
 use crate::model::{Cluster, Mode, Service, ServiceName};
 use crate::net::IpFamily;
 use crate::pipeline::{self, Wanted};
-use crate::plan::Step;
+use crate::plan::{self, Landmark, Step};
 use crate::program::Program;
 use crate::program::conntrack::Answerers;
 use crate::program::listener::{Listener, ListenerKey, Listeners};
@@ -43,6 +43,8 @@ pub(super) struct Reconciler<'a> {
     followed: Option<Followed>,
     /// Service ports without the local endpoints that their policy asks for.
     no_local_endpoints: BTreeMap<(&'static str, IpFamily), usize>,
+    /// What stands as long as nobody has flushed the rules, and where they were made.
+    landmarks: (XtablesVariant, Vec<Landmark>),
     /// When everything is to be compared again, whatever has changed.
     check_at: Duration,
 }
@@ -58,6 +60,7 @@ impl<'a> Reconciler<'a> {
             answerers: Answerers::default(),
             followed: None,
             no_local_endpoints: BTreeMap::new(),
+            landmarks: (XtablesVariant::Legacy, Vec::new()),
             check_at: Duration::ZERO,
         }
     }
@@ -187,8 +190,20 @@ impl<'a> Reconciler<'a> {
         self.no_local_endpoints = no_local_endpoints(&compared.wanted);
         let synced = self.told(&compared, ports, input, now.saturating_sub(began));
         self.check_at = now + input.config.sync_periods.sync.max(synced.took * IDLE_SHARE);
+        self.landmarks = (steps::variant_of(&compared), plan::landmarks(&compared.wanted.program));
         self.followed = Followed::after(compared, input.config.mode);
         Ok(synced)
+    }
+
+    /// Whether what was made is there, as far as a short look tells. Where it cannot be looked, the next comparison tells.
+    pub(super) fn stands(&self, host: &mut dyn Host) -> bool {
+        let (variant, landmarks) = &self.landmarks;
+        landmarks.iter().all(|landmark| {
+            host.stands(*variant, landmark).unwrap_or_else(|error| {
+                tracing::debug!("it cannot be looked whether {landmark:?} stands: {error}");
+                true
+            })
+        })
     }
 
     /// What a sync did, to these Service ports.

@@ -1,5 +1,6 @@
 //! When the next sync is due: soon after a change, but not too soon after the last one; again after a failure; and now and then
-//! without any reason, to repair what somebody else has changed. Knows no clock: all times are those of `Host::now`.
+//! without any reason, to repair what somebody else has changed. Between them it is looked, shortly, whether somebody has taken
+//! all of it away. Knows no clock: all times are those of `Host::now`.
 
 use std::time::Duration;
 
@@ -53,6 +54,11 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// A look at the whole node without any reason may take one part in so many of the time.
 pub(super) const IDLE_SHARE: u32 = 20;
 
+/// How often it is looked whether the landmarks stand.
+const LOOK: Duration = Duration::from_secs(1);
+/// That may take one part in so many of the time.
+const LOOK_SHARE: u32 = 100;
+
 /// When the next sync is due (reference section 6.7).
 #[derive(Debug, Clone)]
 pub(super) struct Schedule {
@@ -65,12 +71,14 @@ pub(super) struct Schedule {
     took: Duration,
     /// How many in a row have failed.
     failures: u32,
+    /// When the landmarks are looked at next; `None` if the last sync failed.
+    look_at: Option<Duration>,
 }
 
 impl Schedule {
     /// One whose first sync is due at once.
     pub(super) fn new(periods: SyncPeriods) -> Schedule {
-        Schedule { periods, wanted: true, ended: None, took: Duration::ZERO, failures: 0 }
+        Schedule { periods, wanted: true, ended: None, took: Duration::ZERO, failures: 0, look_at: None }
     }
 
     /// Goes by other periods from now on.
@@ -107,6 +115,17 @@ impl Schedule {
         self.ended = Some(now);
         self.took = now.saturating_sub(began);
         self.failures = if succeeded { 0 } else { self.failures.saturating_add(1) };
+        self.look_at = succeeded.then_some(now + LOOK);
+    }
+
+    /// When the landmarks are to be looked at.
+    pub(super) fn look_due(&self) -> Option<Duration> {
+        self.look_at
+    }
+
+    /// They have been.
+    pub(super) fn looked(&mut self, began: Duration, now: Duration) {
+        self.look_at = Some(now + LOOK.max(now.saturating_sub(began) * LOOK_SHARE));
     }
 }
 
@@ -159,6 +178,23 @@ mod tests {
         assert_eq!(schedule.due(), seconds(101));
         sync(&mut schedule, 101, 101, true);
         assert_eq!(schedule.due(), seconds(131));
+    }
+
+    #[test]
+    fn landmarks_are_looked_at_between_syncs_and_seldom_if_that_takes_long() {
+        let mut schedule = schedule();
+        assert_eq!(schedule.look_due(), None);
+        sync(&mut schedule, 1, 2, false);
+        assert_eq!(schedule.look_due(), None);
+        sync(&mut schedule, 3, 4, true);
+        assert_eq!(schedule.look_due(), Some(seconds(5)));
+        schedule.looked(seconds(5), seconds(5));
+        assert_eq!(schedule.look_due(), Some(seconds(6)));
+        schedule.looked(seconds(6), seconds(7));
+        assert_eq!(schedule.look_due(), Some(seconds(107)));
+        assert_eq!(schedule.due(), seconds(34));
+        sync(&mut schedule, 8, 9, false);
+        assert_eq!(schedule.look_due(), None);
     }
 
     #[test]

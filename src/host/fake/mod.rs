@@ -11,7 +11,7 @@ use super::forward::{ForwardError, ForwardOptions};
 use super::serve::Sites;
 use super::{Event, Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
 use crate::net::{IpFamily, Port, Protocol};
-use crate::plan::JumpAction;
+use crate::plan::{JumpAction, Landmark};
 use crate::program::conntrack::Flow;
 use crate::program::listener::{ListenerKey, Listeners, Status};
 use crate::program::nft::{Family, Table, parse, wire::Batch};
@@ -380,6 +380,14 @@ impl Host for FakeHost {
             JumpAction::Delete => format!("-D {chain}"),
         };
         self.jump((variant, family), table, &format!("{verb} {}", as_saved(args)))
+    }
+
+    /// All landmarks stand unless it is told to fail with `NotFound`.
+    fn stands(&mut self, _variant: XtablesVariant, _landmark: &Landmark) -> Result<bool, HostError> {
+        match self.fails("stands") {
+            Err(error) if error.kind == HostErrorKind::NotFound => Ok(false),
+            other => other.map(|()| true),
+        }
     }
 
     fn nft_version(&mut self) -> Result<Option<(u32, u32, u32)>, HostError> {

@@ -151,6 +151,11 @@ pub fn get_services() -> Message {
     Message { command: command::GET_SERVICE, body: Vec::new() }
 }
 
+/// Asks for one virtual server: one reply, for [`service`].
+pub fn get_service(key: &ServiceKey) -> Message {
+    Message { command: command::GET_SERVICE, ..get_destinations(key) }
+}
+
 /// Asks for the real servers of a virtual server: a dump, each reply one for [`destination`].
 pub fn get_destinations(key: &ServiceKey) -> Message {
     let mut body = Vec::new();

@@ -56,7 +56,7 @@ fn virtual_servers_stay_in_step() {
         let said = fs::OpenOptions::new().append(true).open(&log).unwrap();
         let child = namespace.inside(|| {
             Command::new(PROGRAM)
-                .args([&["run", "--sync-period", "2s", "--min-sync-period", "10ms"], &of_node[..]].concat())
+                .args([&["run", "--sync-period", "1h", "--min-sync-period", "10ms"], &of_node[..]].concat())
                 .stdout(Stdio::null())
                 .stderr(said)
                 .spawn()

@@ -35,6 +35,8 @@ pub enum Question<'a> {
     Elements(&'a str),
     /// Rules.
     Rules,
+    /// The rules of one chain.
+    RulesOf(&'a str),
     /// Counters, quotas and their like.
     Objects,
     /// Flowtables.
@@ -115,7 +117,7 @@ impl Reading {
             Question::Chains => (message::GET_CHAIN, false),
             Question::Sets => (message::GET_SET, true),
             Question::Elements(_) => (message::GET_ELEMENTS, true),
-            Question::Rules => (message::GET_RULE, true),
+            Question::Rules | Question::RulesOf(_) => (message::GET_RULE, true),
             Question::Objects => (message::GET_OBJECT, true),
             Question::Flowtables => (message::GET_FLOWTABLE, true),
         };
@@ -124,6 +126,9 @@ impl Reading {
         }
         if let Question::Elements(set) = question {
             buffer.put_text(element::SET, set);
+        }
+        if let Question::RulesOf(chain) = question {
+            buffer.put_text(uapi::rule::CHAIN, chain);
         }
         Request { kind, body: buffer.bytes }
     }
