@@ -122,7 +122,7 @@ impl Comparison {
             let wanted = scope.spawn(|| {
                 let (cluster, config, node) = (&input.loaded.cluster, &input.config, &input.node);
                 let compiler = machine.compiler(args, cluster, config, node, &input.families)?;
-                Ok::<_, Error>((compiler.wanted(cluster), compiler))
+                Ok::<_, Error>(compiler.wanted(cluster))
             });
             let live = live::read(host, &machine.abilities, variant, &input.families);
             (wanted.join(), live)
@@ -130,11 +130,27 @@ impl Comparison {
         spinner.finish_and_clear();
         let wanted = wanted.map_err(|_| Error::internal("the compiler stopped"))?;
         // No iptables, no nft: said before what that entails.
-        let (wanted, compiler) = wanted?;
-        let mut compared = Comparison::of_machine(args, input, wanted, live?, &machine, host)?;
+        let mut compared = Comparison::of_machine(args, input, wanted?, live?, &machine, host)?;
         if nft.nft_tool {
             compared.plan.drop_batches();
         }
+        Ok(compared)
+    }
+
+    /// The same with one thing after the other, for a process that stays: what is made on a thread of its own comes from memory
+    /// of its own, and two of these stay larger than one.
+    pub(super) fn by_turns(
+        args: &InputArgs,
+        input: &Input,
+        variant: VariantArg,
+        host: &mut dyn Host,
+    ) -> Result<Comparison, Error> {
+        let machine = Machine::ask(host, TargetArgs::default(), NftArgs::default())?;
+        let (cluster, config, node) = (&input.loaded.cluster, &input.config, &input.node);
+        let compiler = machine.compiler(args, cluster, config, node, &input.families)?;
+        let wanted = compiler.wanted(cluster);
+        let live = live::read(host, &machine.abilities, variant, &input.families)?;
+        let compared = Comparison::of_machine(args, input, wanted, live, &machine, host)?;
         Ok(Comparison { compiler: Some(compiler), ..compared })
     }
 

@@ -21,7 +21,7 @@ use crate::model::{Config, Mode};
 use crate::plan::Step;
 
 use super::comparison::Comparison;
-use super::options::{LockArgs, NftArgs, OptionalInput, VariantArg};
+use super::options::{LockArgs, OptionalInput, VariantArg};
 use super::{Console, Error, Outcome, steps};
 use log::{Log, LogFormatArg};
 use reconcile::Reconciler;
@@ -152,8 +152,7 @@ pub fn run(args: &RunArgs, host: &mut dyn Host, console: &mut Console<'_>) -> Re
 fn initialise(args: &RunArgs, host: &mut dyn Host, log: &mut Log<'_, '_>) -> Result<Outcome, Error> {
     let input = source::read_once(args, host, log)?;
     settings::make(&input.config.conntrack, host, log)?;
-    let compared =
-        Comparison::of_input(&args.input.0, &input, (args.iptables, NftArgs::default()), host, log.console)?;
+    let compared = Comparison::by_turns(&args.input.0, &input, args.iptables, host)?;
     let is_setting = |step: &&Step| matches!(step, Step::SetSysctl { .. });
     let variant = steps::variant_of(&compared);
     for step in compared.plan.steps.iter().filter(is_setting) {

@@ -18,7 +18,6 @@ use crate::resolve::{self, HealthCheck};
 use super::super::comparison::Comparison;
 use super::super::flows::{self, Forgotten};
 use super::super::input::Input;
-use super::super::options::NftArgs;
 use super::super::{Error, lock, steps, virtual_servers};
 use super::RunArgs;
 use super::follow::{Followed, Part};
@@ -159,8 +158,7 @@ impl<'a> Reconciler<'a> {
         let began = host.now();
         let RunArgs { lock, iptables, input: options, .. } = self.args;
         let _lock = lock::take(*lock, host, log.console)?;
-        let mut compared =
-            Comparison::of_input(&options.0, input, (*iptables, NftArgs::default()), host, log.console)?;
+        let mut compared = Comparison::by_turns(&options.0, input, *iptables, host)?;
         let is_userspace = input.config.mode == Mode::Userspace;
         if is_userspace {
             compared = self.open_listeners(compared.avoiding(&self.taken), input, host, log)?;
