@@ -105,6 +105,13 @@ impl Compiler {
         wanted(cluster, &self.node, &self.families, &self.lowering)
     }
 
+    /// What is decided for a cluster.
+    pub fn views(&self, cluster: &Cluster) -> PerFamily<Option<NodeView>> {
+        let view =
+            |family| self.families.contains(&family).then(|| resolve::resolve(cluster, &self.node, family));
+        PerFamily::from_fn(view)
+    }
+
     /// What decisions want of the node.
     pub fn lowered(&self, views: PerFamily<Option<NodeView>>) -> Wanted {
         joined(&self.lowering, |family| views.get(family).clone())

@@ -35,35 +35,31 @@ use crate::net::{IpFamily, Protocol};
 /// What the node does for every Service of the cluster, in one family.
 pub fn resolve(cluster: &Cluster, node: &NodeContext, family: IpFamily) -> NodeView {
     let mut ports = Vec::with_capacity(cluster.services.len());
-    let mut n_endpoints = 0;
     for service in cluster.services.values() {
         for port in &service.ports {
             let endpoints = cluster.endpoints_of(family, &service.port_name(port));
-            if let Some(view) = resolve_port(node, family, service, port, endpoints) {
-                n_endpoints += endpoints.len();
-                ports.push(view);
-            }
+            ports.extend(resolve_port(node, family, service, port, endpoints));
         }
     }
     // Services come sorted, their ports as written.
     ports.sort_by(|left, right| left.name.cmp(&right.name));
-    view(node, family, ports, n_endpoints)
+    view(node, family, ports)
 }
 
 /// The view of a node that serves some ports.
-fn view(node: &NodeContext, family: IpFamily, mut ports: Vec<PortView>, n_endpoints: usize) -> NodeView {
+fn view(node: &NodeContext, family: IpFamily, mut ports: Vec<PortView>) -> NodeView {
     let node_ports = node.node_port_scope(family, &ports);
     if node.habits.lists_node_port_addresses && node_ports == NodePortScope::Addresses(Vec::new()) {
         ports.iter_mut().for_each(frontend::leave_out_node_port);
     }
     NodeView {
         family,
+        n_endpoints: ports.iter().map(|port| port.n_endpoints).sum(),
         ports,
         node_ports,
         localhost_node_ports: family == IpFamily::V4 && node.localhost_node_ports,
         habits: node.habits,
         local_traffic: node.local_traffic.get(family).clone(),
-        n_endpoints,
     }
 }
 
@@ -89,6 +85,7 @@ pub fn resolve_port(
         external: route::external(node, family, exposure, &pools),
         source_ranges: frontend::source_ranges(node, service, family),
         endpoints: pools.endpoints,
+        n_endpoints: endpoints.len(),
         endpoints_here: pools.endpoints_here,
         flow_endpoints: pool::flow_endpoints(port, endpoints),
         external_keeps_source: exposure.external_local,

@@ -158,7 +158,7 @@ pub fn account(
         views.push(view);
         judged.push(endpoints.iter().map(judge).collect());
     }
-    let alone = super::view(node, family, views, 0);
+    let alone = super::view(node, family, views);
     let treat = |view: &PortView| client::treatments(&alone, view, facts);
     let treatments: Vec<Vec<Treatment>> = alone.ports.iter().map(treat).collect();
     let accounted = |((view, endpoints), treatments)| AccountedPort { view, endpoints, treatments };

@@ -137,6 +137,8 @@ pub struct PortView {
     pub source_ranges: Option<SourceRanges>,
     /// Endpoints of either pool, sorted by the text `ip:port`.
     pub endpoints: Vec<PoolEndpoint>,
+    /// How many endpoints it has, usable or not.
+    pub n_endpoints: usize,
     /// Every endpoint on this node, usable or not, in the same order.
     pub endpoints_here: Vec<AddrPort>,
     /// Endpoints that may go on to answer a UDP flow which they have: all that serve, usable or not. Empty for other
@@ -163,6 +165,7 @@ impl PortView {
             external: None,
             source_ranges: None,
             endpoints: Vec::new(),
+            n_endpoints: 0,
             endpoints_here: Vec::new(),
             flow_endpoints: Vec::new(),
             external_keeps_source: false,

@@ -65,10 +65,15 @@ pub struct LowerOptions {
 /// Above this many endpoints, comments that repeat for every endpoint are left out (reference section 2.17).
 const LARGE_CLUSTER_ENDPOINTS: usize = 1000;
 
+/// Whether a cluster with so many endpoints is a large one, whose rules have fewer comments.
+pub fn is_large(n_endpoints: usize) -> bool {
+    n_endpoints > LARGE_CLUSTER_ENDPOINTS
+}
+
 /// Lowers the view of one family. The tag of a rule is the index of its Service port in `view.ports`.
 pub fn lower(view: &NodeView, options: &LowerOptions) -> Ruleset {
     let mut chains = Chains::default();
-    let large = view.n_endpoints > LARGE_CLUSTER_ENDPOINTS;
+    let large = is_large(view.n_endpoints);
     for (index, port) in view.ports.iter().enumerate() {
         let tag = Tag(u32::try_from(index).unwrap_or(u32::MAX));
         service::lower_port(view, options, port, tag, large, &mut chains);

@@ -1,16 +1,18 @@
 //! A change of a few Services without a look at the others: what they and those that share something with them were, beside
 //! what they are to be. What it costs does not grow with the cluster.
 //!
-//! Of nftables mode alone, where every Service has objects and elements of its own. What the table has is remembered from the
-//! last comparison of all; nobody asks the kernel. Whether somebody else has changed it shows when all is compared again, or
-//! when the kernel refuses a change.
+//! In nftables mode every Service has objects and elements of its own, and what the table has is remembered. In iptables mode it
+//! has chains of its own; a change that touches chains of all, as that of a VIP does, is compared with everything. Nobody asks
+//! the kernel: whether somebody else has changed it shows when all is compared again, or when the kernel refuses a change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::backend::nftables;
+use crate::backend::{iptables, nftables};
+use crate::host::XtablesTools;
 use crate::model::{Cluster, Mode, ServiceName, ServicePortName};
 use crate::net::{IpFamily, PerFamily};
 use crate::pipeline::{Compiler, Wanted};
+use crate::program::xtables::{Chain, ChainName, Ruleset, TableName};
 use crate::program::{NftTable, Program, nft};
 use crate::resolve::{Claims, NodeView, PortView};
 
@@ -35,21 +37,39 @@ pub(super) struct Followed {
     compiler: Compiler,
     ports: PerFamily<BTreeMap<ServicePortName, PortView>>,
     claims: PerFamily<Claims>,
-    tables: PerFamily<Option<nft::Table>>,
+    /// How many endpoints all have together.
+    n_endpoints: PerFamily<usize>,
+    rules: Rules,
+}
+
+/// What is remembered of the rules.
+enum Rules {
+    /// The tables of nftables mode.
+    Nft(Box<PerFamily<Option<nft::Table>>>),
+    /// With which tools those of iptables mode were made.
+    Xtables(Option<XtablesTools>),
 }
 
 impl Followed {
     /// The node after all steps of a comparison of everything. `None` where a part cannot be told from the whole.
     pub(super) fn after(compared: Comparison, mode: Mode) -> Option<Followed> {
-        let compiler = compared.compiler.filter(|_| mode == Mode::Nftables)?;
+        let compiler = compared.compiler?;
         let Wanted { views, program, .. } = compared.wanted;
-        let PerFamily { v4, v6 } = program.nft;
         let table = |table| if let NftTable::Present(table) = table { Some(table) } else { None };
+        let rules = match mode {
+            Mode::Nftables => {
+                let PerFamily { v4, v6 } = program.nft;
+                Rules::Nft(Box::new(PerFamily { v4: table(v4), v6: table(v6) }))
+            }
+            Mode::Iptables => Rules::Xtables(compared.live.tools),
+            Mode::Ipvs | Mode::Userspace => return None,
+        };
         let mut followed = Followed {
             compiler,
             ports: PerFamily::default(),
             claims: PerFamily::default(),
-            tables: PerFamily { v4: table(v4), v6: table(v6) },
+            n_endpoints: PerFamily::default(),
+            rules,
         };
         let PerFamily { v4, v6 } = views;
         for (family, view) in [(IpFamily::V4, v4), (IpFamily::V6, v6)] {
@@ -60,6 +80,7 @@ impl Followed {
 
     fn insert(&mut self, family: IpFamily, ports: Vec<PortView>) {
         for port in ports {
+            *self.n_endpoints.get_mut(family) += port.n_endpoints;
             self.claims.get_mut(family).add(&port);
             self.ports.get_mut(family).insert(port.name.clone(), port);
         }
@@ -71,58 +92,71 @@ impl Followed {
     }
 
     /// What is wanted of Services that have changed, and of all that share something with them, beside what the node has of
-    /// these. `None` if they are so many that a comparison of everything is cheaper.
+    /// these. `None` if a comparison of everything is cheaper, or needed.
     pub(super) fn compare(&self, cluster: &Cluster, changed: &BTreeSet<&ServiceName>) -> Option<Part> {
+        let (names, views) = self.sharing(cluster, changed)?;
+        let old_views = PerFamily::from_fn(|family| {
+            let view = views.get(family).as_ref()?;
+            let ports = names.iter().flat_map(|name| self.ports_of(family, name)).cloned().collect();
+            Some(NodeView { ports, n_endpoints: *self.n_endpoints.get(family), ..view.clone() })
+        });
+        let before = self.compiler.lowered(old_views);
+        let mut wanted = self.compiler.lowered(views);
+        let live = match &self.rules {
+            Rules::Nft(tables) => live_tables(tables, &before.program, &mut wanted.program),
+            Rules::Xtables(tools) => live_chains(&before, &wanted, tools.as_ref())?,
+        };
+        Some(Part { names, before, compared: Comparison::of(wanted, live) })
+    }
+
+    /// The Services that have changed and all that share something with them, with what is decided for them. `None` if they
+    /// are too many.
+    fn sharing(
+        &self,
+        cluster: &Cluster,
+        changed: &BTreeSet<&ServiceName>,
+    ) -> Option<(BTreeSet<ServiceName>, PerFamily<Option<NodeView>>)> {
         let mut names: BTreeSet<ServiceName> = BTreeSet::new();
         let mut next: BTreeSet<ServiceName> = changed.iter().map(|name| (*name).clone()).collect();
-        let mut wanted = Wanted::default();
+        let mut views = PerFamily::default();
         while !next.is_empty() {
             names.append(&mut next);
             if names.len() * MAX_SHARE > cluster.services.len() + MAX_SHARE {
                 return None;
             }
-            wanted = self.compiler.wanted(&cluster.part(&names));
+            views = self.compiler.views(&cluster.part(&names));
             for family in IpFamily::ALL {
                 let claims = self.claims.get(family);
                 let before = names.iter().flat_map(|name| self.ports_of(family, name));
-                let after = wanted.views.get(family).iter().flat_map(|view| &view.ports);
+                let after = views.get(family).iter().flat_map(|view: &NodeView| &view.ports);
                 let others = before.chain(after).flat_map(|port| claims.others(port));
                 next.extend(others.filter(|name| !names.contains(*name)).cloned());
             }
         }
-        let views = PerFamily::from_fn(|family| {
-            let view = wanted.views.get(family).as_ref()?;
-            let ports = names.iter().flat_map(|name| self.ports_of(family, name)).cloned().collect();
-            Some(NodeView { ports, ..view.clone() })
-        });
-        let before = self.compiler.lowered(views);
-        let mut live = Program::default();
         for family in IpFamily::ALL {
-            let (Some(table), NftTable::Present(before), NftTable::Present(wanted)) =
-                (self.tables.get(family), before.program.nft.get(family), wanted.program.nft.get_mut(family))
-            else {
-                continue;
-            };
-            let part = table.part(&[before, &*wanted]);
-            // Others need what is shared, even if these do not any more.
-            wanted.keep(&part, |name| !nftables::is_hashed(name));
-            *live.nft.get_mut(family) = NftTable::Present(part);
+            if let Some(view) = views.get_mut(family) {
+                let before = names.iter().flat_map(|name| self.ports_of(family, name));
+                let n_before: usize = before.map(|port| port.n_endpoints).sum();
+                view.n_endpoints = (self.n_endpoints.get(family) + view.n_endpoints).saturating_sub(n_before);
+            }
         }
-        Some(Part { names, before, compared: Comparison::of(wanted, Live::of_program(live)) })
+        Some((names, views))
     }
 
     /// The node after all steps of a comparison of some Services.
     pub(super) fn take(&mut self, part: Part) {
         let Part { names, compared, .. } = part;
-        for family in IpFamily::ALL {
-            let (Some(table), Some(difference), Some(wanted)) = (
-                self.tables.get_mut(family),
-                compared.plan.tables.get(family),
-                compared.wanted.program.nft.get(family).table(),
-            ) else {
-                continue;
-            };
-            nft::diff::apply_to(table, difference, wanted);
+        if let Rules::Nft(tables) = &mut self.rules {
+            for family in IpFamily::ALL {
+                let (Some(table), Some(difference), Some(wanted)) = (
+                    tables.get_mut(family),
+                    compared.plan.tables.get(family),
+                    compared.wanted.program.nft.get(family).table(),
+                ) else {
+                    continue;
+                };
+                nft::diff::apply_to(table, difference, wanted);
+            }
         }
         let PerFamily { v4, v6 } = compared.wanted.views;
         for (family, view) in [(IpFamily::V4, v4), (IpFamily::V6, v6)] {
@@ -133,10 +167,50 @@ impl Followed {
                 .collect();
             let ports = self.ports.get_mut(family);
             let gone: Vec<PortView> = gone.iter().filter_map(|name| ports.remove(name)).collect();
+            let n_gone: usize = gone.iter().map(|port| port.n_endpoints).sum();
+            let n_endpoints = self.n_endpoints.get_mut(family);
+            *n_endpoints = n_endpoints.saturating_sub(n_gone);
             self.claims.get_mut(family).remove(gone.iter());
             self.insert(family, view.map(|view| view.ports).unwrap_or_default());
         }
     }
+}
+
+/// What tables have of these Services. What others need of what is wanted stays.
+fn live_tables(tables: &PerFamily<Option<nft::Table>>, before: &Program, wanted: &mut Program) -> Live {
+    let mut live = Program::default();
+    for family in IpFamily::ALL {
+        let (Some(table), NftTable::Present(before), NftTable::Present(wanted)) =
+            (tables.get(family), before.nft.get(family), wanted.nft.get_mut(family))
+        else {
+            continue;
+        };
+        let part = table.part(&[before, &*wanted]);
+        // Others need what is shared, even if these do not any more.
+        wanted.keep(&part, |name| !nftables::is_hashed(name));
+        *live.nft.get_mut(family) = NftTable::Present(part);
+    }
+    Live::of_program(live)
+}
+
+/// What iptables has of these Services. `None` if more differs than chains that are theirs alone.
+fn live_chains(before: &Wanted, wanted: &Wanted, tools: Option<&XtablesTools>) -> Option<Live> {
+    for family in IpFamily::ALL {
+        let is_large =
+            |side: &Wanted| side.views.get(family).as_ref().map(|view| iptables::is_large(view.n_endpoints));
+        let (old, new) = (before.program.xtables.get(family), wanted.program.xtables.get(family));
+        if is_large(before) != is_large(wanted) || shared(old.as_ref()) != shared(new.as_ref()) {
+            return None;
+        }
+    }
+    Some(Live { tools: tools.cloned(), ..Live::of_program(before.program.clone()) })
+}
+
+/// The chains that several Services share, and the built-in ones.
+fn shared(rules: Option<&Ruleset>) -> Vec<(TableName, &ChainName, &Chain)> {
+    let tables = rules.into_iter().flat_map(|rules| &rules.tables);
+    let chains = tables.flat_map(|(name, table)| table.chains.iter().map(|(chain, its)| (*name, chain, its)));
+    chains.filter(|(_, chain, _)| !iptables::is_hashed(chain)).collect()
 }
 
 #[cfg(test)]
@@ -154,6 +228,7 @@ mod tests {
     use crate::pipeline::Lowering;
     use crate::plan;
     use crate::program::nft::diff::{ChainChange, SetChange, TableDiff};
+    use crate::program::xtables;
     use crate::resolve::NodeContext;
 
     const N_SERVICES: u8 = 24;
@@ -252,8 +327,46 @@ mod tests {
         name
     }
 
-    fn compiler(layout: Layout) -> Compiler {
-        let config = Config { mode: Mode::Nftables, ..Config::default() };
+    /// Nothing but other endpoints.
+    fn moves(event: &Event, cluster: &mut Cluster) -> ServiceName {
+        let name = ServiceName::new("shop", &format!("s{}", event.service));
+        for (port, group) in &mut cluster.endpoints.v4 {
+            if port.service == name {
+                group.iter_mut().zip(&event.endpoints).for_each(|(endpoint, host)| {
+                    endpoint.addr.addr = Ipv4Addr::new(10, 129, 0, *host).into();
+                });
+                group.truncate(event.endpoints.len().max(1));
+            }
+        }
+        name
+    }
+
+    /// A Service with so many endpoints that all together are one more than those of a cluster with all comments.
+    fn crowd(cluster: &mut Cluster) {
+        let n_others: usize = cluster.endpoints.v4.values().map(Vec::len).sum();
+        let n = u16::try_from(1001 - n_others).unwrap();
+        let name = ServiceName::new("shop", "crowd");
+        let Some(mut service) = cluster.services.values().next().cloned() else { return };
+        service.name = name.clone();
+        service.cluster_ips.v4 = Some(Ipv4Addr::new(10, 97, 0, 1).into());
+        service.external_ips.clear();
+        service.load_balancer_ips.clear();
+        service.ports[0].node_port = None;
+        let group = (0..n).map(|host| {
+            let [high, low] = host.to_be_bytes();
+            Endpoint {
+                addr: AddrPort::new(Ipv4Addr::new(10, 130, high, low).into(), 8080),
+                node: Some("node-1".into()),
+                conditions: Conditions { ready: true, serving: true, terminating: false },
+                hints: None,
+            }
+        });
+        cluster.endpoints.v4.insert(service.port_name(&service.ports[0]), group.collect());
+        cluster.services.insert(name, service);
+    }
+
+    fn compiler(mode: Mode, layout: Layout) -> Compiler {
+        let config = Config { mode, ..Config::default() };
         let addresses = vec![Ipv4Addr::new(10, 77, 0, 1).into()];
         let node = crate::model::Node {
             name: "node-0".into(),
@@ -265,18 +378,45 @@ mod tests {
         Compiler {
             node: NodeContext::new(&config, &node, &addresses),
             families: [IpFamily::V4].into(),
-            lowering: Lowering::Nftables(nftables::LowerOptions {
-                masquerade_mark: 0x4000,
-                masquerade_all: false,
-                object_comments: true,
-                layout,
-                service_cidrs: Vec::new(),
-            }),
+            lowering: if mode == Mode::Nftables {
+                Lowering::Nftables(nftables::LowerOptions {
+                    masquerade_mark: 0x4000,
+                    masquerade_all: false,
+                    object_comments: true,
+                    layout,
+                    service_cidrs: Vec::new(),
+                })
+            } else {
+                Lowering::Iptables(PerFamily::from_fn(|_| iptables::LowerOptions {
+                    masquerade_mark: 0x4000,
+                    random_fully: true,
+                    nfacct: false,
+                    tcp_be_liberal: false,
+                    layout,
+                }))
+            },
         }
     }
 
     fn table(program: &Program) -> &nft::Table {
         program.nft.v4.table().unwrap()
+    }
+
+    impl Followed {
+        fn table(&self) -> &nft::Table {
+            let Rules::Nft(tables) = &self.rules else { unreachable!() };
+            tables.v4.as_ref().unwrap()
+        }
+    }
+
+    fn rules(program: &Program) -> &Ruleset {
+        program.xtables.v4.as_ref().unwrap()
+    }
+
+    /// A comparison of everything with nothing.
+    fn whole(compiler: &Compiler, cluster: &Cluster) -> Comparison {
+        let all = Comparison::of(compiler.wanted(cluster), Live::of_program(Program::default()));
+        Comparison { compiler: Some(compiler.clone()), ..all }
     }
 
     /// The kernel takes a difference only if what it makes is not there, and what it takes away is.
@@ -306,23 +446,19 @@ mod tests {
         ) {
             let mut cluster = Cluster::default();
             first.iter().for_each(|event| drop(happens(event, &mut cluster)));
-            let compiler = compiler(layout);
-            let all = Comparison::of(compiler.wanted(&cluster), Live::of_program(Program::default()));
-            let all = Comparison { compiler: Some(compiler.clone()), ..all };
-            let mut followed = Followed::after(all, Mode::Nftables).unwrap();
+            let compiler = compiler(Mode::Nftables, layout);
+            let mut followed = Followed::after(whole(&compiler, &cluster), Mode::Nftables).unwrap();
             for events in &later {
                 let changed: BTreeSet<ServiceName> =
                     events.iter().map(|event| happens(event, &mut cluster)).collect();
                 let Some(part) = followed.compare(&cluster, &changed.iter().collect()) else {
-                    let whole = Comparison::of(compiler.wanted(&cluster), Live::of_program(Program::default()));
-                    let whole = Comparison { compiler: Some(compiler.clone()), ..whole };
-                    followed = Followed::after(whole, Mode::Nftables).unwrap();
+                    followed = Followed::after(whole(&compiler, &cluster), Mode::Nftables).unwrap();
                     continue;
                 };
                 let difference = part.compared.plan.tables.v4.clone().unwrap();
-                fits(&difference, followed.tables.v4.as_ref().unwrap());
+                fits(&difference, followed.table());
                 followed.take(part);
-                let reached = followed.tables.v4.clone().unwrap();
+                let reached = followed.table().clone();
                 let mut wanted = compiler.wanted(&cluster);
                 let NftTable::Present(whole) = &mut wanted.program.nft.v4 else { unreachable!() };
                 nftables::adopt(whole, &reached);
@@ -343,6 +479,76 @@ mod tests {
                     &wanted.views.v4.as_ref().unwrap().ports);
                 prop_assert_eq!(nftables::lift(&reached), nftables::lift(table(&wanted.program)));
             }
+        }
+
+        #[test]
+        fn chains_of_a_part_lead_where_those_of_the_whole_lead(
+            first in prop::collection::vec(event(), 40),
+            later in prop::collection::vec((event(), prop::bool::weighted(0.9)), 1..16),
+            layout in prop::sample::select(vec![Layout::KubeProxy, Layout::Fast]),
+            is_crowded in any::<bool>(),
+        ) {
+            let mut cluster = Cluster::default();
+            first.iter().for_each(|event| drop(happens(event, &mut cluster)));
+            if is_crowded {
+                crowd(&mut cluster);
+            }
+            let compiler = compiler(Mode::Iptables, layout);
+            let all = whole(&compiler, &cluster);
+            let mut reached = rules(&all.wanted.program).clone();
+            let mut followed = Followed::after(all, Mode::Iptables).unwrap();
+            for (event, is_move) in &later {
+                let name = if *is_move { moves(event, &mut cluster) } else { happens(event, &mut cluster) };
+                match followed.compare(&cluster, &[&name].into()) {
+                    Some(part) => {
+                        let difference = part.compared.plan.rules.v4.clone().unwrap();
+                        let wanted = rules(&part.compared.wanted.program);
+                        reached = xtables::diff::apply(&reached, &difference, wanted);
+                        followed.take(part);
+                    }
+                    None => {
+                        let all = whole(&compiler, &cluster);
+                        reached = rules(&all.wanted.program).clone();
+                        followed = Followed::after(all, Mode::Iptables).unwrap();
+                    }
+                }
+                let wanted = compiler.wanted(&cluster);
+                let scope = crate::backend::chain_scope(&reached);
+                let left = xtables::diff::diff(rules(&wanted.program), &reached, &scope);
+                prop_assert!(left.tables.is_empty(), "{:?}", left.tables);
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_of_iptables_mode_is_its_own_chains_and_nothing_else() {
+        let mut cluster = Cluster::default();
+        let at = |service, vip, endpoints: &[u8]| Event {
+            service,
+            is_gone: false,
+            vip,
+            external: None,
+            node_port: None,
+            is_udp: false,
+            is_local: false,
+            has_affinity: false,
+            ranges: false,
+            endpoints: endpoints.to_vec(),
+        };
+        (0..20).for_each(|n| drop(happens(&at(n, n, &[n, n + 20]), &mut cluster)));
+        let compiler = compiler(Mode::Iptables, Layout::KubeProxy);
+        let followed = Followed::after(whole(&compiler, &cluster), Mode::Iptables).unwrap();
+        let moved = happens(&at(3, 3, &[50, 51]), &mut cluster);
+        let part = followed.compare(&cluster, &[&moved].into()).unwrap();
+        let difference = part.compared.plan.rules.v4.clone().unwrap();
+        let chains = &difference.tables[&TableName::Nat].chains;
+        // One chain of the Service, two endpoints that come, two that go.
+        assert_eq!((difference.tables.len(), chains.len()), (1, 5), "{chains:?}");
+        // What leads to another VIP, or nowhere, stands in chains of all.
+        for event in [at(3, 77, &[50, 51]), at(3, 3, &[])] {
+            let mut cluster = cluster.clone();
+            let changed = happens(&event, &mut cluster);
+            assert!(followed.compare(&cluster, &[&changed].into()).is_none());
         }
     }
 }

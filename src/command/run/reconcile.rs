@@ -42,6 +42,8 @@ pub(super) struct Reconciler<'a> {
     followed: Option<Followed>,
     /// Service ports without the local endpoints that their policy asks for.
     no_local_endpoints: BTreeMap<(&'static str, IpFamily), usize>,
+    /// Rules of iptables by table and family.
+    iptables_rules: BTreeMap<(String, IpFamily), usize>,
     /// What stands as long as nobody has flushed the rules, and where they were made.
     landmarks: (XtablesVariant, Vec<Landmark>),
     /// When everything is to be compared again, whatever has changed.
@@ -59,6 +61,7 @@ impl<'a> Reconciler<'a> {
             answerers: Answerers::default(),
             followed: None,
             no_local_endpoints: BTreeMap::new(),
+            iptables_rules: BTreeMap::new(),
             landmarks: (XtablesVariant::Legacy, Vec::new()),
             check_at: Duration::ZERO,
         }
@@ -117,11 +120,10 @@ impl<'a> Reconciler<'a> {
         if let Err(error) = self.make_part_so(&part, input, host, log) {
             return Some(Err(error));
         }
-        let (before, after) = (no_local_endpoints(&part.before), no_local_endpoints(&part.compared.wanted));
-        for (which, n) in &mut self.no_local_endpoints {
-            let of = |counts: &BTreeMap<_, usize>| counts.get(which).copied().unwrap_or_default();
-            *n = (*n + of(&after)).saturating_sub(of(&before));
-        }
+        let (before, after) = (&part.before, &part.compared.wanted);
+        adjust(&mut self.no_local_endpoints, &no_local_endpoints(before), &no_local_endpoints(after));
+        let (before, after) = (iptables_rules(&before.program), iptables_rules(&after.program));
+        adjust(&mut self.iptables_rules, &before, &after);
         let ports = part.compared.changed_ports(input);
         let mut synced = self.told(&part.compared, ports, input, host.now().saturating_sub(began));
         synced.services = Some(part.names.clone());
@@ -186,6 +188,7 @@ impl<'a> Reconciler<'a> {
         }
         let now = host.now();
         self.no_local_endpoints = no_local_endpoints(&compared.wanted);
+        self.iptables_rules = iptables_rules(&compared.wanted.program);
         let synced = self.told(&compared, ports, input, now.saturating_sub(began));
         self.check_at = now + input.config.sync_periods.sync.max(synced.took * IDLE_SHARE);
         self.landmarks = (steps::variant_of(&compared), plan::landmarks(&compared.wanted.program));
@@ -216,7 +219,7 @@ impl<'a> Reconciler<'a> {
             services: None,
             no_local_endpoints: self.no_local_endpoints.clone(),
             checks: health_checks(&compared.wanted, input),
-            iptables_rules: iptables_rules(&compared.wanted.program),
+            iptables_rules: self.iptables_rules.clone(),
         }
     }
 
@@ -264,6 +267,14 @@ fn forget_stale(
         Forgotten::None => Ok(()),
         Forgotten::Told(words) => log.say(&words),
         Forgotten::Refused(words) => log.warn(&words),
+    }
+}
+
+/// Counts of all, when those of a part have changed.
+fn adjust<K: Ord>(all: &mut BTreeMap<K, usize>, before: &BTreeMap<K, usize>, after: &BTreeMap<K, usize>) {
+    for (which, n) in all {
+        let of = |counts: &BTreeMap<K, usize>| counts.get(which).copied().unwrap_or_default();
+        *n = (*n + of(after)).saturating_sub(of(before));
     }
 }
 

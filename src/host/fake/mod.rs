@@ -23,6 +23,8 @@ const SCHEDULERS: [&str; 13] =
 
 /// Events come this long after one another: whoever has something to do before that can do it.
 const EVENT_GAP: Duration = Duration::from_secs(10);
+/// An event that nothing happens takes this long: whoever looks at things now and then has done so.
+const QUIET: Duration = Duration::from_secs(40);
 
 /// A network device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -689,7 +691,8 @@ impl Host for FakeHost {
     }
 
     fn next_event(&mut self, limit: Duration) -> Result<Event, HostError> {
-        let left = EVENT_GAP.saturating_sub(self.waited);
+        let gap = if matches!(self.events.front(), Some((Event::TimeUp, _))) { QUIET } else { EVENT_GAP };
+        let left = gap.saturating_sub(self.waited);
         if limit < left {
             self.clock += limit;
             self.waited += limit;
@@ -697,7 +700,7 @@ impl Host for FakeHost {
         }
         self.waited = Duration::ZERO;
         let Some((event, files)) = self.events.pop_front() else { return Ok(Event::Stop) };
-        self.clock += if event == Event::TimeUp { limit } else { left };
+        self.clock += left;
         self.files.extend(files);
         Ok(event)
     }
