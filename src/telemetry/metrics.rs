@@ -10,6 +10,15 @@ use crate::net::IpFamily;
 use super::histogram::{Buckets, Histogram, OfNetwork, OfSyncs};
 use super::{Answer, SharedRecord, Site};
 
+/// How much a sync was about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Everything.
+    Full,
+    /// Services that had changed.
+    Partial,
+}
+
 /// What the process has done. All times are those of the day, since 1970 began.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metrics {
@@ -17,8 +26,10 @@ pub struct Metrics {
     pub mode: &'static str,
     /// The families that rules are made for.
     pub families: Vec<IpFamily>,
-    /// How long syncs took.
+    /// How long syncs took: all, those of everything, those of some Services.
     syncs: Histogram<OfSyncs>,
+    full_syncs: Histogram<OfSyncs>,
+    partial_syncs: Histogram<OfSyncs>,
     /// How long it took from changes of pods to their rules.
     network: Histogram<OfNetwork>,
     /// Syncs that failed.
@@ -51,9 +62,13 @@ impl Metrics {
         }
     }
 
-    /// A sync has ended.
-    pub fn synced(&mut self, took: Duration, succeeded: bool, now: Duration) {
+    /// A sync has ended, of everything or of some Services.
+    pub fn synced(&mut self, took: Duration, extent: Extent, succeeded: bool, now: Duration) {
         self.syncs.observe(took);
+        match extent {
+            Extent::Full => self.full_syncs.observe(took),
+            Extent::Partial => self.partial_syncs.observe(took),
+        }
         if succeeded {
             self.synced = Some(now);
             (self.service_changes.1, self.endpoint_changes.1) = (0, 0);
@@ -81,7 +96,9 @@ impl Metrics {
         page.histogram("sync_proxy_rules_duration_seconds", "Duration of syncs", &families, &self.syncs);
         if is_kernel_language {
             let name = "sync_full_proxy_rules_duration_seconds";
-            page.histogram(name, "Duration of syncs of all rules", &families, &self.syncs);
+            page.histogram(name, "Duration of syncs of all rules", &families, &self.full_syncs);
+            let name = "sync_partial_proxy_rules_duration_seconds";
+            page.histogram(name, "Duration of syncs of changed rules", &families, &self.partial_syncs);
         }
         let name = "network_programming_duration_seconds";
         page.histogram(name, "Time from a change of a pod to its rules", &families, &self.network);
@@ -193,11 +210,11 @@ mod tests {
         let mut metrics = Metrics { mode: "iptables", families: vec![IpFamily::V4], ..Metrics::default() };
         metrics.iptables_rules.insert(("nat".to_owned(), IpFamily::V4), 42);
         metrics.queued(2, 1, at(10));
-        metrics.synced(at(1), false, at(11));
+        metrics.synced(at(1), Extent::Full, false, at(11));
         metrics.queued(1, 0, at(12));
         let before = metrics.text();
         assert!(before.contains("\nkubeproxy_sync_proxy_rules_service_changes_pending 3\n"), "{before}");
-        metrics.synced(at(2), true, at(14));
+        metrics.synced(at(2), Extent::Partial, true, at(14));
         metrics.programmed(at(11), at(14));
         metrics.asked(true, 200);
         metrics.asked(false, 503);
@@ -205,7 +222,8 @@ mod tests {
         for line in [
             "# TYPE kubeproxy_sync_proxy_rules_duration_seconds histogram",
             "kubeproxy_sync_proxy_rules_duration_seconds_sum{ip_family=\"IPv4\"} 3",
-            "kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"} 2",
+            "kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"} 1",
+            "kubeproxy_sync_partial_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"} 1",
             "kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family=\"IPv4\"} 14",
             "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family=\"IPv4\"} 12",
             "kubeproxy_network_programming_duration_seconds_bucket{ip_family=\"IPv4\",le=\"2\"} 0",

@@ -8,7 +8,7 @@ mod service_check;
 pub mod time;
 
 pub use health::{Health, HealthSite};
-pub use metrics::{Metrics, MetricsSite};
+pub use metrics::{Extent, Metrics, MetricsSite};
 pub use service_check::ServiceCheckSite;
 
 use std::fmt::Debug;

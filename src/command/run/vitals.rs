@@ -12,7 +12,7 @@ use crate::host::serve::Sites;
 use crate::manifest::Touched;
 use crate::net::Port;
 use crate::resolve::HealthCheck;
-use crate::telemetry::{HealthSite, MetricsSite, ServiceCheckSite, SharedRecord};
+use crate::telemetry::{Extent, HealthSite, MetricsSite, ServiceCheckSite, SharedRecord};
 
 use super::super::Error;
 use super::log::{Log, Synced};
@@ -97,7 +97,8 @@ impl Vitals {
                 record.metrics.programmed(*trigger, now);
             }
             record.health.updated(now);
-            record.metrics.synced(synced.took, true, now);
+            let extent = if synced.services.is_some() { Extent::Partial } else { Extent::Full };
+            record.metrics.synced(synced.took, extent, true, now);
             record.metrics.mode = synced.mode;
             record.metrics.set_aside = n_set_aside;
             record.metrics.no_local_endpoints = synced.no_local_endpoints;
@@ -112,7 +113,7 @@ impl Vitals {
 
     /// A sync has failed.
     pub(super) fn failed(&self, took: Duration, now: Duration) {
-        self.record.with(|record| record.metrics.synced(took, false, now));
+        self.record.with(|record| record.metrics.synced(took, Extent::Full, false, now));
     }
 
     /// Answers what there now is to answer. An address that cannot be had is told once, and tried again each time.
