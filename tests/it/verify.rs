@@ -115,7 +115,7 @@ fn recordings_are_what_the_manifests_say() {
 #[test]
 fn cases_are_what_their_manifests_say() {
     let mut problems = Vec::new();
-    for mode in [Mode::Iptables, Mode::Ipvs, Mode::Nftables] {
+    for mode in [Mode::Iptables, Mode::Ipvs, Mode::Nftables, Mode::Userspace] {
         for folder in cases::folders() {
             let given = cases::given(&folder, mode);
             for family in IpFamily::ALL {

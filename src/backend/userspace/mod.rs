@@ -35,7 +35,8 @@ use std::ops::RangeInclusive;
 
 use crate::backend::answerers::asked;
 use crate::backend::skeleton;
-use crate::net::{Port, Protocol};
+use crate::net::{IpFamily, Port, Protocol};
+use crate::program::Program;
 use crate::program::conntrack::Answerers;
 use crate::program::listener::Listeners;
 use crate::program::xtables::{ChainName, Rule, RuleOrder, Ruleset, Table, TableName};
@@ -67,6 +68,14 @@ pub struct Lowered {
     pub answerers: Answerers,
     /// Owners for which the range had no port left: they have no rules.
     pub without_port: Vec<PortOwner>,
+}
+
+impl Lowered {
+    /// Adds it to a program. Both families share the listeners, by their addresses.
+    pub fn add_to(self, program: &mut Program, family: IpFamily) {
+        *program.xtables.get_mut(family) = Some(self.ruleset);
+        program.listeners.get_or_insert_default().extend(self.listeners);
+    }
 }
 
 /// Lowers the view of one family.

@@ -106,6 +106,7 @@ impl Occurring {
                         destination: AddrPort::new(addr, port),
                         protocol,
                         in_interface: interface.map(str::to_owned),
+                        bridge_port: None,
                     });
                 };
                 if n_sources >= senders.len() {
