@@ -71,7 +71,7 @@ pub(crate) fn facts(given: &Given) -> NodeFacts {
 
 fn verified(given: &Given, program: &Program, service_cidrs: &[IpCidr], family: IpFamily) -> Report {
     let view = resolve::resolve(&given.cluster, &given.context, family);
-    let surroundings = Surroundings { service_cidrs: service_cidrs.to_vec(), strangers: None };
+    let surroundings = Surroundings { service_cidrs: service_cidrs.to_vec(), ..Surroundings::default() };
     let options = Options { facts: &facts(given), n_witnesses: 3 };
     verify(&view, &Evaluator::new(program, family, &facts(given)), &surroundings, &options)
 }

@@ -8,8 +8,8 @@ use crate::net::{AddrPort, IpFamily, Port, Protocol};
 use crate::program::listener::Listeners;
 use crate::program::xtables::{ChainName, Rule, Ruleset, TableName, Target};
 
-use super::names;
 use super::ports::{ProxyPorts, Role};
+use super::{base, names};
 
 /// The Service ports that a ruleset serves, by name. Without listeners nothing is known of endpoints. With `only`, no
 /// others are looked at.
@@ -67,6 +67,12 @@ pub fn proxy_ports(ruleset: &Ruleset) -> ProxyPorts {
 /// The Service port that a listener is for, by its label.
 pub fn name_of_label(label: &str, protocol: Protocol) -> LiftedName {
     (Role::of_label(label).0.to_owned(), protocol)
+}
+
+/// The Service port that a rule of a chain was made for (`namespace/name:port`), by its comment.
+pub fn service_of(chain: &str, comment: Option<&str>) -> Option<String> {
+    let is_ours = base::CHAINS.iter().any(|(_, ours)| ours.as_str() == chain);
+    comment.filter(|_| is_ours).map(|comment| Role::of_label(comment).0.to_owned())
 }
 
 /// A rule that leads from a VIP to a proxy port.

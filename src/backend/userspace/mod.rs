@@ -25,7 +25,7 @@ mod owned;
 mod ports;
 mod service;
 
-pub use lift::{lift, name_of_label, proxy_ports};
+pub use lift::{lift, name_of_label, proxy_ports, service_of};
 pub use owned::{holds_ours, scope};
 pub use ports::{DEFAULT_RANGE, PortOwner, ProxyPorts, Role, assign};
 
@@ -87,7 +87,7 @@ pub fn lower(view: &NodeView, options: &LowerOptions) -> Lowered {
     let mut answerers = Answerers::default();
     for (index, port) in view.ports.iter().enumerate() {
         service::lower_port(view, options, port, index, &ports, &mut chains);
-        let of_port: Listeners = endpoint::listeners(view.family, options, port, &ports).collect();
+        let of_port: Listeners = endpoint::listeners(view.family, options.listen, port, &ports).collect();
         if port.name.protocol == Protocol::Udp && !of_port.is_empty() {
             for asked in port.frontends.iter().flat_map(|frontend| asked(view, frontend)) {
                 answerers.add(Protocol::Udp, asked, of_port.keys().map(|key| key.at));
@@ -97,6 +97,13 @@ pub fn lower(view: &NodeView, options: &LowerOptions) -> Lowered {
     }
     let without_port = owners.into_iter().filter(|owner| !ports.contains_key(owner)).collect();
     Lowered { ruleset: chains.into_ruleset(view), listeners, answerers, without_port }
+}
+
+/// The listeners that must be at the proxy ports that rules lead to, wherever these ports come from: `listen` is the one
+/// address that they have, if it is not all.
+pub fn listeners_behind(view: &NodeView, rules: &Ruleset, listen: Option<IpAddr>) -> Listeners {
+    let ports = proxy_ports(rules);
+    view.ports.iter().flat_map(|port| endpoint::listeners(view.family, listen, port, &ports)).collect()
 }
 
 /// Rules in the making.

@@ -220,7 +220,8 @@ fn judge(
 ) -> Result<bool, String> {
     let family = specimen.view.family;
     let rules = Evaluator::new(mutant, family, &specimen.facts);
-    let surroundings = Surroundings { service_cidrs: specimen.service_cidrs.clone(), strangers: None };
+    let surroundings =
+        Surroundings { service_cidrs: specimen.service_cidrs.clone(), ..Surroundings::default() };
     let options = Options { facts: &specimen.facts, n_witnesses: 2 };
     let report = verify(&specimen.view, &rules, &surroundings, &options);
     if report.is_same() {
