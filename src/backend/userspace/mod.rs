@@ -18,15 +18,19 @@
 //! without endpoints, hangs up on those that no source range lets in.
 
 mod base;
+mod carried;
 mod endpoint;
 mod lift;
 pub mod names;
 mod owned;
+mod policy;
 mod ports;
 mod service;
 
+pub use carried::carried;
 pub use lift::{lift, name_of_label, proxy_ports, service_of};
 pub use owned::{holds_ours, scope};
+pub use policy::policies;
 pub use ports::{DEFAULT_RANGE, PortOwner, ProxyPorts, Role, assign};
 
 use std::collections::{BTreeMap, BTreeSet};
