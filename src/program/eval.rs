@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::net::{AddrPort, IpFamily};
 use crate::packet::{Fate, NodeFacts, Packet};
 
+use super::ipset::reach::Senders;
 use super::question::{Destination, Destinations, Questions};
 use super::{Kernel, Program, listener, nft, xtables};
 
@@ -39,6 +40,7 @@ pub struct Evaluator<'a> {
     /// All addresses of the node.
     facts: NodeFacts,
     kernel: Kernel<'a>,
+    senders: Senders<'a>,
     language: Language<'a>,
 }
 
@@ -60,7 +62,10 @@ impl<'a> Evaluator<'a> {
             (None, Some(ruleset)) => Language::Xtables(ruleset, xtables::eval::Indexed::new(ruleset)),
             (None, None) => Language::Nothing,
         };
-        Evaluator { family, facts: kernel.facts(node), kernel, language }
+        // Addresses that are the node's for the sake of virtual servers alone send to themselves alone.
+        let is_silent = |addr| kernel.addresses().contains(&addr) && !node.local_addresses.contains(&addr);
+        let senders = kernel.sets().map(|sets| Senders::new(sets, is_silent)).unwrap_or_default();
+        Evaluator { family, facts: kernel.facts(node), kernel, senders, language }
     }
 
     /// The family whose packets it knows.
@@ -147,7 +152,8 @@ impl<'a> Evaluator<'a> {
     pub fn questions(&self, destination: &Destination, found: &mut Questions) {
         match &self.language {
             Language::Xtables(_, rules) => {
-                xtables::reach::questions((rules, &self.kernel), destination, &self.facts, found);
+                let rules = (rules, &self.kernel, &self.senders);
+                xtables::reach::questions(rules, destination, &self.facts, found);
             }
             Language::Nft(_, rules) => nft::reach::questions(rules, destination, &self.facts, found),
             Language::Nothing => {}

@@ -96,7 +96,7 @@ pub(crate) fn lowered(given: &Given, view: &NodeView) -> Program {
 }
 
 /// The same in a layout.
-fn lowered_in(layout: Layout, given: &Given, view: &NodeView) -> Program {
+pub(crate) fn lowered_in(layout: Layout, given: &Given, view: &NodeView) -> Program {
     let family = view.family;
     let mut program = Program::default();
     match given.config.mode {

@@ -56,12 +56,13 @@ pub fn destinations(ruleset: &Ruleset, kernel: &Kernel<'_>, found: &mut Destinat
 
 /// What the rules ask of packets to a destination.
 pub fn questions(
-    (rules, kernel): (&Indexed<'_>, &Kernel<'_>),
+    (rules, kernel, senders): (&Indexed<'_>, &Kernel<'_>, &ipset::reach::Senders<'_>),
     destination: &Destination,
     facts: &NodeFacts,
     found: &mut Questions,
 ) {
-    let mut walk = Walk { rules, kernel, facts, found, seen: BTreeSet::new(), sent_to: BTreeSet::new() };
+    let (seen, sent_to) = (BTreeSet::new(), BTreeSet::new());
+    let mut walk = Walk { rules, kernel, senders, facts, found, seen, sent_to };
     if IpFamily::of(destination.addr) != rules.ruleset.family {
         return;
     }
@@ -89,6 +90,7 @@ pub fn questions(
 struct Walk<'a, 'q> {
     rules: &'a Indexed<'a>,
     kernel: &'a Kernel<'a>,
+    senders: &'a ipset::reach::Senders<'a>,
     facts: &'a NodeFacts,
     found: &'q mut Questions,
     /// Chains that were walked for the present destination.
@@ -239,6 +241,7 @@ impl Walk<'_, '_> {
                 }
                 Match::Set(asked) => {
                     if let Some(set) = self.kernel.set(&asked.set) {
+                        let set = (&asked.set, set, self.senders);
                         ipset::reach::questions(set, &asked.directions, destination, found);
                     }
                 }

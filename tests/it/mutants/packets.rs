@@ -40,7 +40,7 @@ impl Occurring {
                 self.ports.insert(to.port);
             } else if let Some(seconds) = word.strip_suffix('s').and_then(|number| number.parse().ok()) {
                 self.lifetimes.insert(seconds);
-            } else if before == "--seconds" || before == "-p" {
+            } else if matches!(before, "--seconds" | "-p" | "affinity") {
                 self.lifetimes.extend(word.parse::<u32>());
             } else if let Some((_, port)) = word.split_once(':').filter(|(word, _)| is_protocol(word)) {
                 self.ports.extend(port.parse::<u16>());
