@@ -121,7 +121,9 @@ pub fn run(args: &TraceArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
     if observed.lacks_listeners() {
         let of_node = |(_, end): &(f64, End)| match end {
             End::Forwarded { endpoint, .. } if facts.is_local(endpoint.addr) => Some(*endpoint),
-            _ => None,
+            End::Forwarded { .. } | End::Untouched { .. } | End::Rejected | End::Dropped | End::Unknown => {
+                None
+            }
         };
         let at_process = trace.ends.iter().find_map(of_node);
         let untold = at_process.map(|at| format!("where it goes from {at}: no listeners are known"));

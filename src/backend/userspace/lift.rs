@@ -39,14 +39,17 @@ pub fn lift(
     ports
 }
 
+/// Listeners by protocol and port.
+type ByPort<'a> = BTreeMap<(Protocol, Port), Vec<(ListenerKey, &'a Listener)>>;
+
 /// The listeners of one family by protocol and port, whatever their address; `None` if nothing is known of any.
-pub(super) struct Behind<'a>(Option<BTreeMap<(Protocol, Port), Vec<(ListenerKey, &'a Listener)>>>);
+pub(super) struct Behind<'a>(Option<ByPort<'a>>);
 
 impl<'a> Behind<'a> {
     /// Those of some listeners.
     pub(super) fn new(listeners: Option<&'a Listeners>, family: IpFamily) -> Behind<'a> {
         Behind(listeners.map(|listeners| {
-            let mut by_port: BTreeMap<_, Vec<_>> = BTreeMap::new();
+            let mut by_port = ByPort::new();
             for (key, listener) in listeners.iter().filter(|(key, _)| key.family() == family) {
                 by_port.entry((key.protocol, key.at.port)).or_default().push((*key, listener));
             }
