@@ -318,6 +318,7 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand verify" -s o -l output
 json\t'For programs'
 junit\t'JUnit XML, for test reports'
 sarif\t'SARIF, for code scanning'"
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand verify" -l socket -d 'Where to ask `svcproxy run` for the listeners of userspace mode [default: /run/svcproxy/, by network namespace]' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand verify" -l iptables -d 'Which iptables holds the rules' -r -f -a "auto\t'The one that holds rules of ours, else the one that holds the kubelet\'s or the most, else plain `iptables`'
 legacy\t'iptables-legacy'
 nft\t'iptables-nft'"
@@ -336,7 +337,7 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -s o -l outpu
 wide\t'For people with wide terminals'
 json\t'For programs'
 yaml\t'For programs and people'"
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l socket -d 'Where to ask for listeners [default: /run/svcproxy/, by network namespace]' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l socket -d 'Where to ask `svcproxy run` for the listeners of userspace mode [default: /run/svcproxy/, by network namespace]' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -l graph -d 'Draw the way of the Service\'s packets through hooks, chains and endpoints' -r -f -a "dot\t'For Graphviz'
 mermaid\t'For Mermaid'
 svg\t'A picture'"
@@ -388,6 +389,7 @@ complete -c svcproxy -n "__fish_svcproxy_using_subcommand inspect" -s h -l help 
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -l from-dump -d 'Follow it through recorded rules instead of this machine\'s: needs no root' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -l local-address -d 'An address of the node, beside those that the Node has; for recorded rules' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -l sent-before -d 'Follow it for a client that was sent to this endpoint not long ago: with session affinity it goes there again' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -l socket -d 'Where to ask `svcproxy run` for the listeners of userspace mode [default: /run/svcproxy/, by network namespace]' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -l timeout -d 'How long --live waits, in seconds' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand trace" -s o -l output -d 'How to print it' -r -f -a "text\t'For people'
 json\t'For programs'"

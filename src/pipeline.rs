@@ -57,13 +57,11 @@ impl Wanted {
         }
     }
 
-    fn take_lowered(&mut self, family: IpFamily, lowered: userspace::Lowered) {
-        *self.program.xtables.get_mut(family) = Some(lowered.ruleset);
-        self.program.listeners.get_or_insert_default().extend(lowered.listeners);
-        self.answerers.extend(lowered.answerers);
-        let names =
-            lowered.without_port.into_iter().map(|((name, protocol), _)| format!("{name} {protocol}"));
+    fn take_lowered(&mut self, family: IpFamily, mut lowered: userspace::Lowered) {
+        self.answerers.extend(std::mem::take(&mut lowered.answerers));
+        let names = lowered.without_port.iter().map(|((name, protocol), _)| format!("{name} {protocol}"));
         self.without_proxy_port.extend(names);
+        lowered.add_to(&mut self.program, family);
     }
 }
 

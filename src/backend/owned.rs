@@ -36,8 +36,12 @@ pub fn chain_scope(live: &Ruleset) -> Scope {
 /// What of one family of a live program is of others: what packets would meet if ours were not there.
 pub fn strangers(live: &Program, family: IpFamily) -> Program {
     let scope = scope(live, family, &NOWHERE, None);
-    let mut strangers =
-        Program { ipset: live.ipset.clone(), dummies: live.dummies.clone(), ..Program::default() };
+    let mut strangers = Program {
+        ipset: live.ipset.clone(),
+        dummies: live.dummies.clone(),
+        listeners: live.listeners.clone(),
+        ..Program::default()
+    };
     let rules = live.xtables.get(family).as_ref();
     *strangers.xtables.get_mut(family) = rules.map(|rules| strange_rules(rules, &scope));
     *strangers.ipvs.get_mut(family) = live.ipvs.get(family).as_ref().map(|servers| {

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use crate::backend::{self, iptables};
 use crate::host::{Host, HostErrorKind};
 use crate::net::{IpFamily, PerFamily};
+use crate::program::listener::Listeners;
 use crate::program::xtables::Ruleset;
 use crate::program::{Program, ipset, ipvs, listener};
 
@@ -62,6 +63,8 @@ pub(super) fn read_dump(
 
 /// What `compile --output-dir` calls the listeners of userspace mode.
 pub(super) const LISTENERS_FILE: &str = "listeners";
+/// What `inspect listeners -o json` prints of a running process, if that was recorded.
+const STATUS_FILE: &str = "listeners.json";
 
 /// Reads recorded rules of userspace mode, with the listeners that lie beside them, if any do.
 pub(super) fn read_userspace_dump(
@@ -70,18 +73,40 @@ pub(super) fn read_userspace_dump(
     families: &BTreeSet<IpFamily>,
 ) -> Result<Live, Error> {
     let (mut live, _) = read_dump(host, path, families)?;
-    let path = format!("{}/{LISTENERS_FILE}", path.trim_end_matches('/'));
-    live.program.listeners = match host.read_file(&path) {
-        Ok(bytes) => {
-            let read = listener::parse::parse(&text_of(bytes, &path)?);
-            let read = read.map_err(|error| Error::input(format!("{path}: {error}")))?;
-            Some(read.into_iter().filter(|(key, _)| families.contains(&key.family())).collect())
-        }
-        // Beside one file there is nothing.
-        Err(error) if matches!(error.kind, HostErrorKind::NotFound | HostErrorKind::Other) => None,
-        Err(error) => return Err(error.into()),
-    };
+    live.program.listeners = read_listeners(host, path, families)?;
     Ok(live)
+}
+
+/// Reads the listeners that lie in a folder, if any do.
+pub(super) fn read_listeners(
+    host: &mut dyn Host,
+    folder: &str,
+    families: &BTreeSet<IpFamily>,
+) -> Result<Option<Listeners>, Error> {
+    for (name, parse) in [(LISTENERS_FILE, compiled as ParseListeners), (STATUS_FILE, told)] {
+        let path = format!("{}/{name}", folder.trim_end_matches('/'));
+        let bytes = match host.read_file(&path) {
+            Ok(bytes) => bytes,
+            // Beside one file there is nothing.
+            Err(error) if matches!(error.kind, HostErrorKind::NotFound | HostErrorKind::Other) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let read =
+            parse(&text_of(bytes, &path)?).map_err(|error| Error::input(format!("{path}: {error}")))?;
+        return Ok(Some(read.into_iter().filter(|(key, _)| families.contains(&key.family())).collect()));
+    }
+    Ok(None)
+}
+
+type ParseListeners = fn(&str) -> Result<Listeners, String>;
+
+fn compiled(text: &str) -> Result<Listeners, String> {
+    listener::parse::parse(text).map_err(|error| error.to_string())
+}
+
+fn told(json: &str) -> Result<Listeners, String> {
+    let status: listener::Status = serde_json::from_str(json).map_err(|error| error.to_string())?;
+    status.listeners().map_err(|text| format!("`{text}` is not understood"))
 }
 
 /// Whether a folder has recorded rules of iptables, in either family.

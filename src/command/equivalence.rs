@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clap::ValueEnum;
 
+use crate::backend::userspace;
 use crate::host::{Host, HostErrorKind};
 use crate::model::Mode;
 use crate::net::IpFamily;
@@ -134,8 +135,16 @@ fn recorded(
     let live = match mode {
         Mode::Nftables => dump::read_nft_dump(host, path, families)?,
         Mode::Ipvs => dump::read_ipvs_dump(host, path, families)?,
-        Mode::Iptables | Mode::Userspace => dump::read_dump(host, path, families)?.0,
+        Mode::Iptables | Mode::Userspace => dump::read_userspace_dump(host, path, families)?,
     };
+    let rulesets = [&live.program.xtables.v4, &live.program.xtables.v6];
+    let is_userspace = rulesets.into_iter().flatten().any(userspace::holds_ours);
+    if is_userspace && live.program.listeners.is_none() {
+        let said = format!("`{path}` has rules of userspace mode, but not the listeners that they lead to");
+        return Err(Error::input(said).hint(
+            "`svcproxy inspect listeners -o json > listeners.json` records those of a node, into the same folder",
+        ));
+    }
     live.warnings.iter().try_for_each(|warning| console.warn(warning))?;
     Ok(live.program)
 }

@@ -14,7 +14,7 @@ use crate::resolve::{self, NodeView};
 use super::input::{self, Notes};
 use super::listeners;
 use super::observed::{self, Observed};
-use super::options::{FamilyArg, InputArgs, LayoutArg, ModeArg, OptionalInput};
+use super::options::{FamilyArg, InputArgs, LayoutArg, ModeArg, OptionalInput, SocketArgs};
 use super::{Console, Error, Outcome};
 
 /// Read Services back from the rules of a node, whoever made them
@@ -39,9 +39,9 @@ pub struct InspectArgs {
     #[arg(short = 'o', long, value_name = "FORMAT", default_value = "text")]
     pub output: InspectOutput,
 
-    /// Where to ask for listeners [default: /run/svcproxy/, by network namespace]
-    #[arg(long, value_name = "PATH")]
-    pub socket: Option<String>,
+    /// Where listeners are told of.
+    #[command(flatten)]
+    pub socket: SocketArgs,
 
     /// Draw the way of the Service's packets through hooks, chains and endpoints
     #[arg(long, value_name = "FORMAT")]
@@ -129,7 +129,7 @@ pub fn run(args: &InspectArgs, host: &mut dyn Host, console: &mut Console<'_>) -
     let views = views(given, host, console)?;
     let mut observed = match &args.from_dump {
         Some(path) => observed::recorded(host, path, &families, mode)?,
-        None => Observed::live(host, &families, true)?,
+        None => Observed::live(host, &families, true, &args.socket)?,
     };
     observed.retain_mode(mode);
     observed.views = views;

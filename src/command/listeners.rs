@@ -1,9 +1,12 @@
-//! `svcproxy inspect listeners`: what the process that carries this node's connections tells of them.
+//! What the process that carries this node's connections tells of them: as `svcproxy inspect listeners` shows it, and as
+//! other commands need it.
 
 use crate::host::{Host, HostErrorKind};
+use crate::program::listener::Listeners;
 use crate::report;
 
 use super::inspect::{InspectArgs, InspectOutput};
+use super::options::SocketArgs;
 use super::{Console, Error, Outcome};
 
 /// Asks the process and prints what it says.
@@ -17,7 +20,7 @@ pub(super) fn show(
             "listeners are those of a running process: no dump has them, nothing draws them",
         ));
     }
-    let status = host.forward_status(args.socket.as_deref()).map_err(|error| {
+    let status = host.forward_status(args.socket.socket.as_deref()).map_err(|error| {
         let is_nobody = error.kind == HostErrorKind::NotFound;
         let error = Error::from(error);
         let hint = "it is `svcproxy run --mode userspace` that tells; --socket says where";
@@ -32,4 +35,16 @@ pub(super) fn show(
     }
     console.out.flush()?;
     Ok(Outcome::Done)
+}
+
+/// Where the process carries new connections; `None` if none answers.
+pub(super) fn of_process(host: &mut dyn Host, args: &SocketArgs) -> Result<Option<Listeners>, Error> {
+    let status = match host.forward_status(args.socket.as_deref()) {
+        Ok(status) => status,
+        Err(error) if error.kind == HostErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let unread =
+        |text| Error::host(format!("what `svcproxy run` tells of its listeners: `{text}` is not understood"));
+    status.listeners().map(Some).map_err(unread)
 }

@@ -1,10 +1,10 @@
-//! All rules of a machine for the inspector, whoever made them: both iptables, every table of nft and virtual servers, live, recorded, or as they
-//! would be compiled.
+//! All rules of a machine for the inspector, whoever made them: both iptables, every table of nft, virtual servers and
+//! listeners, live, recorded, or as they would be compiled.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::backend::nftables;
+use crate::backend::{nftables, userspace};
 use crate::host::{Host, HostErrorKind, XtablesVariant, unreadable_tables};
 use crate::inspect::Held;
 use crate::model::Mode;
@@ -14,7 +14,8 @@ use crate::program::{Kernel, NftTable, Program, nft};
 use crate::resolve::NodeView;
 use crate::trace::{Rules, Source};
 
-use super::{Error, dump, live, virtual_servers};
+use super::options::SocketArgs;
+use super::{Error, dump, listeners, live, virtual_servers};
 
 /// The rules of one iptables.
 #[derive(Debug, Clone)]
@@ -32,7 +33,7 @@ pub(super) struct Observed {
     pub(super) xtables: Vec<Xtables>,
     /// Those of nft, apart from the tables of iptables-nft.
     pub(super) nft: nft::Ruleset,
-    /// What goes with rules: virtual servers, sets, dummy devices. It has no rules itself.
+    /// What goes with rules: virtual servers, sets, dummy devices, listeners. It has no rules itself.
     pub(super) beside: Program,
     /// What the node is to do, if manifests tell.
     pub(super) views: PerFamily<Option<NodeView>>,
@@ -103,6 +104,7 @@ impl Observed {
             ipvs: program.ipvs,
             ipset: program.ipset,
             dummies: program.dummies,
+            listeners: program.listeners,
             ..Program::default()
         };
         let mut observed = Observed { local_addresses, beside, ..Observed::default() };
@@ -125,6 +127,7 @@ impl Observed {
         host: &mut dyn Host,
         families: &BTreeSet<IpFamily>,
         counters: bool,
+        socket: &SocketArgs,
     ) -> Result<Observed, Error> {
         let mut observed = Observed {
             local_addresses: host.local_addresses()?.into_iter().map(|local| local.addr).collect(),
@@ -149,7 +152,21 @@ impl Observed {
         }
         observed.read_nft(host, families, &hidden)?;
         observed.read_beside(host, families)?;
+        if observed.leads_to_listeners() {
+            observed.beside.listeners = listeners::of_process(host, socket)?;
+        }
         Ok(observed)
+    }
+
+    /// Whether rules of userspace mode lead to a process.
+    fn leads_to_listeners(&self) -> bool {
+        let rulesets = self.xtables.iter().flat_map(|one| [&one.rules.v4, &one.rules.v6]).flatten();
+        rulesets.into_iter().any(|(ruleset, _)| userspace::holds_ours(ruleset))
+    }
+
+    /// Whether rules lead to a process of which nothing is known.
+    pub(super) fn lacks_listeners(&self) -> bool {
+        self.beside.listeners.is_none() && self.leads_to_listeners()
     }
 
     /// Reads virtual servers and what goes with them if there are any, and sets if rules ask some.
@@ -282,6 +299,9 @@ pub(super) fn recorded(
         }
         Err(error) if error.kind == HostErrorKind::IsFolder => observed.add_folder(host, path, mode)?,
         Err(error) => return Err(error.into()),
+    }
+    if observed.leads_to_listeners() {
+        observed.beside.listeners = dump::read_listeners(host, path, families)?;
     }
     for one in &mut observed.xtables {
         for family in IpFamily::ALL {

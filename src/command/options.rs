@@ -345,6 +345,14 @@ impl InputArgs {
     }
 }
 
+/// Where a running process tells of its listeners.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SocketArgs {
+    /// Where to ask `svcproxy run` for the listeners of userspace mode [default: /run/svcproxy/, by network namespace]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<String>,
+}
+
 /// What the machine that will load the rules can do.
 #[derive(Debug, Clone, Copy, Default, Args)]
 #[command(next_help_heading = "Target machine")]

@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::backend::{iptables, nftables};
+use crate::backend::{iptables, nftables, userspace};
 use crate::host::Host;
 use crate::net::{AddrPort, IpFamily, PerFamily};
 use crate::packet::{self, NodeFacts, Packet, PacketContext};
 use crate::pipeline;
 use crate::program::Action;
 use crate::report;
-use crate::trace::{self, Source, Step};
+use crate::trace::{self, End, Source, Step};
 
 use super::input::{self, Input, Notes};
 use super::observed::{self, Observed};
-use super::options::{FamilyArg, ModeArg, OptionalInput, OutputArg, TargetArgs};
+use super::options::{FamilyArg, ModeArg, OptionalInput, OutputArg, SocketArgs, TargetArgs};
 use super::{Console, Error, Outcome, watch};
 
 /// Follow a packet through the rules of a node: every hook, every rule that matches, and what becomes of it
@@ -28,12 +28,14 @@ pub struct TraceArgs {
     ///
     /// `pod` comes in from a pod of this node, `outside` from another machine, `node` is sent by the node itself. `via NAME`
     /// behind the source is the interface that it comes in by. `node:PORT` as destination is the node's own address. Where a
-    /// source port counts, it follows the source: `pod 10.128.0.9:4000`.
+    /// source port counts, it follows the source: `pod 10.128.0.9:4000`. `bridged` or `unbridged` before the arrow says whether a
+    /// pod hangs on a bridge, where that counts.
     pub packet: String,
 
     /// Follow it through recorded rules instead of this machine's: needs no root
     ///
-    /// A folder with iptables-save.txt and ip6tables-save.txt, or nft.json as `nft -j list ruleset` prints it, or both
+    /// A folder with iptables-save.txt and ip6tables-save.txt, in userspace mode with `listeners` as `compile --output-dir`
+    /// writes it or listeners.json as `inspect listeners -o json` prints it; or nft.json as `nft -j list ruleset` prints it, or both
     /// (iptables-nft-save.txt and iptables-legacy-save.txt tell the two iptables apart); or one such file.
     #[arg(long, value_name = "PATH")]
     pub from_dump: Option<String>,
@@ -52,6 +54,10 @@ pub struct TraceArgs {
     /// destination, and goes with the command. Rules of iptables-legacy are not seen so.
     #[arg(long, conflicts_with = "from_dump", conflicts_with = "filenames")]
     pub live: bool,
+
+    /// Where listeners are told of.
+    #[command(flatten)]
+    pub socket: SocketArgs,
 
     /// How long --live waits, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30, requires = "live")]
@@ -108,10 +114,21 @@ pub fn run(args: &TraceArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
     let packet = packet(args, input.as_ref(), &observed)?;
     let facts = NodeFacts { local_addresses: observed.local_addresses.clone() };
     let rules = observed.rules(packet.family());
-    let trace = match args.sent_before.map(|before| AddrPort::new(before.ip(), before.port())) {
+    let mut trace = match args.sent_before.map(|before| AddrPort::new(before.ip(), before.port())) {
         Some(before) => trace::trace_remembered(&rules, &packet, &facts, before),
         None => trace::trace(&rules, &packet, &facts),
     };
+    if observed.lacks_listeners() {
+        let of_node = |(_, end): &(f64, End)| match end {
+            End::Forwarded { endpoint, .. } if facts.is_local(endpoint.addr) => Some(*endpoint),
+            End::Forwarded { .. } | End::Untouched { .. } | End::Rejected | End::Dropped | End::Unknown => {
+                None
+            }
+        };
+        let at_process = trace.ends.iter().find_map(of_node);
+        let untold = at_process.map(|at| format!("where it goes from {at}: no listeners are known"));
+        trace.unknown.extend(untold);
+    }
     let seen = if args.live {
         let limit = Duration::from_secs(args.timeout);
         let seen = watch::watch(&trace, &observed, limit, host, console)?;
@@ -153,7 +170,7 @@ fn observe(args: &TraceArgs, input: Option<&Input>, host: &mut dyn Host) -> Resu
             let wanted = pipeline::wanted(&input.loaded.cluster, &context, &families, &lowering);
             Observed::compiled(wanted.program, BTreeSet::new())
         }
-        (None, None) => Observed::live(host, &families, false)?,
+        (None, None) => Observed::live(host, &families, false, &args.socket)?,
     };
     observed.retain_mode(mode);
     observed.local_addresses.extend(addresses);
@@ -191,7 +208,7 @@ fn service_of(source: Source, step: &Step) -> Option<String> {
     let comment = step.comment.as_deref();
     match source {
         Source::XtablesLegacy | Source::XtablesNft | Source::Xtables => {
-            iptables::service_of(&step.chain, comment)
+            userspace::service_of(&step.chain, comment).or_else(|| iptables::service_of(&step.chain, comment))
         }
         Source::Ipvs => None,
         Source::Nft => {

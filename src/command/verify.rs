@@ -5,20 +5,21 @@ use std::net::IpAddr;
 
 use clap::{Args, ValueEnum};
 
-use crate::backend::{self, LiftedVip, iptables, ipvs, nftables};
+use crate::backend::{self, LiftedVip, iptables, ipvs, nftables, userspace};
 use crate::host::Host;
 use crate::model::{Mode, ServicePortName};
 use crate::net::{IpCidr, IpFamily, PerFamily, Protocol};
 use crate::packet::{NodeFacts, Packet};
 use crate::program::eval::Evaluator;
+use crate::program::listener::Listeners;
 use crate::program::{NftTable, Program};
 use crate::report;
 use crate::resolve::{self, NodeView};
 use crate::verify::{self, Difference, Options, Report, Subject, Surroundings};
 
 use super::input::{self, Input, Notes};
-use super::options::{FamilyArg, InputArgs, NftArgs, VariantArg};
-use super::{Console, Error, Outcome, dump, equivalence, live, progress, virtual_servers};
+use super::options::{FamilyArg, InputArgs, NftArgs, SocketArgs, VariantArg};
+use super::{Console, Error, Outcome, dump, equivalence, listeners, live, progress, virtual_servers};
 
 /// Check that the rules of a node mean what the manifests say
 ///
@@ -35,7 +36,8 @@ pub struct VerifyArgs {
     /// Verify recorded rules instead of this machine's: needs no root
     ///
     /// What `diff --against` takes: a folder with iptables-save.txt and ip6tables-save.txt, in nftables mode with nft.json, or
-    /// such a file; in IPVS mode a folder with ipvs-save.txt, ipset-save.txt and ipvs-addr.txt as well.
+    /// such a file; in IPVS mode a folder with ipvs-save.txt, ipset-save.txt and ipvs-addr.txt as well; in userspace
+    /// mode with `listeners` as `compile --output-dir` writes it, or listeners.json as `inspect listeners -o json` prints it.
     #[arg(long, value_name = "PATH", conflicts_with = "equivalent")]
     pub from_dump: Option<String>,
 
@@ -49,6 +51,10 @@ pub struct VerifyArgs {
     /// How to print it
     #[arg(short = 'o', long, value_name = "FORMAT", default_value = "text")]
     pub output: FormatArg,
+
+    /// Where listeners are told of.
+    #[command(flatten)]
+    pub socket: SocketArgs,
 
     /// Which iptables holds the rules
     #[arg(long, value_name = "WHICH", default_value = "auto", conflicts_with_all = ["from_dump", "equivalent"])]
@@ -114,11 +120,6 @@ pub fn run(args: &VerifyArgs, host: &mut dyn Host, console: &mut Console<'_>) ->
     }
     let input = input::read(&args.input, &args.input.filenames, Notes::Hidden, host, console)?;
     input.say_left_out(console)?;
-    if input.config.mode == Mode::Userspace {
-        // Half of what it does is in no rule: an answer from rules alone would be wrong.
-        let said = format!("verify does not know {} mode yet", input.config.mode.name());
-        return Err(Error::usage(said).hint("it knows --mode iptables, nftables and ipvs"));
-    }
     let (mut program, local_addresses) = match &args.from_dump {
         Some(path) => (recorded(&input, path, host, console)?, None),
         None => {
@@ -127,8 +128,9 @@ pub fn run(args: &VerifyArgs, host: &mut dyn Host, console: &mut Console<'_>) ->
         }
     };
     forget_clients(&mut program);
+    let assumed = assume_listeners(&input, &mut program, local_addresses.as_deref());
     let spinner = progress::spinner(console, "comparing packets");
-    let verified = verify_all(&args.input, &input, &program, local_addresses.as_deref());
+    let verified = verify_all(&args.input, &input, (&program, assumed), local_addresses.as_deref());
     spinner.finish_and_clear();
     write(args.output, &input, &program, &verified, console)?;
     let outcome = if input.has_errors() {
@@ -152,10 +154,34 @@ fn recorded(
     let live = match input.config.mode {
         Mode::Nftables => dump::read_nft_dump(host, path, &input.families)?,
         Mode::Ipvs => dump::read_ipvs_dump(host, path, &input.families)?,
-        Mode::Iptables | Mode::Userspace => dump::read_dump(host, path, &input.families)?.0,
+        Mode::Iptables => dump::read_dump(host, path, &input.families)?.0,
+        Mode::Userspace => dump::read_userspace_dump(host, path, &input.families)?,
     };
     live.warnings.iter().try_for_each(|warning| console.warn(warning))?;
     Ok(live.program)
+}
+
+/// In userspace mode rules lead to proxy ports, and nobody may have told where it goes from there. Then that is taken to be
+/// as the manifests want it, so that the rules can be compared all the same; what is to be said of that.
+fn assume_listeners(
+    input: &Input,
+    program: &mut Program,
+    local_addresses: Option<&[IpAddr]>,
+) -> Option<&'static str> {
+    if input.config.mode != Mode::Userspace || program.listeners.is_some() {
+        return None;
+    }
+    let context = input.node_context(local_addresses);
+    let mut assumed = Listeners::new();
+    for family in IpFamily::ALL {
+        if let Some(rules) = program.xtables.get(family) {
+            let view = resolve::resolve(&input.loaded.cluster, &context, family);
+            let listen = input.config.bind_address.filter(|addr| IpFamily::of(*addr) == family);
+            assumed.extend(userspace::listeners_behind(&view, rules, listen));
+        }
+    }
+    program.listeners = Some(assumed);
+    Some("where connections go from the proxy ports: no listeners are known")
 }
 
 /// The rules of this machine in the language of the mode.
@@ -181,6 +207,7 @@ fn of_machine(
     let held = [
         (Mode::Iptables, rulesets().any(iptables::holds_services)),
         (Mode::Ipvs, rulesets().any(ipvs::holds_ours)),
+        (Mode::Userspace, rulesets().any(userspace::holds_ours)),
         (Mode::Nftables, [&program.nft.v4, &program.nft.v6].into_iter().any(|table| table.table().is_some())),
     ];
     for (other, _) in held.into_iter().filter(|(other, is_held)| *is_held && *other != mode) {
@@ -195,6 +222,9 @@ fn of_machine(
             program.nft = PerFamily::default();
         }
         Mode::Nftables => program.xtables = PerFamily::default(),
+    }
+    if mode == Mode::Userspace {
+        program.listeners = listeners::of_process(host, &args.socket)?;
     }
     if mode == Mode::Ipvs {
         virtual_servers::require(host)?;
@@ -215,7 +245,7 @@ pub(super) fn forget_clients(program: &mut Program) {
 fn verify_all(
     args: &InputArgs,
     input: &Input,
-    program: &Program,
+    (program, assumed): (&Program, Option<&str>),
     local_addresses: Option<&[IpAddr]>,
 ) -> Vec<(Report, BTreeSet<ServicePortName>)> {
     let context = input.node_context(local_addresses);
@@ -233,6 +263,7 @@ fn verify_all(
         let surroundings = Surroundings {
             service_cidrs: service_cidrs(args, input, program, family),
             strangers: Some(&Evaluator::new(&strangers, family, &facts)),
+            assumed: assumed.map(str::to_owned),
         };
         let report = verify::verify(&view, &Evaluator::new(program, family, &facts), &surroundings, &options);
         let NodeView { ports, .. } = view;
@@ -266,7 +297,10 @@ impl Served {
             for family in IpFamily::ALL {
                 let lifted = match (program.nft.get(family).table(), program.xtables.get(family)) {
                     (Some(table), _) => nftables::lift(table),
-                    (None, Some(ruleset)) => iptables::lift(ruleset, None),
+                    (None, Some(ruleset)) => {
+                        let of_both = [iptables::lift(ruleset, None), userspace::lift(ruleset, None, None)];
+                        of_both.into_iter().flatten().collect()
+                    }
                     (None, None) => continue,
                 };
                 for ((name, protocol), port) in lifted {

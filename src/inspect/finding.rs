@@ -21,6 +21,8 @@ pub enum FindingKind {
     Foreign,
     /// A chain or rule that could not be read.
     Unreadable,
+    /// Nothing tells where rules lead.
+    Unknown,
 }
 
 impl FindingKind {
@@ -33,6 +35,7 @@ impl FindingKind {
             FindingKind::Dangling => "dangling",
             FindingKind::Foreign => "foreign rule",
             FindingKind::Unreadable => "unreadable",
+            FindingKind::Unknown => "unknown",
         }
     }
 }
@@ -51,11 +54,15 @@ pub fn findings(held: &Held<'_>, readings: &[Reading], rows: &[ChainRow]) -> Vec
     let mut found = Vec::new();
     let mut add = |kind, text| found.push(Finding { kind, text });
     if readings.len() > 1 {
-        let names: Vec<String> = readings.iter().map(|one| one.source.to_string()).collect();
+        let names: Vec<String> = readings.iter().map(|one| one.holder()).collect();
         add(
             FindingKind::SeveralModes,
             format!("{} all hold Service rules, and the kernel obeys each of them", names.join(", ")),
         );
+    }
+    for reading in readings.iter().filter(|reading| !reading.knows_endpoints) {
+        let said = "leads to proxy ports, and nothing tells who listens there: endpoints are not known";
+        add(FindingKind::Unknown, format!("{} {said}", reading.holder()));
     }
     let serves = |source: Source| readings.iter().any(|reading| reading.source == source);
     for (source, ruleset, _) in &held.xtables {

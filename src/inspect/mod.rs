@@ -1,7 +1,7 @@
 //! What the rules of a machine say of Services: readings, one for each set of rules and family, and what is odd about them. The
 //! rules alone are asked, not what is wanted.
 //!
-//! A further mode adds a [`Reading`] of its own; whoever has no rules in the kernel (a running process) can make one too.
+//! A further mode adds a [`Reading`] of its own. What rules lead to listeners for is read from both.
 
 mod chain;
 mod finding;
@@ -13,7 +13,9 @@ pub use finding::{Finding, FindingKind, findings};
 
 use std::collections::BTreeMap;
 
-use crate::backend::{CarryingRule, LiftedName, LiftedPolicies, LiftedPort, iptables, ipvs, nftables};
+use crate::backend::{
+    CarryingRule, LiftedName, LiftedPolicies, LiftedPort, iptables, ipvs, nftables, userspace,
+};
 use crate::model::Mode;
 use crate::net::IpFamily;
 use crate::program::ipset::Sets;
@@ -30,7 +32,7 @@ pub struct Held<'a> {
     pub xtables: Vec<(Source, &'a Ruleset, &'a Counters)>,
     /// The tables of nft that see the family, without those of iptables-nft.
     pub nft: Vec<&'a nft::Table>,
-    /// Sets that rules ask, and virtual servers.
+    /// Sets that rules ask, virtual servers, and listeners.
     pub kernel: Kernel<'a>,
     /// What the node is to do: it gives virtual servers the names of Services.
     pub view: Option<&'a NodeView>,
@@ -72,16 +74,34 @@ pub struct Reading {
     pub services: BTreeMap<LiftedName, ServiceReading>,
     /// Whether the rules, or virtual servers, have counted.
     pub counted: bool,
+    /// Whether it is known where they lead; if not, Services have no endpoints here.
+    pub knows_endpoints: bool,
+}
+
+impl Reading {
+    /// Who holds the rules, with the mode where others of the same holder are of another one.
+    pub fn holder(&self) -> String {
+        match self.mode {
+            Mode::Userspace => format!("{} in userspace mode", self.source),
+            Mode::Iptables | Mode::Ipvs | Mode::Nftables => self.source.to_string(),
+        }
+    }
 }
 
 /// Reads all Services back from the rules of one family. Sets of rules without any are left out.
 pub fn readings(held: &Held<'_>, family: IpFamily) -> Vec<Reading> {
     let mut readings = Vec::new();
     for (source, ruleset, counters) in &held.xtables {
+        let mut add = |mode, services, knows_endpoints| {
+            let (source, counted) = (*source, counters.known);
+            readings.push(Reading { source, mode, family, services, counted, knows_endpoints });
+        };
         let ports = iptables::lift(ruleset, None);
-        let services = joined(ports, iptables::policies(ruleset, counters));
-        let counted = counters.known;
-        readings.push(Reading { source: *source, mode: Mode::Iptables, family, services, counted });
+        add(Mode::Iptables, joined(ports, iptables::policies(ruleset, counters)), true);
+        let listeners = held.kernel.listeners();
+        let ports = userspace::lift(ruleset, listeners, None);
+        let policies = userspace::policies(ruleset, counters, listeners);
+        add(Mode::Userspace, joined(ports, policies), listeners.is_some());
     }
     if let Some(table) = held.table() {
         let services = joined(nftables::lift(table), nftables::policies(table));
@@ -91,6 +111,7 @@ pub fn readings(held: &Held<'_>, family: IpFamily) -> Vec<Reading> {
             family,
             services,
             counted: false,
+            knows_endpoints: true,
         });
     }
     if let Some((servers, sets)) = held.servers() {
@@ -98,7 +119,8 @@ pub fn readings(held: &Held<'_>, family: IpFamily) -> Vec<Reading> {
         let ports = ipvs::ports(&lifted, sets, held.view);
         let services = joined(ports, ipvs::policies(&lifted, sets, held.view));
         let counted = lifted.iter().any(|server| server.counters.is_some());
-        readings.push(Reading { source: Source::Ipvs, mode: Mode::Ipvs, family, services, counted });
+        let (source, mode, knows_endpoints) = (Source::Ipvs, Mode::Ipvs, true);
+        readings.push(Reading { source, mode, family, services, counted, knows_endpoints });
     }
     readings.retain(|reading| !reading.services.is_empty());
     readings
@@ -123,11 +145,16 @@ pub fn carried(held: &Held<'_>, reading: &Reading, name: &LiftedName) -> Vec<Car
             let servers = held.servers();
             servers.map(|(servers, sets)| ipvs::carried(servers, sets, held.view, name)).unwrap_or_default()
         }
-        Mode::Iptables | Mode::Userspace => {
-            let of_source = held.xtables.iter().find(|(source, ..)| *source == reading.source);
-            of_source
-                .map(|(_, ruleset, counters)| iptables::carried(ruleset, counters, name))
-                .unwrap_or_default()
+        mode @ (Mode::Iptables | Mode::Userspace) => {
+            let mut rulesets = held.xtables.iter();
+            let Some((_, ruleset, counters)) = rulesets.find(|(source, ..)| *source == reading.source) else {
+                return Vec::new();
+            };
+            if mode == Mode::Userspace {
+                userspace::carried(ruleset, counters, held.kernel.listeners(), name)
+            } else {
+                iptables::carried(ruleset, counters, name)
+            }
         }
     }
 }

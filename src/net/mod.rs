@@ -50,6 +50,14 @@ impl IpFamily {
         }
     }
 
+    /// The first loopback address: 127.0.0.1 or ::1.
+    pub fn loopback(self) -> IpAddr {
+        match self {
+            IpFamily::V4 => IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+            IpFamily::V6 => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+        }
+    }
+
     /// Address length in bits.
     pub fn bits(self) -> u8 {
         match self {

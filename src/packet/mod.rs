@@ -36,6 +36,9 @@ pub struct Packet {
     pub protocol: Protocol,
     /// The interface it came in by; `None` for [`Origin::Node`].
     pub in_interface: Option<String>,
+    /// Whether it came in by a port of a bridge; `None` where that is not known. Asked of [`Origin::Pod`] alone: packets
+    /// from outside are taken to come by no bridge, the node's own come in by nothing.
+    pub bridge_port: Option<bool>,
 }
 
 impl Packet {
@@ -56,5 +59,11 @@ impl NodeFacts {
     /// Whether the kernel's routing calls the address LOCAL (addrtype, fib).
     pub fn is_local(&self, addr: IpAddr) -> bool {
         addr.is_loopback() || self.local_addresses.contains(&addr)
+    }
+
+    /// The first address of the node in a family that is no loopback one.
+    pub fn own_address(&self, family: IpFamily) -> Option<IpAddr> {
+        let mut own = self.local_addresses.iter().copied();
+        own.find(|addr| IpFamily::of(*addr) == family && !addr.is_loopback())
     }
 }

@@ -1,7 +1,7 @@
 //! Packets and flows as text: `pod 10.128.0.9 -> 10.96.0.10:53/udp = 10.128.0.5:53|10.128.1.5:53`.
 //!
 //! ```text
-//! packet    = origin [address [":" port]] ["via" interface] "->" destination "/" ("tcp" | "udp" | "sctp")
+//! packet    = origin [address [":" port]] ["via" interface] ["bridged" | "unbridged"] "->" destination "/" ("tcp" | "udp" | "sctp")
 //! origin    = "pod" | "outside" | "node"
 //! destination = address ":" port | "node:" port
 //! flow      = packet "=" fate {"[" mode {"," mode} ":" (fate | "masq") "]"}
@@ -9,8 +9,8 @@
 //! choice    = address ":" port ["+masq"] ["@" probability]
 //! ```
 //!
-//! IPv6 addresses stand in brackets where a port follows. `node` without an address is the node's own address. What
-//! follows `#` is a comment. Choices without a probability share what is left in equal parts.
+//! IPv6 addresses stand in brackets where a port follows. `node` without an address is the node's own address. `bridged`
+//! says that a pod's packet came in by a port of a bridge, `unbridged` that it did not. What follows `#` is a comment. Choices without a probability share what is left in equal parts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -134,6 +134,11 @@ impl fmt::Display for Packet {
         if let Some(interface) = &self.in_interface {
             write!(f, " via {interface}")?;
         }
+        match self.bridge_port {
+            Some(true) => f.write_str(" bridged")?,
+            Some(false) => f.write_str(" unbridged")?,
+            None => {}
+        }
         write!(f, " -> {}/{}", self.destination, self.protocol)
     }
 }
@@ -244,11 +249,16 @@ fn interface(input: &str) -> Parsed<'_, &str> {
     preceded((tag("via"), space1), must(name, "the name of an interface")).parse(input)
 }
 
+fn bridge_port(input: &str) -> Parsed<'_, bool> {
+    alt((value(true, tag("bridged")), value(false, tag("unbridged")))).parse(input)
+}
+
 fn packet<'a>(input: &'a str, context: &PacketContext) -> Parsed<'a, Packet> {
     let (source_at, origin) = must(origin, "`pod`, `outside` or `node`").parse(input)?;
     let (source_at, _) = must(space1, "a space").parse(source_at)?;
     let (rest, source) = opt((address, space1)).parse(source_at)?;
     let (rest, via) = opt((interface, space1)).parse(rest)?;
+    let (rest, bridge) = opt((bridge_port, space1)).parse(rest)?;
     let (rest, _) = must((tag("->"), space0), if source.is_none() { "an address or `->`" } else { "`->`" })
         .parse(rest)?;
     let destination_at = rest;
@@ -275,6 +285,10 @@ fn packet<'a>(input: &'a str, context: &PacketContext) -> Parsed<'a, Packet> {
     if source.family() != destination.family() {
         return refuse(destination_at, format!("expected an {} address", source.family()));
     }
+    if bridge.is_some() && origin != Origin::Pod {
+        return refuse(source_at, "only pods hang on a bridge");
+    }
+    let bridge_port = bridge.map(|(is_in, _)| is_in);
     let in_interface = match (origin, via) {
         (Origin::Node, Some(_)) => {
             return refuse(source_at, "the node's own packets come in by no interface");
@@ -284,7 +298,7 @@ fn packet<'a>(input: &'a str, context: &PacketContext) -> Parsed<'a, Packet> {
         (Origin::Pod, None) => context.pod_interface.clone(),
         (Origin::Outside, None) => context.uplink.clone(),
     };
-    Ok((rest, Packet { origin, source, destination, protocol, in_interface }))
+    Ok((rest, Packet { origin, source, destination, protocol, in_interface, bridge_port }))
 }
 
 /// A choice as written, its probability still open.
@@ -406,6 +420,14 @@ mod tests {
         check(" node  127.0.0.1  ->  127.0.0.1:30080/tcp ", "node 127.0.0.1 -> 127.0.0.1:30080/tcp");
         check("node -> node:30080/tcp", "node 192.168.77.10 -> 192.168.77.10:30080/tcp");
         check("pod fd00::9 -> [fd00:10::a]:53/udp", "pod fd00::9 via veth0 -> [fd00:10::a]:53/udp");
+        check(
+            "pod 10.128.0.9 bridged -> 10.96.0.10:53/udp",
+            "pod 10.128.0.9 via veth0 bridged -> 10.96.0.10:53/udp",
+        );
+        check(
+            "pod 10.128.0.9 via a unbridged -> 10.96.0.1:5/tcp",
+            "pod 10.128.0.9 via a unbridged -> 10.96.0.1:5/tcp",
+        );
         check("pod [fd00::9]:77 -> [fd00:10::a]:53/udp", "pod [fd00::9]:77 via veth0 -> [fd00:10::a]:53/udp");
     }
 
@@ -427,6 +449,7 @@ mod tests {
         check("pod 10.0.0.1 -> [fd00::1]:80/tcp", "column 17: expected an IPv4 address");
         check("pod 10.0.0.1 -> 10.0.0.2:80/tcp = none", "column 33: expected nothing more");
         check("node via eth0 -> 10.0.0.2:80/tcp", "column 6: the node's own packets come in by no interface");
+        check("outside 10.0.0.1 bridged -> 10.0.0.2:80/tcp", "column 9: only pods hang on a bridge");
         let nothing = PacketContext::default();
         assert_eq!(
             parse_packet("node -> 10.0.0.2:80/tcp", &nothing).unwrap_err().message,

@@ -1,4 +1,5 @@
-//! A packet against all that a program says about one family, whatever language says it.
+//! A packet against all that a program says about one family, whatever language says it: rules, virtual servers, and the
+//! listeners that rules lead to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -7,8 +8,9 @@ use std::time::Duration;
 use crate::net::{AddrPort, IpFamily};
 use crate::packet::{Fate, NodeFacts, Packet};
 
+use super::ipset::reach::Senders;
 use super::question::{Destination, Destinations, Questions};
-use super::{Kernel, Program, nft, xtables};
+use super::{Kernel, Program, listener, nft, xtables};
 
 /// What rules and virtual servers have remembered of sources: names of lists or sets with an address, and how long ago that
 /// was.
@@ -25,9 +27,9 @@ pub struct Memory {
 pub struct Evaluation {
     /// What becomes of it.
     pub fate: Fate,
-    /// For each endpoint that it can go to: the lists, sets and virtual servers that then remember its source.
+    /// For each endpoint that it can go to: the lists, sets, virtual servers and listeners that then remember its source.
     pub remembered: BTreeMap<AddrPort, BTreeSet<String>>,
-    /// The rules that it can match, as text, in the order in which it meets them first.
+    /// The rules that it can match, and the listeners that take it, as text, in the order in which it meets them first.
     pub path: Vec<String>,
 }
 
@@ -38,6 +40,7 @@ pub struct Evaluator<'a> {
     /// All addresses of the node.
     facts: NodeFacts,
     kernel: Kernel<'a>,
+    senders: Senders<'a>,
     language: Language<'a>,
 }
 
@@ -51,7 +54,7 @@ enum Language<'a> {
 
 impl<'a> Evaluator<'a> {
     /// Of a table of nft, if the program has one for this family; else of its iptables rules, with the sets that they ask,
-    /// virtual servers and addresses of dummy devices. `node` is told without these addresses.
+    /// virtual servers, addresses of dummy devices, and listeners. `node` is told without these addresses.
     pub fn new(program: &'a Program, family: IpFamily, node: &NodeFacts) -> Evaluator<'a> {
         let kernel = Kernel::of(program, family);
         let language = match (program.nft.get(family).table(), program.xtables.get(family)) {
@@ -59,7 +62,10 @@ impl<'a> Evaluator<'a> {
             (None, Some(ruleset)) => Language::Xtables(ruleset, xtables::eval::Indexed::new(ruleset)),
             (None, None) => Language::Nothing,
         };
-        Evaluator { family, facts: kernel.facts(node), kernel, language }
+        // Addresses that are the node's for the sake of virtual servers alone send to themselves alone.
+        let is_silent = |addr| kernel.addresses().contains(&addr) && !node.local_addresses.contains(&addr);
+        let senders = kernel.sets().map(|sets| Senders::new(sets, is_silent)).unwrap_or_default();
+        Evaluator { family, facts: kernel.facts(node), kernel, senders, language }
     }
 
     /// The family whose packets it knows.
@@ -92,7 +98,7 @@ impl<'a> Evaluator<'a> {
                 let text =
                     |place: &(xtables::TableName, xtables::ChainName, usize)| xtables_rule(ruleset, place);
                 let path = matched.iter().filter(|_| with_path).map(text).collect();
-                Evaluation { fate, remembered, path }
+                self.followed(packet, &memory, Evaluation { fate, remembered, path }, with_path)
             }
             Language::Nft(table, rules) => {
                 let memory = nft::eval::Memory { remembered, age };
@@ -105,6 +111,32 @@ impl<'a> Evaluator<'a> {
                 Evaluation { fate: Fate::Untouched, remembered: BTreeMap::new(), path: Vec::new() }
             }
         }
+    }
+
+    /// From a local port to the targets of its listener, if it has one.
+    fn followed(
+        &self,
+        packet: &Packet,
+        memory: &xtables::eval::Memory,
+        by_rules: Evaluation,
+        with_path: bool,
+    ) -> Evaluation {
+        let Some(listeners) = self.kernel.listeners() else { return by_rules };
+        let Evaluation { fate, mut remembered, mut path } = by_rules;
+        let holds = |place: &str, seconds: u32| memory.holds(place, packet.source.addr, seconds);
+        let followed = listener::eval::follow(listeners, packet, fate, &self.facts, &holds);
+        for (target, places) in followed.remembered {
+            remembered.entry(target).or_default().extend(places);
+        }
+        for key in followed.by.iter().filter(|_| with_path) {
+            let mut text = "listener: ".to_owned();
+            listeners
+                .get(key)
+                .into_iter()
+                .for_each(|one| listener::emit::write_listener(&mut text, key, one));
+            path.push(text);
+        }
+        Evaluation { fate: followed.fate, remembered, path }
     }
 
     /// Every original destination that some rule tells from others.
@@ -120,7 +152,8 @@ impl<'a> Evaluator<'a> {
     pub fn questions(&self, destination: &Destination, found: &mut Questions) {
         match &self.language {
             Language::Xtables(_, rules) => {
-                xtables::reach::questions((rules, &self.kernel), destination, &self.facts, found);
+                let rules = (rules, &self.kernel, &self.senders);
+                xtables::reach::questions(rules, destination, &self.facts, found);
             }
             Language::Nft(_, rules) => nft::reach::questions(rules, destination, &self.facts, found),
             Language::Nothing => {}

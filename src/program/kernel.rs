@@ -1,5 +1,5 @@
-//! What a program says of a kernel besides its rules: sets that rules ask, virtual servers, and addresses that are the
-//! node's for their sake. All of one family.
+//! What a program says of a machine besides its rules: sets that rules ask, virtual servers, addresses that are the node's
+//! for their sake, and listeners. All of one family.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -12,6 +12,7 @@ use super::ipset::eval::{Side, Tuple};
 use super::ipset::{self, Set, SetName, Sets};
 use super::ipvs::eval::Outcome;
 use super::ipvs::{self, Forward, VirtualServers};
+use super::listener::Listeners;
 use super::xtables::{Connection, Scheduled, Sending, Surroundings};
 
 /// The surroundings of one family's rules.
@@ -20,6 +21,7 @@ pub struct Kernel<'a> {
     sets: Option<&'a Sets>,
     servers: Option<&'a VirtualServers>,
     addresses: BTreeSet<IpAddr>,
+    listeners: Option<&'a Listeners>,
 }
 
 impl<'a> Kernel<'a> {
@@ -31,6 +33,7 @@ impl<'a> Kernel<'a> {
             sets: program.ipset.as_ref(),
             servers: program.ipvs.get(family).as_ref(),
             addresses: addresses.flatten().copied().collect(),
+            listeners: program.listeners.as_ref(),
         }
     }
 
@@ -52,6 +55,11 @@ impl<'a> Kernel<'a> {
     /// Addresses that are the node's for the sake of virtual servers.
     pub fn addresses(&self) -> &BTreeSet<IpAddr> {
         &self.addresses
+    }
+
+    /// Listeners of a process of the node, of both families, if they are known.
+    pub fn listeners(&self) -> Option<&'a Listeners> {
+        self.listeners
     }
 
     /// All addresses of a node that has these besides.

@@ -59,6 +59,8 @@ pub struct Questions {
     pub protocols: BTreeSet<Protocol>,
     /// Whether it came in by these interfaces.
     pub interfaces: BTreeSet<InterfacePattern>,
+    /// Whether it came in by a port of a bridge.
+    pub bridge_port: bool,
     /// Whether its source was remembered within these numbers of seconds.
     pub lifetimes: BTreeSet<u32>,
 }

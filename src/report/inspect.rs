@@ -44,11 +44,16 @@ fn services(inspections: &[Inspection]) -> impl Iterator<Item = (&Reading, &Lift
     all.into_iter()
 }
 
+/// Endpoints as a table has them: a text, if they are known.
+fn known(reading: &Reading, text: impl FnOnce() -> String) -> String {
+    if reading.knows_endpoints { text() } else { "?".to_owned() }
+}
+
 /// Whether it must be said whose rules a row is of.
 fn has_several_sources(inspections: &[Inspection]) -> bool {
-    let sources: BTreeSet<_> =
-        inspections.iter().flat_map(|one| &one.readings).map(|reading| reading.source).collect();
-    sources.len() > 1
+    let readings = inspections.iter().flat_map(|one| &one.readings);
+    let holders: BTreeSet<_> = readings.map(Reading::holder).collect();
+    holders.len() > 1
 }
 
 /// Writes a line for each Service port.
@@ -63,11 +68,10 @@ pub fn write_services(out: &mut dyn io::Write, inspections: &[Inspection], detai
     }
     let rows = services(inspections).map(|(reading, (name, protocol), service)| {
         let vips: Vec<String> = service.port.vips.iter().map(|vip| vip_text(service, *vip)).collect();
-        let endpoints = if detail.wide {
-            listed(service.port.endpoints.iter().map(ToString::to_string).collect())
-        } else {
-            service.port.endpoints.len().to_string()
-        };
+        let endpoints = known(reading, || match detail.wide {
+            true => listed(service.port.endpoints.iter().map(ToString::to_string).collect()),
+            false => service.port.endpoints.len().to_string(),
+        });
         let mut row = vec![name.clone(), protocol.to_string(), vips.join(" "), endpoints];
         if detail.wide {
             let policies = &service.policies;
@@ -78,7 +82,7 @@ pub fn write_services(out: &mut dyn io::Write, inspections: &[Inspection], detai
             row.push(connections(reading, policies));
         }
         if sources {
-            row.push(format!("{} {}", reading.source, reading.family));
+            row.push(format!("{} {}", reading.holder(), reading.family));
         }
         row
     });
@@ -127,7 +131,7 @@ pub fn write_endpoints(
                 row.push(if is_draining { "draining" } else { "-" }.to_owned());
             }
             if sources {
-                row.push(format!("{} {}", reading.source, reading.family));
+                row.push(format!("{} {}", reading.holder(), reading.family));
             }
             row
         })
@@ -217,8 +221,9 @@ pub(super) fn stats(inspections: &[Inspection]) -> Vec<Stats> {
             let rows = || one.chains.iter().filter(move |row| row.source == source);
             let chains = || rows().filter(|row| row.kind == "chain");
             let sets = || rows().filter(|row| matches!(row.kind, "set" | "map"));
-            let reading = one.readings.iter().find(|reading| reading.source == source);
-            let services = || reading.into_iter().flat_map(|reading| reading.services.values());
+            let readings = || one.readings.iter().filter(move |reading| reading.source == source);
+            let services = || readings().flat_map(|reading| reading.services.values());
+            let counted = readings().any(|reading| reading.counted);
             all.push(Stats {
                 rules_of: format!("{source} {}", one.family),
                 n_chains: chains().count(),
@@ -229,9 +234,8 @@ pub(super) fn stats(inspections: &[Inspection]) -> Vec<Stats> {
                 n_vips: services().map(|service| service.port.vips.len()).sum(),
                 n_closed: services().map(|service| service.port.closed.len()).sum(),
                 n_endpoints: services().map(|service| service.port.endpoints.len()).sum(),
-                connections: reading
-                    .filter(|reading| reading.counted)
-                    .map(|_| services().map(|service| n_connections(&service.policies)).sum()),
+                connections: counted
+                    .then(|| services().map(|service| n_connections(&service.policies)).sum()),
             });
         }
     }
@@ -248,7 +252,7 @@ pub fn write_service(
 ) -> io::Result<()> {
     let Some(service) = reading.services.get(&(name.clone(), *protocol)) else { return Ok(()) };
     let policies = &service.policies;
-    writeln!(out, "{name} {protocol} in {} {}", reading.source, reading.family)?;
+    writeln!(out, "{name} {protocol} in {} {}", reading.holder(), reading.family)?;
     for vip in &service.port.vips {
         let kind = match (policies.kinds.get(vip), vip) {
             (Some(kind), _) => format!("{} ", kind_text(*kind)),
@@ -259,6 +263,9 @@ pub fn write_service(
         let counted = counted.map(|counter| format!(", {} connections", counter.packets)).unwrap_or_default();
         let passed = policies.vip_traffic.get(vip).map(traffic_text).unwrap_or_default();
         writeln!(out, "  {kind}{}{counted}{passed}", vip_text(service, *vip))?;
+    }
+    if !reading.knows_endpoints {
+        writeln!(out, "  endpoints are not known")?;
     }
     for endpoint in endpoints(service) {
         let counted = policies.endpoint_counts.get(endpoint);

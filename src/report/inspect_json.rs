@@ -57,7 +57,8 @@ struct Service {
     #[serde(skip_serializing_if = "Option::is_none")]
     cluster_ip: Option<String>,
     vips: Vec<Vip>,
-    endpoints: Vec<Endpoint>,
+    /// `null` where nothing tells.
+    endpoints: Option<Vec<Endpoint>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     affinity_seconds: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -271,7 +272,9 @@ fn service(
         family: reading.family.to_string(),
         cluster_ip: one.port.cluster_ip.map(|vip| vip.addr.to_string()),
         vips: one.port.vips.iter().map(vip).collect(),
-        endpoints: endpoints(one).into_iter().map(|at| endpoint(*at, policies)).collect(),
+        endpoints: reading
+            .knows_endpoints
+            .then(|| endpoints(one).into_iter().map(|at| endpoint(*at, policies)).collect()),
         affinity_seconds: policies.affinity_seconds,
         internal_traffic_policy: policy(policies.internal_local),
         external_traffic_policy: policy(policies.external_local),

@@ -19,12 +19,14 @@ pub fn write(
     for (report, ports) in reports {
         let others: Vec<(&Subject, &Tally)> =
             report.subjects.iter().filter(|(subject, _)| matches!(subject, Subject::Address(_))).collect();
+        let n_assumed = usize::from(report.assumed.is_some());
         writeln!(
             out,
-            r#"  <testsuite name="{}" tests="{}" failures="{}">"#,
+            r#"  <testsuite name="{}" tests="{}" failures="{}" errors="{}">"#,
             report.family,
-            ports.len() + others.len(),
+            ports.len() + others.len() + n_assumed,
             report.subjects.len(),
+            n_assumed,
         )?;
         for port in ports {
             let subject = Subject::Service(port.clone());
@@ -33,6 +35,10 @@ pub fn write(
         }
         for (subject, tally) in others {
             write_case(out, &subject_name(subject, tally, name_of), Some(tally))?;
+        }
+        if let Some(assumed) = &report.assumed {
+            writeln!(out, r#"    <testcase classname="verify" name="not compared">"#)?;
+            writeln!(out, "      <error message=\"{}\"/>\n    </testcase>", escaped(assumed))?;
         }
         writeln!(out, "  </testsuite>")?;
     }

@@ -4,9 +4,10 @@ use std::io;
 
 use anstyle::{AnsiColor, Style};
 
+use crate::packet::Fate;
 use crate::program::Action;
 use crate::program::nft::monitor::{TraceLine, TraceWord};
-use crate::trace::{End, Event, Observation, Source, Step, Stop, Trace};
+use crate::trace::{Carried, End, Event, Observation, Source, Step, Stop, Trace};
 
 /// The Service port that a rule was made for, if one is known.
 pub type ServiceOf<'a> = dyn Fn(Source, &Step) -> Option<String> + 'a;
@@ -23,6 +24,7 @@ pub fn write(
     for event in &trace.events {
         match event {
             Event::Stop(stop) => write_stop(out, stop, service_of, bold)?,
+            Event::Carried(carried) => write_carried(out, carried, bold)?,
             Event::Routing(shares) => {
                 writeln!(out, "\n{bold}routing{bold:#}")?;
                 for (share, to, local) in shares {
@@ -48,6 +50,26 @@ pub fn write(
         writeln!(out, "  not certain: {why}")?;
     }
     Ok(())
+}
+
+fn write_carried(out: &mut dyn io::Write, carried: &Carried, bold: Style) -> io::Result<()> {
+    let Carried { share, key, label, fate } = carried;
+    let service = if label.is_empty() { String::new() } else { format!(" [{label}]") };
+    writeln!(out, "\n{bold}process{bold:#}")?;
+    writeln!(out, "  {}listener {key}{service} → {}", shown_share(*share), carried_text(fate))
+}
+
+/// What a process does with what it takes.
+fn carried_text(fate: &Fate) -> String {
+    match fate {
+        Fate::Forwarded(choices) => {
+            let targets: Vec<String> = choices.iter().map(|choice| choice.endpoint.to_string()).collect();
+            format!("a connection of its own to {}", targets.join(" or "))
+        }
+        Fate::Rejected => "accepted and closed: there is no endpoint".to_owned(),
+        Fate::Dropped => "lost: there is no endpoint".to_owned(),
+        Fate::Untouched | Fate::Unknown(_) => "unknown".to_owned(),
+    }
 }
 
 fn write_stop(

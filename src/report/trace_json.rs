@@ -5,7 +5,7 @@ use std::io;
 use serde::Serialize;
 
 use crate::program::Action;
-use crate::trace::{End, Event, Observation, Source, Step, Stop, Trace};
+use crate::trace::{Carried, End, Event, Observation, Source, Step, Stop, Trace};
 
 use super::trace::{ServiceOf, line_text};
 
@@ -59,6 +59,13 @@ enum EventView<'a> {
     },
     Routing {
         to: Vec<RouteView>,
+    },
+    Carried {
+        share: f64,
+        listener: String,
+        label: &'a str,
+        /// As that of the packet.
+        fate: String,
     },
 }
 
@@ -139,6 +146,12 @@ fn event_view<'a>(event: &'a Event, service_of: &ServiceOf<'_>) -> EventView<'a>
             priority: *priority,
             rules: step_views(*source, steps, service_of),
             unknown: unknown.as_deref(),
+        },
+        Event::Carried(Carried { share, key, label, fate }) => EventView::Carried {
+            share: rounded(*share),
+            listener: key.to_string(),
+            label,
+            fate: fate.to_string(),
         },
         Event::Routing(shares) => {
             let view = |(share, to, local): &(f64, crate::net::AddrPort, bool)| RouteView {

@@ -76,6 +76,11 @@ pub fn write(
         sum(|report| report.n_packets),
         sum(|report| report.n_destinations),
     );
+    for report in reports {
+        if let Some(assumed) = &report.assumed {
+            writeln!(out, "not compared, {}: {assumed}", report.family)?;
+        }
+    }
     if n_different == 0 {
         writeln!(out, "{compared}: none differs")
     } else {

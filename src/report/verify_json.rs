@@ -11,7 +11,7 @@ use super::verify::{NameOf, packet_text, subject_name};
 
 #[derive(Serialize)]
 struct Verification<'a> {
-    /// Whether nothing differs.
+    /// Whether nothing differs, and nothing had to be assumed.
     same: bool,
     families: Vec<Family<'a>>,
     /// What the mode does otherwise than others, which is no difference.
@@ -24,6 +24,8 @@ struct Family<'a> {
     packets: usize,
     destinations: usize,
     services: Vec<Service<'a>>,
+    /// What could not be compared, and was taken to be as it must.
+    assumed: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -101,6 +103,7 @@ pub fn write(out: &mut dyn io::Write, reports: &[Report], known: &[&str]) -> io:
             packets: report.n_packets,
             destinations: report.n_destinations,
             services: report.subjects.iter().map(service).collect(),
+            assumed: report.assumed.as_deref(),
         })
         .collect();
     let verification = Verification { same: reports.iter().all(Report::is_same), families, known };
@@ -108,8 +111,10 @@ pub fn write(out: &mut dyn io::Write, reports: &[Report], known: &[&str]) -> io:
     writeln!(out)
 }
 
-/// The rule of SARIF that every result is of.
+/// The rule of SARIF that every result of a packet is of.
 const RULE: &str = "packet-fate";
+/// That of what could not be compared.
+const ASSUMED: &str = "not-compared";
 
 /// Writes it as SARIF: a result for each Service port and family that differs.
 pub fn write_sarif(out: &mut dyn io::Write, reports: &[Report], name_of: &NameOf<'_>) -> io::Result<()> {
@@ -131,13 +136,24 @@ pub fn write_sarif(out: &mut dyn io::Write, reports: &[Report], name_of: &NameOf
                 "locations": [{ "logicalLocations": [{ "fullyQualifiedName": name, "kind": "resource" }] }],
             }));
         }
+        if let Some(assumed) = &report.assumed {
+            results.push(serde_json::json!({
+                "ruleId": ASSUMED,
+                "level": "error",
+                "message": { "text": format!("{}: {assumed}", report.family) },
+            }));
+        }
     }
     let rule = serde_json::json!({
         "id": RULE,
         "shortDescription": { "text": "The rules of the node do with a packet what the manifests do not say" },
     });
+    let assumed = serde_json::json!({
+        "id": ASSUMED,
+        "shortDescription": { "text": "Something that decides about packets could not be compared" },
+    });
     let driver = serde_json::json!({
-        "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION"), "rules": [rule],
+        "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION"), "rules": [rule, assumed],
     });
     let log = serde_json::json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",

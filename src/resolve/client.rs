@@ -70,6 +70,7 @@ pub(super) fn treatments(view: &NodeView, port: &PortView, facts: &NodeFacts) ->
                 destination,
                 protocol: port.name.protocol,
                 in_interface,
+                bridge_port: None,
             };
             all.push(Treatment { frontend: *frontend, client, fate: fate::fate(view, &packet, facts) });
         }
@@ -86,15 +87,11 @@ fn destination(view: &NodeView, frontend: &Frontend, facts: &NodeFacts) -> Optio
         Vip::NodePort(port) => {
             let addr = match &view.node_ports {
                 NodePortScope::Addresses(addresses) => addresses.first().copied(),
-                NodePortScope::AllLocal { .. } => own_address(view.family, facts),
+                NodePortScope::AllLocal { .. } => facts.own_address(view.family),
             };
             Some(AddrPort::new(addr?, port))
         }
     }
-}
-
-fn own_address(family: IpFamily, facts: &NodeFacts) -> Option<IpAddr> {
-    facts.local_addresses.iter().copied().find(|addr| IpFamily::of(*addr) == family && !addr.is_loopback())
 }
 
 /// The source of a packet that stands for a kind, and the interface that it comes in by where that counts.
@@ -126,7 +123,7 @@ fn source(
                 strangers.into_iter().find(is_stranger).map(|addr| (addr, Some(format!("{prefix}0"))))
             }
         },
-        Client::Node => own_address(view.family, facts).map(|addr| (addr, None)),
+        Client::Node => facts.own_address(view.family).map(|addr| (addr, None)),
         Client::Outside if guarded => {
             ranges.iter().flat_map(addresses).find(is_outside).map(|addr| (addr, None))
         }

@@ -88,6 +88,17 @@ impl<'a> Oracle<'a> {
         self.directory.at_node_port(to.port, protocol).filter(|_| is_here).map(|(index, _)| index)
     }
 
+    /// The pool of endpoints that a packet is for, if a Service port has it and leads it to one.
+    pub fn pool(&self, packet: &Packet, facts: &NodeFacts) -> Option<PoolKind> {
+        let case = self.case(packet, facts, None);
+        let at_address = case.address_frontend().map(|(port, frontend)| port.routes(frontend.kind));
+        let at_node_port = || Some(case.node_port_frontend()?.routes(FrontendKind::NodePort));
+        match case.select(at_address.or_else(at_node_port)?) {
+            Route::Forward { pool, .. } => Some(pool),
+            Route::Reject | Route::Drop => None,
+        }
+    }
+
     /// Whether node ports answer on an address because it is listed.
     pub fn listed(&self, addr: IpAddr) -> bool {
         matches!(&self.view.node_ports, NodePortScope::Addresses(addresses) if addresses.contains(&addr))
@@ -154,7 +165,11 @@ impl<'a> Case<'a> {
         match self.packet.origin {
             Origin::Outside => None,
             Origin::Node => Some(Fate::Untouched),
-            Origin::Pod => Some(Fate::Unknown("whether the pod is on a bridge".to_owned())),
+            Origin::Pod => match self.packet.bridge_port {
+                Some(true) => Some(Fate::Untouched),
+                Some(false) => None,
+                None => Some(Fate::Unknown("whether the pod is on a bridge".to_owned())),
+            },
         }
     }
 
@@ -308,7 +323,10 @@ impl<'a> Case<'a> {
             }
             None => false,
         };
-        if is_pods {
+        // Rules that lead to a process tell the node's own packets by their hook, others by their source.
+        if self.view.habits.carries_connections && self.packet.origin == Origin::Node {
+            routes.node
+        } else if is_pods {
             routes.pods
         } else if self.facts.is_local(source) {
             routes.node

@@ -14,6 +14,17 @@ pub enum UnusedPorts {
     RefusedOnVips,
 }
 
+/// Within which bounds a client is held to its endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AffinityScope {
+    /// All frontends of a Service port.
+    ServicePort,
+    /// Each frontend apart: a virtual server knows nothing of others.
+    Frontend,
+    /// Each pool of endpoints apart: it has a listener of its own, which knows nothing of others.
+    Pool,
+}
+
 /// What a mode does its own way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Habits {
@@ -41,8 +52,8 @@ pub struct Habits {
     /// theirs, the number of a node port is enough on any address of Services, and where pods cannot be told a packet
     /// from a cluster IP is rewritten, since the node reaches a cluster IP from that very address.
     pub masquerades_by_sets: bool,
-    /// A client is held to its endpoint at each frontend apart: a virtual server knows nothing of others.
-    pub affinity_by_frontend: bool,
+    /// Within which bounds session affinity holds.
+    pub affinity_scope: AffinityScope,
     /// Policy Local without an endpoint on this node takes those of other nodes (reference section 8, 46).
     pub local_falls_back: bool,
     /// With policy Local, pods and the node itself may use any endpoint all the same (the short circuit of reference
@@ -67,7 +78,7 @@ impl Habits {
                 masquerades_remote_hairpins: true,
                 admits_health_checks: true,
                 masquerades_by_sets: false,
-                affinity_by_frontend: false,
+                affinity_scope: AffinityScope::ServicePort,
                 local_falls_back: false,
                 short_circuits: true,
                 carries_connections: false,
@@ -82,7 +93,7 @@ impl Habits {
                 masquerades_remote_hairpins: false,
                 admits_health_checks: false,
                 masquerades_by_sets: false,
-                affinity_by_frontend: false,
+                affinity_scope: AffinityScope::ServicePort,
                 local_falls_back: false,
                 short_circuits: true,
                 carries_connections: false,
@@ -97,7 +108,7 @@ impl Habits {
                 masquerades_remote_hairpins: false,
                 admits_health_checks: true,
                 masquerades_by_sets: true,
-                affinity_by_frontend: true,
+                affinity_scope: AffinityScope::Frontend,
                 local_falls_back: true,
                 short_circuits: false,
                 carries_connections: false,
@@ -114,7 +125,7 @@ impl Habits {
                 masquerades_by_sets: false,
                 local_falls_back: false,
                 short_circuits: true,
-                affinity_by_frontend: false,
+                affinity_scope: AffinityScope::Pool,
                 carries_connections: true,
             },
         }

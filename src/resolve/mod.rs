@@ -20,7 +20,7 @@ mod view;
 pub use claims::Claims;
 pub use client::{Client, Treatment};
 pub use fate::{Oracle, fate, fate_remembered};
-pub use habits::{Habits, UnusedPorts};
+pub use habits::{AffinityScope, Habits, UnusedPorts};
 pub use health_check::{HealthCheck, health_checks};
 pub use node::{NodeContext, node_name};
 pub use reason::{Account, AccountedPort, JudgedEndpoint, Reason, StrayReason, Strays, account};

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::net::AddrPort;
 use crate::program::Action;
+use crate::program::listener::ListenerKey;
 use crate::program::nft::Family;
 use crate::program::nft::monitor::{TraceLine, TraceWord};
 
@@ -46,16 +47,24 @@ pub fn compare(trace: &Trace, lines: Vec<TraceLine>, is_known: &dyn Fn(&TraceLin
             TraceWord::Other(_) => {}
         }
     }
-    let could_end = trace.ends.iter().any(|(_, end)| match end {
-        End::Rejected | End::Dropped => observation.was_dropped,
-        End::Forwarded { endpoint, .. } => {
-            !observation.was_dropped && observation.destination == Some(*endpoint)
-        }
-        End::Untouched { .. } => {
-            !observation.was_dropped && observation.destination == Some(trace.packet.destination)
-        }
-        End::Unknown => true,
-    });
+    // What becomes of a connection behind its process is another flow.
+    let is_taken = |at: AddrPort| {
+        let takes =
+            |key: &ListenerKey| key.at == at || *key == key.at_any_address() && key.at.port == at.port;
+        trace.events.iter().any(|event| matches!(event, Event::Carried(carried) if takes(&carried.key)))
+    };
+    let was_taken = !observation.was_dropped && observation.destination.is_some_and(is_taken);
+    let could_end = was_taken
+        || trace.ends.iter().any(|(_, end)| match end {
+            End::Rejected | End::Dropped => observation.was_dropped,
+            End::Forwarded { endpoint, .. } => {
+                !observation.was_dropped && observation.destination == Some(*endpoint)
+            }
+            End::Untouched { .. } => {
+                !observation.was_dropped && observation.destination == Some(trace.packet.destination)
+            }
+            End::Unknown => true,
+        });
     if !could_end {
         let end = match (observation.was_dropped, observation.destination) {
             (true, _) => "it was dropped or refused".to_owned(),

@@ -49,7 +49,7 @@ pub struct Rules<'a> {
     pub xtables: Vec<(Source, &'a xtables::Ruleset)>,
     /// The tables of nft, without those in which iptables-nft keeps its rules.
     pub nft: Option<&'a nft::Ruleset>,
-    /// Sets that rules ask, and virtual servers.
+    /// Sets that rules ask, virtual servers, and listeners.
     pub kernel: Kernel<'a>,
 }
 

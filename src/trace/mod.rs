@@ -9,6 +9,7 @@
 //!  the node ─────▶ output ─────▶ routing ──▶ postrouting ──▶ away  or ┘
 //!
 //!  taken by a virtual server at input or output ──▶ output ──▶ postrouting ──▶ away
+//!  at a local port with a listener ──▶ its process makes a connection of its own to a target
 //! ```
 
 mod compare;
@@ -25,6 +26,7 @@ use std::collections::BTreeMap;
 
 use crate::net::AddrPort;
 use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
+use crate::program::listener::{self, Listener, ListenerKey};
 use crate::program::{Memory, Part, Place, Setting};
 
 /// The way of a packet, and its end.
@@ -47,6 +49,21 @@ pub enum Event {
     Stop(Stop),
     /// The node decided where it goes: shares by destination, and whether that is the node itself.
     Routing(Vec<(f64, AddrPort, bool)>),
+    /// A process of the node took it.
+    Carried(Carried),
+}
+
+/// What a listener does with a packet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Carried {
+    /// How likely the packet comes to it, 0 to 1.
+    pub share: f64,
+    /// The listener.
+    pub key: ListenerKey,
+    /// What it is for, in its maker's words.
+    pub label: Box<str>,
+    /// What becomes of what comes to it.
+    pub fate: Fate,
 }
 
 /// How a packet ends.
@@ -253,6 +270,10 @@ impl<'a> Walk<'a> {
                 memory.recent.extend(recent.into_iter().map(String::from));
                 memory.sets.extend(elements.into_iter().map(|(set, _)| set.to_string()));
             }
+            if let Some(found) = self.listener_at(endpoint).filter(|_| translated) {
+                self.carry(found, weight);
+                continue;
+            }
             let local = self.setting.facts.is_local(endpoint.addr);
             let end = if translated {
                 End::Forwarded { endpoint, source_nat }
@@ -260,6 +281,40 @@ impl<'a> Walk<'a> {
                 End::Untouched { local, source_nat }
             };
             self.end(end, weight);
+        }
+    }
+
+    /// The listener that takes what rules send to a place.
+    fn listener_at(&self, at: AddrPort) -> Option<(ListenerKey, &'a Listener)> {
+        let Setting { packet, facts, .. } = self.setting;
+        let listeners = self.prepared.rules.kernel.listeners()?;
+        listener::eval::listener_at(listeners, packet.protocol, at, facts)
+    }
+
+    /// A process takes a part of the packet: from there on it is a connection of its own.
+    fn carry(&mut self, (key, listener): (ListenerKey, &Listener), share: f64) {
+        let memory = self.setting.memory;
+        let fate = listener::eval::eval((key, listener), &|place, _| memory.recent.contains(place));
+        for (target, place) in listener::eval::places(&key, listener) {
+            self.remembered.entry(target).or_default().recent.insert(place);
+        }
+        match &fate {
+            Fate::Forwarded(choices) => {
+                for Choice { endpoint, probability, source_nat } in choices {
+                    let end = End::Forwarded { endpoint: *endpoint, source_nat: *source_nat };
+                    self.end(end, share * probability);
+                }
+            }
+            Fate::Rejected => self.end(End::Rejected, share),
+            Fate::Dropped => self.end(End::Dropped, share),
+            Fate::Untouched | Fate::Unknown(_) => self.end(End::Unknown, share),
+        }
+        let same = |event: &&mut Event| matches!(event, Event::Carried(carried) if carried.key == key);
+        match self.events.iter_mut().find(same) {
+            Some(Event::Carried(carried)) => carried.share += share,
+            Some(_) | None => {
+                self.events.push(Event::Carried(Carried { share, key, label: listener.label.clone(), fate }));
+            }
         }
     }
 

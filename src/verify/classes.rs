@@ -106,11 +106,16 @@ impl<'a> Classes<'a> {
                 let origin = if in_interface.is_some() { Origin::Outside } else { Origin::Node };
                 let destination = AddrPort::new(addr, port);
                 let in_interface = in_interface.map(str::to_owned);
-                let mut packet = Packet { origin, source, destination, protocol, in_interface };
+                let mut packet =
+                    Packet { origin, source, destination, protocol, in_interface, bridge_port: None };
                 if origin == Origin::Outside
                     && (self.left.is_from_pod(&packet) || self.right.is_from_pod(&packet))
                 {
                     packet.origin = Origin::Pod;
+                    if asked.bridge_port {
+                        packets.push(Packet { bridge_port: Some(true), ..packet.clone() });
+                        packet.bridge_port = Some(false);
+                    }
                 }
                 packets.push(packet);
             };

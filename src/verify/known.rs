@@ -1,6 +1,6 @@
 //! What a mode does otherwise than others, by design of kube-proxy: the oracle knows it, so it is no difference.
 
-use crate::resolve::{Habits, UnusedPorts};
+use crate::resolve::{AffinityScope, Habits, UnusedPorts};
 
 /// The ways of a mode that a reader of its rules may take for faults (reference sections 7 and 8), a sentence each.
 pub fn known(habits: Habits) -> Vec<&'static str> {
@@ -41,7 +41,14 @@ pub fn known(habits: Habits) -> Vec<&'static str> {
             habits.masquerades_remote_hairpins,
             "an endpoint of another node that is sent to itself has its source rewritten too",
         ),
-        (habits.affinity_by_frontend, "session affinity holds at each address of a Service apart"),
+        (
+            habits.affinity_scope == AffinityScope::Frontend,
+            "session affinity holds at each address of a Service apart",
+        ),
+        (
+            habits.affinity_scope == AffinityScope::Pool,
+            "session affinity holds in each pool of endpoints apart: those of all nodes, and those of policy Local",
+        ),
         (habits.local_falls_back, "policy Local without an endpoint on the node takes those of other nodes"),
         (
             habits.masquerades_by_sets,
@@ -51,6 +58,19 @@ pub fn known(habits: Habits) -> Vec<&'static str> {
             habits.asks_ranges_on_the_way_in,
             "source ranges do not hold for the node's own packets, but for those from the load balancer's address",
         ),
+        (
+            habits.carries_connections,
+            "endpoints see an address of the node as the source of every connection",
+        ),
+        (
+            habits.carries_connections,
+            "connections without an endpoint, or from outside the source ranges, are accepted and then closed; datagrams are lost",
+        ),
+        (
+            habits.carries_connections,
+            "external IPs that are no address of the node are not carried for the node itself, nor for pods on a bridge",
+        ),
+        (habits.carries_connections, "SCTP is not carried"),
     ];
     ways.into_iter().filter(|(is_so, _)| *is_so).map(|(_, what)| what).collect()
 }

@@ -7,7 +7,7 @@ use crate::net::{AddrPort, IpCidr, IpFamily, Protocol};
 use crate::packet::{Fate, NodeFacts, Packet};
 use crate::program::eval::{Evaluator, Memory};
 use crate::program::question::{AddrRange, Destination, Destinations, InterfacePattern, Questions, range_of};
-use crate::resolve::{FrontendKind, LocalTraffic, NodePortScope, Oracle, PortView, Vip};
+use crate::resolve::{AffinityScope, FrontendKind, LocalTraffic, NodePortScope, Oracle, PortView, Vip};
 
 use super::meaning::{Answer, Earlier, Meaning};
 
@@ -78,6 +78,8 @@ impl<'a> Manifests<'a> {
     }
 
     fn ask_sources(&self, port: &PortView, found: &mut Questions) {
+        let has_external_ip = || port.frontends.iter().any(|one| one.kind == FrontendKind::ExternalIp);
+        found.bridge_port |= self.oracle.view().habits.carries_connections && has_external_ip();
         let hosts = port.endpoints.iter().map(|endpoint| endpoint.addr.addr);
         found.sources.extend(hosts.map(|addr| (addr, addr)));
         found.source_is_local = true;
@@ -118,8 +120,12 @@ impl<'a> Manifests<'a> {
 
     /// Where it is remembered where the sender of a packet went, if not at the Service port as a whole.
     fn place(&self, packet: &Packet) -> BTreeSet<String> {
-        let by_frontend = self.oracle.view().habits.affinity_by_frontend;
-        by_frontend.then(|| packet.destination.to_string()).into_iter().collect()
+        let place = match self.oracle.view().habits.affinity_scope {
+            AffinityScope::ServicePort => None,
+            AffinityScope::Frontend => Some(packet.destination.to_string()),
+            AffinityScope::Pool => self.oracle.pool(packet, self.facts).map(|pool| format!("{pool:?}")),
+        };
+        place.into_iter().collect()
     }
 
     fn owner_port(&self, packet: &Packet) -> Option<&'a PortView> {

@@ -47,6 +47,8 @@ pub struct Surroundings<'a> {
     pub service_cidrs: Vec<IpCidr>,
     /// The rules of others: what they do with packets that no Service has anything to do with is right.
     pub strangers: Option<&'a Evaluator<'a>>,
+    /// What the rules depend on and nothing tells, so that it is taken to be as the manifests say: a sentence.
+    pub assumed: Option<String>,
 }
 
 /// Compares the meaning of manifests with that of rules, for every class of packets that either tells apart.
@@ -60,7 +62,8 @@ pub fn verify(
     let wanted = Manifests::new(oracle, surroundings.strangers, options.facts);
     let found = Rules::new(rules);
     let differences = compare::compare(&wanted, &found, view.family, options);
-    report::named(view.family, differences, |owner| view.ports.get(owner).map(|port| port.name.clone()))
+    let name = |owner: usize| view.ports.get(owner).map(|port| port.name.clone());
+    Report { assumed: surroundings.assumed.clone(), ..report::named(view.family, differences, name) }
 }
 
 /// Compares the meaning of rules with that of other rules, for every class of packets that either tells apart.

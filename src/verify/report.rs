@@ -52,12 +52,14 @@ pub struct Report {
     pub n_destinations: usize,
     /// Whose packets differ.
     pub subjects: BTreeMap<Subject, Tally>,
+    /// What could not be compared, and was taken to be as it must: a sentence.
+    pub assumed: Option<String>,
 }
 
 impl Report {
-    /// Whether nothing differs.
+    /// Whether nothing differs, and nothing had to be assumed.
     pub fn is_same(&self) -> bool {
-        self.subjects.is_empty()
+        self.subjects.is_empty() && self.assumed.is_none()
     }
 }
 
@@ -117,5 +119,5 @@ pub(super) fn named(
         Some((subject, tally))
     };
     let subjects = by_subject.into_iter().filter_map(subject).collect();
-    Report { family, n_packets, n_destinations, subjects }
+    Report { family, n_packets, n_destinations, subjects, assumed: None }
 }

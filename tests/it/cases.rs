@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use svcproxy::backend::{Layout, iptables, nftables, userspace};
+use svcproxy::backend::{Layout, iptables, nftables};
 use svcproxy::model::{Config, Mode};
 use svcproxy::net::{IpFamily, PerFamily};
 use svcproxy::packet::{self, Fate, Flow, NodeFacts, Origin, Packet, PacketContext};
@@ -103,20 +103,12 @@ fn nftables_rules(
 /// Lowers a case in userspace mode: rules, and behind them listeners.
 fn userspace_rules(name: &str, given: &Given, view: &NodeView, problems: &mut Vec<String>) -> Rules {
     let family = view.family;
-    let lowered = userspace::lower(view, &given::userspace_options(given, family));
-    let wrong = check::check(&lowered.ruleset);
+    let program = given::lowered(given, view);
+    check_rules(name, program.xtables.get(family).as_ref().unwrap(), problems);
+    let wrong = listener::check::check(program.listeners.as_ref().unwrap());
     problems.extend(wrong.iter().map(|problem| format!("{name}: {family}: {problem}")));
-    let wrong = listener::check::check(&lowered.listeners);
-    problems.extend(wrong.iter().map(|problem| format!("{name}: {family}: {problem}")));
-    let mut text = Vec::new();
-    emit::write_document(&mut text, &lowered.ruleset, "");
-    let again = parse::parse(std::str::from_utf8(&text).unwrap(), family).unwrap();
-    if !given::same_rules(&again, &lowered.ruleset) {
-        problems.push(format!("{name}: {family}: not the same after being written and read"));
-    }
     Box::new(move |packet, facts| {
-        let fate = eval(&lowered.ruleset, packet, facts, &Memory::default()).fate;
-        listener::eval::follow(&lowered.listeners, packet.protocol, fate, facts)
+        Evaluator::new(&program, family, facts).eval(packet, &program::eval::Memory::default()).fate
     })
 }
 

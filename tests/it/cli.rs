@@ -4,7 +4,8 @@ use clap::Parser;
 use svcproxy::cli::{self, Cli};
 use svcproxy::command::{Console, ErrorKind};
 use svcproxy::host::{FakeHost, HostError, HostErrorKind, RestoreMode, XtablesVariant};
-use svcproxy::net::IpFamily;
+use svcproxy::net::{AddrPort, IpFamily};
+use svcproxy::program::listener::{self, EndpointStatus, Listener, ListenerKey, ListenerStatus, Status};
 
 /// How a command ended.
 pub(crate) struct Ran {
@@ -65,6 +66,28 @@ pub(crate) fn machine_in_ipvs_mode() -> FakeHost {
     let mut host = machine();
     let applied = run(&mut host, "apply -f shop --node node-1 --mode ipvs");
     assert_eq!((applied.status, applied.err.as_str()), (0, ""));
+    host
+}
+
+/// One whose rules userspace mode made, with the process that carries its connections; recorded in the folder `dump`, too.
+pub(crate) fn machine_in_userspace_mode() -> FakeHost {
+    let mut host = machine();
+    run(&mut host, "compile -f shop --node node-1 --mode userspace --output-dir dump").ok(0);
+    let ran = run(&mut host, "run -f shop --node node-1 --mode userspace");
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    let text = String::from_utf8(host.files["dump/listeners"].clone()).unwrap();
+    let endpoint =
+        |addr: &AddrPort| EndpointStatus { address: addr.to_string(), ..EndpointStatus::default() };
+    let told = |(key, listener): (&ListenerKey, &Listener)| ListenerStatus {
+        label: listener.label.to_string(),
+        protocol: key.protocol.name().to_owned(),
+        address: key.at.to_string(),
+        affinity_seconds: listener.affinity_seconds,
+        endpoints: listener.targets.iter().map(endpoint).collect(),
+        ..ListenerStatus::default()
+    };
+    let listeners = listener::parse::parse(&text).unwrap().iter().map(told).collect();
+    host.status = Some(Status { process: 7, max: 100, listeners, ..Status::default() });
     host
 }
 

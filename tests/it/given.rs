@@ -96,7 +96,7 @@ pub(crate) fn lowered(given: &Given, view: &NodeView) -> Program {
 }
 
 /// The same in a layout.
-fn lowered_in(layout: Layout, given: &Given, view: &NodeView) -> Program {
+pub(crate) fn lowered_in(layout: Layout, given: &Given, view: &NodeView) -> Program {
     let family = view.family;
     let mut program = Program::default();
     match given.config.mode {
@@ -109,7 +109,9 @@ fn lowered_in(layout: Layout, given: &Given, view: &NodeView) -> Program {
             let options = LowerOptions { layout, ..given.options() };
             *program.xtables.get_mut(family) = Some(iptables::lower(view, &options));
         }
-        Mode::Userspace => panic!("its listeners are no part of this"),
+        Mode::Userspace => {
+            userspace::lower(view, &userspace_options(given, family)).add_to(&mut program, family);
+        }
         Mode::Ipvs => ipvs::lower(view, &ipvs_options(given)).add_to(&mut program, family),
     }
     program

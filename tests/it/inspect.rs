@@ -11,7 +11,7 @@ use svcproxy::net::IpFamily;
 use svcproxy::program::ipvs::{Connections, Counters, ServiceKey};
 use svcproxy::resolve::{self, NodeView, PortView, Route, Vip};
 
-use crate::cli::{machine, machine_in_ipvs_mode, run_with};
+use crate::cli::{machine, machine_in_ipvs_mode, machine_in_userspace_mode, run_with};
 use crate::given;
 
 /// A machine with a folder of recorded rules, called `dump`.
@@ -69,11 +69,12 @@ fn decided(view: &NodeView, mode: Mode, services: &mut Services) {
         let is_closed = |route: Route| !matches!(route, Route::Forward { .. });
         let closed = port.frontends.iter().filter(|one| is_closed(port.routes(one.kind).outside));
         let closed = closed.map(|one| text(one.vip)).collect();
-        if mode != Mode::Nftables {
+        if matches!(mode, Mode::Iptables | Mode::Ipvs) {
             vips.extend(port.health_check_node_port.map(|port| format!("health check node:{port}")));
         }
-        let affinity =
-            port.affinity_seconds.map(u64::from).filter(|_| mode == Mode::Ipvs || !endpoints.is_empty());
+        let is_always_there = matches!(mode, Mode::Ipvs | Mode::Userspace);
+        let affinity = port.affinity_seconds.map(u64::from);
+        let affinity = affinity.filter(|_| is_always_there || !endpoints.is_empty());
         let key = (view.family.to_string(), port.name.to_string(), port.name.protocol.api_name().to_owned());
         services.insert(key, Facts { vips, closed, endpoints, affinity });
     }
@@ -116,6 +117,12 @@ fn listed(host: &mut FakeHost, mode: Mode) -> Services {
     services
 }
 
+fn check_same(folder: &Path, listed: &Services, decided: &Services) {
+    for key in listed.keys().chain(decided.keys()) {
+        assert_eq!(listed.get(key), decided.get(key), "{}: {key:?}", folder.display());
+    }
+}
+
 fn check_recordings(mode: Mode) {
     let mut n_services = 0;
     for folder in recordings() {
@@ -128,10 +135,7 @@ fn check_recordings(mode: Mode) {
         }
         let listed = listed(&mut with_dump(&folder), mode);
         n_services += listed.len();
-        let keys: BTreeSet<_> = listed.keys().chain(decided_services.keys()).collect();
-        for key in keys {
-            assert_eq!(listed.get(key), decided_services.get(key), "{}: {key:?}", folder.display());
-        }
+        check_same(&folder, &listed, &decided_services);
     }
     assert!(n_services > 100, "{n_services}");
 }
@@ -607,4 +611,115 @@ fn virtual_servers_without_manifests_go_by_their_addresses() {
           n0 -->|"10.96.40.3:9090"| n3
     "#]]
     .assert_eq(&printed(&["10.96.40.3:9090", "--graph", "mermaid"]));
+}
+
+#[test]
+fn rules_and_listeners_are_read_back_as_they_were_decided() {
+    let mut n_services = 0;
+    for folder in recordings() {
+        let mut host = FakeHost::new();
+        let manifests = fs::read_to_string(folder.join("cluster.json")).unwrap();
+        let config = fs::read_to_string(folder.join("config-iptables.json")).unwrap();
+        host.files.insert("cluster.json".to_owned(), manifests.clone().into());
+        host.files.insert("config.json".to_owned(), config.clone().into());
+        let args = "compile -f cluster.json --config config.json --mode userspace --output-dir dump";
+        let ran = run_with(&mut host, &args.split(' ').collect::<Vec<_>>());
+        assert_eq!(ran.status, 0, "{}", ran.err);
+        let given = given::given_in(Some(Mode::Userspace), &manifests, &config);
+        let mut wanted = Services::new();
+        for family in IpFamily::ALL {
+            let view = resolve::resolve(&given.cluster, &given.context, family);
+            decided(&view, Mode::Userspace, &mut wanted);
+        }
+        check_same(&folder, &listed(&mut host, Mode::Userspace), &wanted);
+        n_services += wanted.len();
+    }
+    assert!(n_services > 100, "{n_services}");
+}
+
+#[test]
+fn a_service_of_userspace_mode_is_shown_with_its_listener() {
+    let mut host = machine_in_userspace_mode();
+    let mut said = |args: &str| {
+        let ran = run_with(&mut host, &args.split(' ').collect::<Vec<_>>());
+        assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{args}");
+        ran.out
+    };
+    expect![[r#"
+        SERVICE                       PROTOCOL  VIPS                                        ENDPOINTS
+        default/kubernetes:https      tcp       10.96.0.1:443                               1
+        kube-system/kube-dns:dns      udp       10.96.0.10:53                               2
+        kube-system/kube-dns:dns-tcp  tcp       10.96.0.10:53                               2
+        shop/api:grpc                 tcp       10.96.40.3:9090 192.0.2.40:9090 node:30909  3
+        shop/cart                     tcp       10.96.77.1:6379                             2
+        shop/search:http              tcp       10.96.90.9:80 (closed)                      0
+        shop/web:http                 tcp       10.96.12.7:80 203.0.113.10:80 node:30080    2
+        shop/web:https                tcp       10.96.12.7:443 203.0.113.10:443 node:30443  2
+    "#]]
+    .assert_eq(&said("inspect --family ipv4"));
+    expect![[r#"
+        shop/api:grpc tcp in iptables-nft in userspace mode IPv4
+          VIP 10.96.40.3:9090
+          external IP 192.0.2.40:9090
+          node port node:30909
+          endpoint 10.128.0.31:9090
+          endpoint 10.128.1.31:9090
+          endpoint 10.128.2.31:9090
+          affinity none
+          traffic policies: internal -, external Cluster
+
+        TABLE    CHAIN                    RULE     WHAT IT DOES
+        nat      KUBE-PORTALS-CONTAINER   4        10.96.40.3:9090: leads to proxy port 29263
+        nat      KUBE-PORTALS-CONTAINER   5        192.0.2.40:9090: leads to proxy port 29263
+        nat      KUBE-PORTALS-CONTAINER   6        192.0.2.40:9090: leads to proxy port 29263
+        nat      KUBE-PORTALS-HOST        4        10.96.40.3:9090: leads to proxy port 29263
+        nat      KUBE-PORTALS-HOST        5        192.0.2.40:9090: leads to proxy port 29263
+        nat      KUBE-NODEPORT-CONTAINER  1        node:30909: leads to proxy port 29263
+        nat      KUBE-NODEPORT-HOST       1        node:30909: leads to proxy port 29263
+        filter   KUBE-NODEPORT-NON-LOCAL  1        lets packets to the proxy port of a node port in
+        process  tcp 0.0.0.0:29263        element  makes a connection of its own to one of 3 endpoints, by turns
+
+    "#]].assert_eq(&said("inspect shop/api --family ipv4"));
+    expect![[r#"
+        flowchart LR
+          %% shop/cart in iptables IPv4
+          n0>"nat OUTPUT"]
+          n1>"nat PREROUTING"]
+          n2["nat KUBE-PORTALS-CONTAINER"]
+          n3["nat KUBE-PORTALS-HOST"]
+          n4(["10.128.1.40:6379"])
+          n5(["10.128.2.40:6379"])
+          n0 --> n3
+          n1 --> n2
+          n2 -->|"10.96.77.1:6379"| n4
+          n2 -->|"10.96.77.1:6379"| n5
+          n3 -->|"10.96.77.1:6379"| n4
+          n3 -->|"10.96.77.1:6379"| n5
+    "#]]
+    .assert_eq(&said("inspect shop/cart --family ipv4 --graph mermaid --from-dump dump"));
+    assert_eq!(said("inspect endpoints shop/api").lines().count(), 4);
+}
+
+#[test]
+fn without_listeners_endpoints_are_not_known() {
+    let mut host = machine_in_userspace_mode();
+    host.status = None;
+    let mut said = |args: &str| {
+        let ran = run_with(&mut host, &args.split(' ').collect::<Vec<_>>());
+        assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{args}");
+        ran.out
+    };
+    let services = said("inspect --family ipv4");
+    assert!(services.contains("who listens there: endpoints are not known\n"), "{services}");
+    assert!(
+        services.lines().any(|line| line.starts_with("shop/api:grpc") && line.ends_with(" ?")),
+        "{services}"
+    );
+    let json: serde_json::Value = serde_json::from_str(&said("inspect -o json")).unwrap();
+    assert_eq!(json["services"][0]["endpoints"], serde_json::Value::Null);
+    let one = said("inspect shop/api");
+    assert!(
+        one.contains("\n  endpoints are not known\n") && one.contains(": who listens there is not known"),
+        "{one}"
+    );
 }

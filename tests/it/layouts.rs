@@ -224,6 +224,7 @@ fn clients_of_many_endpoints_stay_with_theirs() {
         destination: AddrPort::new(address(IpFamily::V4, 96, 0, 9), 80),
         protocol: Protocol::Tcp,
         in_interface: Some("eth0".to_owned()),
+        bridge_port: None,
     };
     let [slow, fast] = rules.each_ref().map(|rules| eval(rules, &packet, &facts, &Memory::default()));
     assert!(slow.fate.is_same(&fast.fate), "{} {}", slow.fate, fast.fate);

@@ -255,6 +255,7 @@ fn packets(table: &Table, family: IpFamily, node: &[std::net::IpAddr]) -> Vec<Pa
                     Origin::Outside => Some("eth0".to_owned()),
                     Origin::Node => None,
                 },
+                bridge_port: None,
             });
         }
     }

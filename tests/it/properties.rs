@@ -12,12 +12,13 @@ use svcproxy::model::{
     Service, ServiceName, ServicePort, ServiceType, TrafficPolicy,
 };
 use svcproxy::net::{AddrPort, IpCidr, IpFamily, PerFamily, Protocol};
-use svcproxy::packet::{Fate, NodeFacts, Origin, Packet};
+use svcproxy::packet::{NodeFacts, Origin, Packet};
 use svcproxy::program::eval::Evaluator;
 use svcproxy::program::xtables::eval::{Memory, eval};
 use svcproxy::program::xtables::{check, diff, emit, parse};
 use svcproxy::program::{self, Program, listener, nft};
 use svcproxy::resolve::{self, NodeContext, Vip};
+use svcproxy::verify;
 
 use crate::given::{self, Given};
 
@@ -257,6 +258,7 @@ fn packets(view: &resolve::NodeView) -> Vec<Packet> {
                 destination,
                 protocol,
                 in_interface: interface.map(str::to_owned),
+                bridge_port: (origin == Origin::Pod).then_some(interface == Some("cni0")),
             });
         }
     }
@@ -451,13 +453,18 @@ proptest! {
             let previous = userspace::proxy_ports(&read);
             let again = userspace::lower(&view, &userspace::LowerOptions { previous, ..options });
             prop_assert_eq!(&again, &lowered);
+            let mut program = Program::default();
+            lowered.add_to(&mut program, family);
+            let rules = Evaluator::new(&program, family, &facts);
             for packet in packets(&view) {
                 let oracle = resolve::fate(&view, &packet, &facts);
-                let fate = eval(&lowered.ruleset, &packet, &facts, &Memory::default()).fate;
-                let done = listener::eval::follow(&lowered.listeners, packet.protocol, fate, &facts);
-                let untold = matches!((&oracle, &done), (Fate::Unknown(_), Fate::Unknown(_)));
-                prop_assert!(untold || oracle.is_same(&done), "{packet}: oracle {oracle}, listeners {done}");
+                let done = rules.eval(&packet, &program::eval::Memory::default()).fate;
+                prop_assert!(oracle.is_same(&done), "{packet}: oracle {oracle}, listeners {done}");
             }
+            // So does every class of packets that either tells from others.
+            let options = verify::Options { facts: &facts, n_witnesses: 3 };
+            let report = verify::verify(&view, &rules, &verify::Surroundings::default(), &options);
+            prop_assert!(report.is_same(), "{report:#?}");
         }
     }
 

@@ -71,7 +71,7 @@ pub(crate) fn facts(given: &Given) -> NodeFacts {
 
 fn verified(given: &Given, program: &Program, service_cidrs: &[IpCidr], family: IpFamily) -> Report {
     let view = resolve::resolve(&given.cluster, &given.context, family);
-    let surroundings = Surroundings { service_cidrs: service_cidrs.to_vec(), strangers: None };
+    let surroundings = Surroundings { service_cidrs: service_cidrs.to_vec(), ..Surroundings::default() };
     let options = Options { facts: &facts(given), n_witnesses: 3 };
     verify(&view, &Evaluator::new(program, family, &facts(given)), &surroundings, &options)
 }
@@ -115,7 +115,7 @@ fn recordings_are_what_the_manifests_say() {
 #[test]
 fn cases_are_what_their_manifests_say() {
     let mut problems = Vec::new();
-    for mode in [Mode::Iptables, Mode::Ipvs, Mode::Nftables] {
+    for mode in [Mode::Iptables, Mode::Ipvs, Mode::Nftables, Mode::Userspace] {
         for folder in cases::folders() {
             let given = cases::given(&folder, mode);
             for family in IpFamily::ALL {

@@ -2,7 +2,7 @@
 
 use svcproxy::host::FakeHost;
 
-use crate::cli::{machine, machine_in_ipvs_mode, run};
+use crate::cli::{machine, machine_in_ipvs_mode, machine_in_userspace_mode, run};
 
 /// A machine with the rules of the quickstart in the folder `dump`.
 fn recorded() -> FakeHost {
@@ -216,4 +216,86 @@ fn the_virtual_servers_of_this_machine() {
         "{}",
         other.err
     );
+}
+
+#[test]
+fn rules_and_listeners_mean_what_the_manifests_say() {
+    let mut host = machine_in_userspace_mode();
+    let same = |host: &mut FakeHost, args: &str| {
+        let ran = run(host, args);
+        assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{args}: {}", ran.out);
+        assert!(ran.out.ends_with(" destinations compared: none differs\n"), "{args}: {}", ran.out);
+    };
+    let recorded = format!("{VERIFY} --mode userspace");
+    same(&mut host, &recorded);
+    same(&mut host, "verify -f shop --node node-1 --mode userspace");
+    same(&mut host, "verify -f shop --node node-1 --equivalent dump userspace");
+    // What a process tells can be recorded beside the rules.
+    let told = run(&mut host, "inspect listeners -o json").ok(0).out;
+    let listeners = String::from_utf8(host.files.remove("dump/listeners").unwrap()).unwrap();
+    host.files.insert("dump/listeners.json".to_owned(), told.into());
+    same(&mut host, &recorded);
+    host.files.remove("dump/listeners.json");
+    let known = run(&mut host, "verify -f shop --node node-1 --mode userspace -o json").ok(0).out;
+    assert!(known.contains("\"SCTP is not carried\""), "{known}");
+    // Whoever carries nothing else is found: an endpoint that is missing, another one, a port that nobody listens at.
+    let line = listeners.lines().find(|line| line.contains("shop/api:grpc")).unwrap();
+    let (at, _) = line.split_once(" to ").unwrap();
+    for broken in [
+        line.replace(",10.128.1.31:9090", ""),
+        line.replace("10.128.1.31:9090", "10.128.1.31:9091"),
+        format!("{at} to none"),
+        String::new(),
+    ] {
+        host.files.insert("dump/listeners".to_owned(), listeners.replace(line, &broken).into());
+        let ran = run(&mut host, &recorded);
+        assert_eq!((ran.status, ran.err.as_str()), (1, ""), "{broken}");
+        assert!(
+            ran.out.starts_with("~ shop/api:grpc IPv4\n") && ran.out.matches('~').count() == 1,
+            "{}",
+            ran.out
+        );
+    }
+    let status = host.status.as_mut().unwrap();
+    let of_api = status.listeners.iter_mut().find(|one| one.label == "shop/api:grpc").unwrap();
+    of_api.endpoints[1].leaving = true;
+    let ran = run(&mut host, "verify -f shop --node node-1 --mode userspace -o json");
+    assert_eq!((ran.status, ran.out.matches("\"name\": \"api\"").count()), (1, 1), "{}", ran.out);
+    assert!(ran.out.contains("\"listener: tcp 0.0.0.0:"), "{}", ran.out);
+}
+
+#[test]
+fn without_listeners_the_rules_alone_are_compared() {
+    const ASSUMED: &str = "where connections go from the proxy ports: no listeners are known";
+    let mut host = machine_in_userspace_mode();
+    host.files.remove("dump/listeners");
+    host.status = None;
+    let recorded = format!("{VERIFY} --mode userspace");
+    for args in [recorded.as_str(), "verify -f shop --node node-1 --mode userspace"] {
+        let ran = run(&mut host, args);
+        assert_eq!((ran.status, ran.err.as_str()), (1, ""), "{args}");
+        assert!(ran.out.starts_with(&format!("not compared, IPv4: {ASSUMED}\n")), "{args}: {}", ran.out);
+        assert!(ran.out.ends_with(" destinations compared: none differs\n"), "{args}: {}", ran.out);
+        let json: serde_json::Value =
+            serde_json::from_str(&run(&mut host, &format!("{args} -o json")).out).unwrap();
+        assert_eq!((&json["same"], &json["families"][0]["assumed"]), (&false.into(), &ASSUMED.into()));
+    }
+    let sarif = run(&mut host, &format!("{recorded} -o sarif")).out;
+    assert!(sarif.contains("\"ruleId\": \"not-compared\""), "{sarif}");
+    let junit = run(&mut host, &format!("{recorded} -o junit")).out;
+    assert_eq!((junit.matches("<error ").count(), junit.matches("<failure ").count()), (2, 0), "{junit}");
+    // Ports of kube-proxy's are the kernel's choice.
+    let text = String::from_utf8(host.files["dump/iptables.rules"].clone()).unwrap();
+    let rule = text.lines().find(|line| line.starts_with("-A") && line.contains("shop/cart")).unwrap();
+    let port = rule.rsplit([' ', ':']).next().unwrap();
+    host.files.insert("dump/iptables.rules".to_owned(), text.replace(port, "41234").into());
+    let ran = run(&mut host, &recorded);
+    assert!(ran.out.contains("none differs"), "{}", ran.out);
+    // A rule that leads to another Service's port is still found.
+    change(&mut host, "--to-ports 41234", "--to-ports 41235");
+    let ran = run(&mut host, &recorded);
+    assert!(ran.out.starts_with("~ shop/cart"), "{}", ran.out);
+    let pair = run(&mut host, "verify --equivalent dump dump --node-ip 192.168.10.11");
+    assert_eq!(pair.status, 2);
+    assert!(pair.err.contains("`dump` has rules of userspace mode, but not the listeners"), "{}", pair.err);
 }

@@ -2,12 +2,12 @@
 //! clients that are not let in.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use crate::net::{AddrPort, IpFamily};
 use crate::program::listener::{Listener, ListenerKey};
 use crate::resolve::{FrontendKind, PoolKind, PortView, Route, Routes};
 
-use super::LowerOptions;
 use super::ports::{PortOwner, ProxyPorts, Role};
 
 /// The role of the listener that a route leads to. Where it leads nowhere, the listener is there all the same: it hangs
@@ -45,17 +45,17 @@ pub(super) fn owners(port: &PortView) -> impl Iterator<Item = PortOwner> + '_ {
     roles(port).into_iter().map(|role| owner(port, role))
 }
 
-/// The listeners of a Service port.
+/// The listeners of a Service port, at one address or at all.
 pub(super) fn listeners<'a>(
     family: IpFamily,
-    options: &'a LowerOptions,
+    listen: Option<IpAddr>,
     port: &'a PortView,
     ports: &'a ProxyPorts,
 ) -> impl Iterator<Item = (ListenerKey, Listener)> + 'a {
-    let any = family.unspecified();
+    let listen = listen.unwrap_or(family.unspecified());
     roles(port).into_iter().filter_map(move |role| {
         let proxy_port = *ports.get(&owner(port, role))?;
-        let at = AddrPort::new(options.listen.unwrap_or(any), proxy_port);
+        let at = AddrPort::new(listen, proxy_port);
         let targets = match role {
             Role::Cluster => port.pool(PoolKind::Cluster).collect(),
             Role::Local => port.pool(PoolKind::Local).collect(),

@@ -18,15 +18,19 @@
 //! without endpoints, hangs up on those that no source range lets in.
 
 mod base;
+mod carried;
 mod endpoint;
 mod lift;
 pub mod names;
 mod owned;
+mod policy;
 mod ports;
 mod service;
 
-pub use lift::{lift, name_of_label, proxy_ports};
+pub use carried::carried;
+pub use lift::{lift, name_of_label, proxy_ports, service_of};
 pub use owned::{holds_ours, scope};
+pub use policy::policies;
 pub use ports::{DEFAULT_RANGE, PortOwner, ProxyPorts, Role, assign};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,7 +39,8 @@ use std::ops::RangeInclusive;
 
 use crate::backend::answerers::asked;
 use crate::backend::skeleton;
-use crate::net::{Port, Protocol};
+use crate::net::{IpFamily, Port, Protocol};
+use crate::program::Program;
 use crate::program::conntrack::Answerers;
 use crate::program::listener::Listeners;
 use crate::program::xtables::{ChainName, Rule, RuleOrder, Ruleset, Table, TableName};
@@ -69,6 +74,14 @@ pub struct Lowered {
     pub without_port: Vec<PortOwner>,
 }
 
+impl Lowered {
+    /// Adds it to a program. Both families share the listeners, by their addresses.
+    pub fn add_to(self, program: &mut Program, family: IpFamily) {
+        *program.xtables.get_mut(family) = Some(self.ruleset);
+        program.listeners.get_or_insert_default().extend(self.listeners);
+    }
+}
+
 /// Lowers the view of one family.
 pub fn lower(view: &NodeView, options: &LowerOptions) -> Lowered {
     let owners: BTreeSet<PortOwner> = view.ports.iter().flat_map(endpoint::owners).collect();
@@ -78,7 +91,7 @@ pub fn lower(view: &NodeView, options: &LowerOptions) -> Lowered {
     let mut answerers = Answerers::default();
     for (index, port) in view.ports.iter().enumerate() {
         service::lower_port(view, options, port, index, &ports, &mut chains);
-        let of_port: Listeners = endpoint::listeners(view.family, options, port, &ports).collect();
+        let of_port: Listeners = endpoint::listeners(view.family, options.listen, port, &ports).collect();
         if port.name.protocol == Protocol::Udp && !of_port.is_empty() {
             for asked in port.frontends.iter().flat_map(|frontend| asked(view, frontend)) {
                 answerers.add(Protocol::Udp, asked, of_port.keys().map(|key| key.at));
@@ -88,6 +101,13 @@ pub fn lower(view: &NodeView, options: &LowerOptions) -> Lowered {
     }
     let without_port = owners.into_iter().filter(|owner| !ports.contains_key(owner)).collect();
     Lowered { ruleset: chains.into_ruleset(view), listeners, answerers, without_port }
+}
+
+/// The listeners that must be at the proxy ports that rules lead to, wherever these ports come from: `listen` is the one
+/// address that they have, if it is not all.
+pub fn listeners_behind(view: &NodeView, rules: &Ruleset, listen: Option<IpAddr>) -> Listeners {
+    let ports = proxy_ports(rules);
+    view.ports.iter().flat_map(|port| endpoint::listeners(view.family, listen, port, &ports)).collect()
 }
 
 /// Rules in the making.

@@ -1,10 +1,42 @@
 //! What a set tells apart, as a rule asks it: with one of `src` and `dst` for each part of an entry.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use crate::net::{IpCidr, Port, Protocol};
 use crate::program::question::{AddrRange, Destination, Destinations, Questions, range_of};
 
 use super::eval::Side;
-use super::{Entry, Set};
+use super::{Entry, Set, SetName, Sets};
+
+/// The entries of sets whose first address somebody may send from. A set of ten thousand addresses that a dummy device bears
+/// is asked about a source for each destination, and nobody has any of them as his source but to itself.
+#[derive(Debug, Default)]
+pub struct Senders<'a>(BTreeMap<&'a SetName, Vec<&'a Entry>>);
+
+impl<'a> Senders<'a> {
+    /// Those of some sets; `is_silent` says that an address sends to itself alone.
+    pub fn new(sets: &'a Sets, is_silent: impl Fn(IpAddr) -> bool) -> Senders<'a> {
+        let may_send = |entry: &&Entry| first_address(entry).is_none_or(|addr| !is_silent(addr));
+        let of_set = |set: &'a Set| set.entries.iter().filter(may_send).collect();
+        Senders(sets.iter().map(|(name, set)| (name, of_set(set))).collect())
+    }
+
+    fn of(&self, name: &SetName) -> &[&'a Entry] {
+        self.0.get(name).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The address that an entry begins with.
+fn first_address(entry: &Entry) -> Option<IpAddr> {
+    match entry {
+        Entry::Ip(addr)
+        | Entry::IpPort(addr, ..)
+        | Entry::IpPortIp(addr, ..)
+        | Entry::IpPortNet(addr, ..) => Some(*addr),
+        Entry::Port(_) | Entry::Unmodelled(_) => None,
+    }
+}
 
 /// What an entry asks of a packet.
 struct Asked<'a> {
@@ -19,7 +51,7 @@ const WITH_PORTS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 impl<'a> Asked<'a> {
     /// `None` for an entry that no packet is, or that is not modelled.
     fn of(entry: &'a Entry, sides: &[Side]) -> Option<Asked<'a>> {
-        let host = |addr: &std::net::IpAddr| range_of(&IpCidr::host(*addr));
+        let host = |addr: &IpAddr| range_of(&IpCidr::host(*addr));
         let side = |at: usize| sides.get(at).copied();
         let (first, last, port) = match entry {
             Entry::Ip(addr) => (Some((host(addr), side(0)?)), None, None),
@@ -68,8 +100,19 @@ pub fn destinations(set: &Set, sides: &[Side], found: &mut Destinations) {
 }
 
 /// What a set asks of packets to a destination.
-pub fn questions(set: &Set, sides: &[Side], destination: &Destination, found: &mut Questions) {
-    let asked = candidates(set, sides, destination).filter_map(|entry| Asked::of(entry, sides));
+pub fn questions(
+    (name, set, senders): (&SetName, &Set, &Senders<'_>),
+    sides: &[Side],
+    destination: &Destination,
+    found: &mut Questions,
+) {
+    let of_address = of_address(set, destination.addr);
+    let candidates: Box<dyn Iterator<Item = &Entry>> = match (of_address, sides.first()) {
+        (Some(of_address), Some(Side::Destination)) => Box::new(of_address),
+        (Some(to_itself), _) => Box::new(senders.of(name).iter().copied().chain(to_itself)),
+        (None, _) => Box::new(set.entries.iter()),
+    };
+    let asked = candidates.filter_map(|entry| Asked::of(entry, sides));
     for asked in asked.filter(|asked| asked.fits(destination)) {
         found.sources.extend(asked.addresses(Side::Source));
         let Some((protocols, port, side)) = asked.port else { continue };
@@ -85,32 +128,17 @@ pub fn questions(set: &Set, sides: &[Side], destination: &Destination, found: &m
     }
 }
 
-/// Entries that packets to a destination may be: in order they begin with their address.
-fn candidates<'a>(
-    set: &'a Set,
-    sides: &[Side],
-    destination: &Destination,
-) -> Box<dyn Iterator<Item = &'a Entry> + 'a> {
+/// The entries that begin with an address, in order; `None` where entries begin with none.
+fn of_address(set: &Set, addr: IpAddr) -> Option<impl Iterator<Item = &Entry>> {
     const NO_PORT: Port = 0;
-    let addr = destination.addr;
-    let address_of = |entry: &Entry| match entry {
-        Entry::Ip(addr)
-        | Entry::IpPort(addr, ..)
-        | Entry::IpPortIp(addr, ..)
-        | Entry::IpPortNet(addr, ..) => Some(*addr),
-        Entry::Port(_) | Entry::Unmodelled(_) => None,
-    };
     let [first, ..] = Protocol::ALL;
     // No entry has port 0: the first one of an address comes behind this.
-    let before = match set.entries.first() {
-        Some(Entry::Ip(_)) => Entry::Ip(addr),
-        Some(Entry::IpPort(..)) => Entry::IpPort(addr, first, NO_PORT),
-        Some(Entry::IpPortIp(..)) => Entry::IpPortIp(addr, first, NO_PORT, addr),
-        Some(Entry::IpPortNet(..)) => Entry::IpPortNet(addr, first, NO_PORT, IpCidr::host(addr)),
-        Some(Entry::Port(_) | Entry::Unmodelled(_)) | None => return Box::new(set.entries.iter()),
+    let before = match set.entries.first()? {
+        Entry::Ip(_) => Entry::Ip(addr),
+        Entry::IpPort(..) => Entry::IpPort(addr, first, NO_PORT),
+        Entry::IpPortIp(..) => Entry::IpPortIp(addr, first, NO_PORT, addr),
+        Entry::IpPortNet(..) => Entry::IpPortNet(addr, first, NO_PORT, IpCidr::host(addr)),
+        Entry::Port(_) | Entry::Unmodelled(_) => return None,
     };
-    if sides.first() != Some(&Side::Destination) {
-        return Box::new(set.entries.iter());
-    }
-    Box::new(set.entries.range(before..).take_while(move |entry| address_of(entry) == Some(addr)))
+    Some(set.entries.range(before..).take_while(move |entry| first_address(entry) == Some(addr)))
 }

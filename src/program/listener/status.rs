@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::net::{AddrPort, Protocol};
+
+use super::{Listener, ListenerKey, Listeners};
+
 /// All of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -20,6 +24,27 @@ pub struct Status {
     pub draining: bool,
     /// Its listeners, in order.
     pub listeners: Vec<ListenerStatus>,
+}
+
+impl Status {
+    /// Where new connections go: without endpoints that are there for old ones alone. A process that is about to end takes
+    /// none. The error is the text that is no protocol or address.
+    pub fn listeners(&self) -> Result<Listeners, String> {
+        let taking = self.listeners.iter().filter(|_| !self.draining);
+        taking.map(ListenerStatus::listener).collect()
+    }
+}
+
+impl ListenerStatus {
+    fn listener(&self) -> Result<(ListenerKey, Listener), String> {
+        let address = |text: &String| text.parse::<AddrPort>().map_err(|()| text.clone());
+        let protocol = Protocol::from_name(&self.protocol).ok_or_else(|| self.protocol.clone())?;
+        let key = ListenerKey { protocol, at: address(&self.address)? };
+        let staying = self.endpoints.iter().filter(|endpoint| !endpoint.leaving);
+        let targets = staying.map(|endpoint| address(&endpoint.address)).collect::<Result<_, _>>()?;
+        let label = self.label.as_str().into();
+        Ok((key, Listener { targets, affinity_seconds: self.affinity_seconds, label }))
+    }
 }
 
 /// A listener.

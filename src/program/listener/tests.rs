@@ -10,7 +10,7 @@ use super::balance::Balancer;
 use super::diff::{ListenerChange, diff};
 use super::{Listener, ListenerKey, Listeners, check, emit, eval, parse};
 use crate::net::{AddrPort, Protocol};
-use crate::packet::NodeFacts;
+use crate::packet::{Choice, Fate, NodeFacts, PacketContext, parse_packet};
 
 fn at(text: &str) -> AddrPort {
     text.parse().unwrap()
@@ -90,12 +90,53 @@ fn a_packet_goes_on_from_its_listener() {
     let listeners: Listeners = listeners.unwrap();
     let facts =
         NodeFacts { local_addresses: [IpAddr::from([10, 9, 0, 1]), IpAddr::from([10, 9, 0, 2])].into() };
-    let fate = |protocol, to| eval::eval(&listeners, protocol, at(to), &facts).map(|fate| fate.to_string());
+    let fate = |protocol, to| {
+        let found = eval::listener_at(&listeners, protocol, at(to), &facts)?;
+        Some(eval::eval(found, &|_, _| false).to_string())
+    };
     assert_eq!(fate(Protocol::Tcp, "10.9.0.1:5").as_deref(), Some("10.0.0.1:80|10.0.0.2:80 masq"));
     assert_eq!(fate(Protocol::Udp, "127.0.0.1:5").as_deref(), Some("drop"));
     assert_eq!(fate(Protocol::Tcp, "10.9.0.1:6").as_deref(), Some("reject"));
     assert_eq!(fate(Protocol::Tcp, "10.9.0.2:6"), None);
     assert_eq!(fate(Protocol::Tcp, "10.0.0.1:5"), None);
+}
+
+/// The fate of a packet to 10.9.0.1 that rules lead to some places, in equal parts.
+fn followed(listeners: &str, led_to: &[&str], holds: &eval::Holds<'_>) -> eval::Followed {
+    let listeners = parse::parse(listeners).unwrap();
+    let facts = NodeFacts { local_addresses: [IpAddr::from([10, 9, 0, 1])].into() };
+    let packet = parse_packet("outside 10.1.0.7 -> 10.9.0.1:80/tcp", &PacketContext::default()).unwrap();
+    let probability = 1.0 / led_to.len() as f64;
+    let choice = |to: &&str| Choice { endpoint: at(to), probability, source_nat: false };
+    let fate = Fate::Forwarded(led_to.iter().map(choice).collect());
+    eval::follow(&listeners, &packet, fate, &facts, holds)
+}
+
+#[test]
+fn what_rules_lead_to_a_listener_goes_on_from_there() {
+    let listeners =
+        "tcp 0.0.0.0:5 to 10.0.0.1:80,10.0.0.2:80\ntcp 0.0.0.0:6 to 10.0.0.2:80\ntcp 0.0.0.0:7 to none\n";
+    let fate = |led_to: &[&str]| followed(listeners, led_to, &|_, _| false).fate.to_string();
+    assert_eq!(fate(&["10.9.0.1:5"]), "10.0.0.1:80|10.0.0.2:80 masq");
+    assert_eq!(fate(&["10.9.0.1:5", "10.9.0.1:6"]), "10.0.0.1:80@0.25|10.0.0.2:80@0.75 masq");
+    assert_eq!(fate(&["10.9.0.1:6", "10.9.0.2:6"]), "10.0.0.2:80+masq|10.9.0.2:6");
+    assert_eq!(fate(&["10.9.0.1:7"]), "reject");
+    assert_eq!(fate(&["10.9.0.1:6", "10.9.0.1:7"]), "unknown: it may end in several ways");
+    // Who else listens there is not known.
+    assert_eq!(fate(&["10.9.0.1:8"]), "10.9.0.1:8");
+    assert!(followed(listeners, &["10.9.0.1:5"], &|_, _| false).remembered.is_empty());
+}
+
+#[test]
+fn who_is_held_to_a_target_goes_there_again() {
+    let listeners = "tcp 0.0.0.0:5 to 10.0.0.1:80,10.0.0.2:80 affinity 60\n";
+    let first = followed(listeners, &["10.9.0.1:5"], &|_, _| false);
+    assert_eq!(first.remembered.keys().copied().collect::<Vec<_>>(), [at("10.0.0.1:80"), at("10.0.0.2:80")]);
+    let places = &first.remembered[&at("10.0.0.2:80")];
+    let second =
+        followed(listeners, &["10.9.0.1:5"], &|place, seconds| places.contains(place) && seconds == 60);
+    assert_eq!(second.fate.to_string(), "10.0.0.2:80 masq");
+    assert_eq!(second.remembered, first.remembered);
 }
 
 /// Connections of clients that all succeed, at one moment.

@@ -5,9 +5,9 @@
 //! so a pool of thousands of endpoints costs as much as it has rules.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use crate::net::{AddrPort, IpFamily};
+use crate::net::AddrPort;
 use crate::packet::{Fate, NodeFacts, Origin, Packet};
 use crate::program::transit::Record;
 use crate::program::walk::{self, Answer, Interface};
@@ -502,15 +502,8 @@ impl<'a> Walk<'a> {
     /// packet came in by any may be the first; whoever listens there listens on all of them.
     fn redirected_to(&self, hook: Hook) -> IpAddr {
         let family = self.case.packet.family();
-        let loopback = match family {
-            IpFamily::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpFamily::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        };
-        let of_node = || {
-            let mut found = self.case.facts.local_addresses.iter().copied();
-            found.find(|addr| IpFamily::of(*addr) == family && !addr.is_loopback())
-        };
-        if hook == Hook::Output { loopback } else { of_node().unwrap_or(loopback) }
+        let of_interface = self.case.facts.own_address(family).filter(|_| hook != Hook::Output);
+        of_interface.unwrap_or(family.loopback())
     }
 
     /// Whether it makes no difference that a branch may match a rule.

@@ -208,11 +208,14 @@ impl Scene<'_> {
     }
 
     /// The node's own packets come in by nothing, and what comes from outside is taken to come by no bridge. Pods may hang
-    /// on one or not.
+    /// on one or not: the packet may say it.
     fn physdev_is_in(&self, negated: bool) -> Answer {
         match self.packet.origin {
             Origin::Node | Origin::Outside => negated.into(),
-            Origin::Pod => Answer::Unknown,
+            Origin::Pod => match self.packet.bridge_port {
+                Some(is_in) => (is_in != negated).into(),
+                None => Answer::Unknown,
+            },
         }
     }
 

@@ -116,6 +116,7 @@ proptest! {
                     destination: AddrPort::new(address(family, number), port),
                     protocol: Protocol::Tcp,
                     in_interface: None,
+                    bridge_port: None,
                 };
                 let fate = |rules| eval(rules, &packet, &facts, &Memory::default()).fate;
                 prop_assert!(fate(&flat).is_same(&fate(&tree)), "{packet}: {} {}", fate(&flat), fate(&tree));

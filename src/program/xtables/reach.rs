@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::net::{IpFamily, Protocol};
+use crate::net::{AddrPort, IpFamily, Protocol};
 use crate::packet::NodeFacts;
 use crate::program::Kernel;
 use crate::program::question::{Destination, Destinations, InterfacePattern, Questions, range_of};
-use crate::program::{ipset, ipvs};
+use crate::program::{ipset, ipvs, listener};
 
 use super::eval::Indexed;
 use super::{ChainName, Match, PortsMatch, RecentAction, Rule, Ruleset, TableName, Target};
@@ -56,12 +56,13 @@ pub fn destinations(ruleset: &Ruleset, kernel: &Kernel<'_>, found: &mut Destinat
 
 /// What the rules ask of packets to a destination.
 pub fn questions(
-    (rules, kernel): (&Indexed<'_>, &Kernel<'_>),
+    (rules, kernel, senders): (&Indexed<'_>, &Kernel<'_>, &ipset::reach::Senders<'_>),
     destination: &Destination,
     facts: &NodeFacts,
     found: &mut Questions,
 ) {
-    let mut walk = Walk { rules, kernel, facts, found, seen: BTreeSet::new(), sent_to: BTreeSet::new() };
+    let (seen, sent_to) = (BTreeSet::new(), BTreeSet::new());
+    let mut walk = Walk { rules, kernel, senders, facts, found, seen, sent_to };
     if IpFamily::of(destination.addr) != rules.ruleset.family {
         return;
     }
@@ -89,6 +90,7 @@ pub fn questions(
 struct Walk<'a, 'q> {
     rules: &'a Indexed<'a>,
     kernel: &'a Kernel<'a>,
+    senders: &'a ipset::reach::Senders<'a>,
     facts: &'a NodeFacts,
     found: &'q mut Questions,
     /// Chains that were walked for the present destination.
@@ -143,13 +145,19 @@ impl Walk<'_, '_> {
         self.ask(rule, destination);
         match &rule.target {
             Some(Target::Jump(chain) | Target::Goto(chain)) => self.chain(table, *chain, destination),
+            Some(Target::Redirect(port)) => {
+                // Whatever address of the node it becomes is as good, but for its own packets, which go to loopback.
+                let family = self.rules.ruleset.family;
+                for addr in [self.facts.own_address(family), Some(family.loopback())].into_iter().flatten() {
+                    self.sends(destination, AddrPort::new(addr, *port));
+                }
+            }
             Some(Target::Dnat(to)) => {
                 // Who is sent to where he goes anyway is not translated: connection tracking tells him from the others.
                 if to.addr == destination.addr {
                     self.found.ports.insert((None, to.port, to.port));
                 }
-                let service = destination.service.map(|(protocol, _)| (protocol, to.port));
-                self.sent_to.insert(Destination { addr: to.addr, service });
+                self.sends(destination, *to);
             }
             Some(
                 Target::Accept
@@ -158,10 +166,21 @@ impl Walk<'_, '_> {
                 | Target::Reject(_)
                 | Target::Mark { .. }
                 | Target::Masquerade { .. }
-                | Target::Redirect(_)
                 | Target::Unmodelled(_),
             )
             | None => {}
+        }
+    }
+
+    /// Notes where packets to a destination are sent instead.
+    fn sends(&mut self, destination: &Destination, to: AddrPort) {
+        let service = destination.service.map(|(protocol, _)| (protocol, to.port));
+        self.sent_to.insert(Destination { addr: to.addr, service });
+        let is_asked = |protocol: &Protocol| destination.service.is_none_or(|(asked, _)| asked == *protocol);
+        let listeners = self.kernel.listeners();
+        for protocol in Protocol::ALL.into_iter().filter(is_asked) {
+            let found = listeners.and_then(|all| listener::eval::listener_at(all, protocol, to, self.facts));
+            self.found.lifetimes.extend(found.and_then(|(_, listener)| listener.affinity_seconds));
         }
     }
 
@@ -222,6 +241,7 @@ impl Walk<'_, '_> {
                 }
                 Match::Set(asked) => {
                     if let Some(set) = self.kernel.set(&asked.set) {
+                        let set = (&asked.set, set, self.senders);
                         ipset::reach::questions(set, &asked.directions, destination, found);
                     }
                 }
@@ -230,6 +250,7 @@ impl Walk<'_, '_> {
                         found.ports.extend(asked.port.map(|(port, _)| (None, port, port)));
                     }
                 }
+                Match::PhysdevIsIn { .. } => found.bridge_port = true,
                 Match::ToItself => {
                     found.sources.insert((destination.addr, destination.addr));
                 }
@@ -238,7 +259,6 @@ impl Walk<'_, '_> {
                 | Match::Mark(_)
                 | Match::Conntrack(_)
                 | Match::Nfacct(_)
-                | Match::PhysdevIsIn { .. }
                 | Match::Unmodelled(_) => {}
             }
         }

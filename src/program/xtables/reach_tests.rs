@@ -15,6 +15,7 @@ use crate::program::xtables::{
 
 use super::questions;
 use crate::program::Kernel;
+use crate::program::ipset::reach::Senders;
 
 fn host(number: u8) -> IpAddr {
     Ipv4Addr::new(10, 0, 0, number).into()
@@ -117,6 +118,7 @@ fn packet(origin: Origin, source: u8, destination: u8, port: u16, protocol: Prot
         destination: AddrPort::new(host(destination), port),
         protocol,
         in_interface: (origin != Origin::Node).then(|| "eth0".to_owned()),
+        bridge_port: None,
     }
 }
 
@@ -161,10 +163,10 @@ proptest! {
         let indexed = Indexed::new(&ruleset);
         let mut of_sources = Questions::default();
         let known = Destination { addr: host(destination), service: Some((protocol, port)) };
-        questions((&indexed, &Kernel::default()), &known, &facts(), &mut of_sources);
+        questions((&indexed, &Kernel::default(), &Senders::default()), &known, &facts(), &mut of_sources);
         let mut of_ports = Questions::default();
         let unknown = Destination { service: None, ..known };
-        questions((&indexed, &Kernel::default()), &unknown, &facts(), &mut of_ports);
+        questions((&indexed, &Kernel::default(), &Senders::default()), &unknown, &facts(), &mut of_ports);
         let fate = |packet: &Packet| eval(&ruleset, packet, &facts(), &Memory::default()).fate;
         for origin in [Origin::Outside, Origin::Node] {
             let packets: Vec<Packet> = (0..12).map(|source| packet(origin, source, destination, port, protocol)).collect();

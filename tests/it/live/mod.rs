@@ -385,7 +385,7 @@ impl<'a> Table<'a> {
         match &self.rules {
             Rules::Xtables(rules) => {
                 let fate = eval(rules.get(packet.family()), packet, &self.facts, &Memory::default()).fate;
-                listener::eval::follow(&self.listeners, packet.protocol, fate, &self.facts)
+                listener::eval::follow(&self.listeners, packet, fate, &self.facts, &|_, _| false).fate
             }
             Rules::Nft(rules) => {
                 nft::eval::eval(rules, packet, &self.facts, &nft::eval::Memory::default()).fate

@@ -6,6 +6,7 @@
 //! destination.
 
 mod ipvs;
+mod listeners;
 mod nft;
 mod packets;
 mod xtables;
@@ -16,12 +17,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use svcproxy::backend::Layout;
 use svcproxy::model::Mode;
 use svcproxy::net::{AddrPort, IpCidr, IpFamily};
 use svcproxy::packet::{Fate, NodeFacts, Packet};
 use svcproxy::program::eval::{Evaluator, Memory};
 use svcproxy::program::{Kernel, NftTable, Program};
-use svcproxy::resolve::{self, NodeView};
+use svcproxy::resolve::{self, NodeView, Vip};
 use svcproxy::verify::{Options, Surroundings, verify};
 
 use crate::verify::{facts, recorded, service_cidrs};
@@ -73,6 +75,7 @@ impl Specimen {
             }
         }
         mutants.extend(ipvs::mutants(&self.original, family));
+        mutants.extend(listeners::mutants(&self.original, family));
         mutants
     }
 
@@ -91,7 +94,9 @@ impl Specimen {
         if let Some(sets) = &program.ipset {
             svcproxy::program::ipset::emit::write_document(&mut text, sets, "");
         }
-        String::from_utf8(text).unwrap()
+        let listeners = program.listeners.iter();
+        let listeners = listeners.map(|all| svcproxy::program::listener::emit::document(all, ""));
+        String::from_utf8(text).unwrap() + &listeners.collect::<String>()
     }
 
     /// A packet that both treat differently, with where its sender was sent before, if there is one among many.
@@ -102,6 +107,12 @@ impl Specimen {
         occurring.read(&self.text(mutant));
         let endpoints = self.view.ports.iter().flat_map(|port| &port.endpoints);
         occurring.extend(endpoints.map(|endpoint| endpoint.addr.addr));
+        occurring.vips.extend(self.view.ports.iter().flat_map(|port| &port.frontends).filter_map(
+            |frontend| match frontend.vip {
+                Vip::Address(vip) => Some(vip.addr),
+                Vip::NodePort(_) => None,
+            },
+        ));
         let rules = [&self.original, mutant].map(|program| Evaluator::new(program, family, &self.facts));
         let mut clients: BTreeMap<IpAddr, Vec<(Packet, [Remembered; 2])>> = BTreeMap::new();
         let borne: BTreeSet<IpAddr> = [&self.original, mutant]
@@ -162,8 +173,8 @@ fn is_same(left: &Fate, right: &Fate) -> bool {
     left.is_same(right) || matches!((left, right), (Fate::Unknown(_), Fate::Unknown(_)))
 }
 
-/// Cases, lowered in a mode.
-fn of_cases(mode: Mode, specimens: &mut Vec<Specimen>) {
+/// Cases, lowered in a mode and layout.
+fn of_cases((mode, layout): (Mode, Layout), specimens: &mut Vec<Specimen>) {
     for folder in cases::folders() {
         let given = cases::given(&folder, mode);
         for family in IpFamily::ALL {
@@ -171,7 +182,7 @@ fn of_cases(mode: Mode, specimens: &mut Vec<Specimen>) {
             if view.ports.is_empty() {
                 continue;
             }
-            let original = given::lowered(&given, &view);
+            let original = given::lowered_in(layout, &given, &view);
             let name = format!("{} {} {family}", folder.file_name().unwrap().to_string_lossy(), mode.name());
             let facts = facts(&given);
             specimens.push(Specimen { name, view, facts, service_cidrs: Vec::new(), original });
@@ -189,16 +200,20 @@ fn of_family(program: &Program, family: IpFamily) -> Program {
     one
 }
 
-/// Recordings.
-fn of_recordings(mode: Mode, specimens: &mut Vec<Specimen>) {
+/// Recordings; in the layout that kube-proxy does not know, their clusters lowered in it.
+fn of_recordings((mode, layout): (Mode, Layout), specimens: &mut Vec<Specimen>) {
     for folder in recordings::folders() {
         let recorded = recorded(&folder, mode);
         for family in IpFamily::ALL {
             let view = resolve::resolve(&recorded.given.cluster, &recorded.given.context, family);
-            let original = of_family(&recorded.program, family);
+            let original = match layout {
+                Layout::KubeProxy => of_family(&recorded.program, family),
+                Layout::Fast => given::lowered_in(layout, &recorded.given, &view),
+            };
             let name = format!("{} {} {family}", folder.file_name().unwrap().to_string_lossy(), mode.name());
             let facts = facts(&recorded.given);
-            specimens.push(Specimen { name, view, facts, service_cidrs: service_cidrs(), original });
+            let service_cidrs = if layout == Layout::KubeProxy { service_cidrs() } else { Vec::new() };
+            specimens.push(Specimen { name, view, facts, service_cidrs, original });
         }
     }
 }
@@ -220,7 +235,8 @@ fn judge(
 ) -> Result<bool, String> {
     let family = specimen.view.family;
     let rules = Evaluator::new(mutant, family, &specimen.facts);
-    let surroundings = Surroundings { service_cidrs: specimen.service_cidrs.clone(), strangers: None };
+    let surroundings =
+        Surroundings { service_cidrs: specimen.service_cidrs.clone(), ..Surroundings::default() };
     let options = Options { facts: &specimen.facts, n_witnesses: 2 };
     let report = verify(&specimen.view, &rules, &surroundings, &options);
     if report.is_same() {
@@ -256,12 +272,15 @@ fn is_prime(number: usize) -> bool {
 }
 
 /// Tries mutants of some specimens: all, or so many, evenly spread.
-fn try_mutants(mode: Mode, wanted: usize) {
+fn try_mutants((mode, layout): (Mode, Layout), wanted: usize) {
     let asked = std::env::var("SVCPROXY_MUTANTS").ok().map(|number| number.parse::<usize>().unwrap());
     let wanted = asked.unwrap_or(wanted);
     let mut specimens = Vec::new();
-    of_cases(mode, &mut specimens);
-    of_recordings(mode, &mut specimens);
+    of_cases((mode, layout), &mut specimens);
+    // No recording has listeners.
+    if mode != Mode::Userspace {
+        of_recordings((mode, layout), &mut specimens);
+    }
     // Small ones first: without optimisation, brute force on large ones takes minutes.
     if asked.is_none() {
         specimens.retain(|specimen| specimen.text(&specimen.original).len() < 9000);
@@ -300,7 +319,7 @@ fn try_mutants(mode: Mode, wanted: usize) {
     let (counts, mut problems) = counts.into_inner().unwrap();
     problems.sort();
     eprintln!(
-        "{}: {} specimens, {} mutants tried of {n_all}: {} found, {} change no packet's fate",
+        "{} {layout:?}: {} specimens, {} mutants tried of {n_all}: {} found, {} change no packet's fate",
         mode.name(),
         specimens.len(),
         chosen.len(),
@@ -313,15 +332,30 @@ fn try_mutants(mode: Mode, wanted: usize) {
 
 #[test]
 fn mutants_of_iptables_rules_are_found() {
-    try_mutants(Mode::Iptables, 400);
+    try_mutants((Mode::Iptables, Layout::KubeProxy), 400);
 }
 
 #[test]
 fn mutants_of_virtual_servers_sets_and_their_rules_are_found() {
-    try_mutants(Mode::Ipvs, 300);
+    try_mutants((Mode::Ipvs, Layout::KubeProxy), 300);
 }
 
 #[test]
 fn mutants_of_tables_of_nft_are_found() {
-    try_mutants(Mode::Nftables, 400);
+    try_mutants((Mode::Nftables, Layout::KubeProxy), 400);
+}
+
+#[test]
+fn mutants_of_iptables_rules_of_the_fast_layout_are_found() {
+    try_mutants((Mode::Iptables, Layout::Fast), 200);
+}
+
+#[test]
+fn mutants_of_tables_of_the_fast_layout_are_found() {
+    try_mutants((Mode::Nftables, Layout::Fast), 200);
+}
+
+#[test]
+fn mutants_of_listeners_and_the_rules_that_lead_to_them_are_found() {
+    try_mutants((Mode::Userspace, Layout::KubeProxy), 200);
 }

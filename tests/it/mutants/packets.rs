@@ -15,6 +15,8 @@ pub(super) struct Occurring {
     addresses: BTreeSet<IpAddr>,
     ports: BTreeSet<u16>,
     interfaces: BTreeSet<String>,
+    /// Addresses of Services: one can be bound to the node's loopback device, and sends to itself then.
+    pub(super) vips: BTreeSet<IpAddr>,
     /// Numbers of seconds.
     pub(super) lifetimes: BTreeSet<u32>,
 }
@@ -40,7 +42,7 @@ impl Occurring {
                 self.ports.insert(to.port);
             } else if let Some(seconds) = word.strip_suffix('s').and_then(|number| number.parse().ok()) {
                 self.lifetimes.insert(seconds);
-            } else if before == "--seconds" || before == "-p" {
+            } else if matches!(before, "--seconds" | "-p" | "affinity") {
                 self.lifetimes.extend(word.parse::<u32>());
             } else if let Some((_, port)) = word.split_once(':').filter(|(word, _)| is_protocol(word)) {
                 self.ports.extend(port.parse::<u16>());
@@ -98,6 +100,8 @@ impl Occurring {
         let n_sources = n_wanted.div_ceil(n_destinations);
         let mut packets = Vec::new();
         for (addr, port) in addresses.iter().flat_map(|addr| ports.iter().map(move |port| (*addr, *port))) {
+            let is_bound = self.vips.contains(&addr) || borne.contains(&addr);
+            let to_itself = is_bound.then_some((addr, None));
             for protocol in Protocol::ALL {
                 let mut send = |(source, interface): (IpAddr, Option<&str>)| {
                     packets.push(Packet {
@@ -106,17 +110,17 @@ impl Occurring {
                         destination: AddrPort::new(addr, port),
                         protocol,
                         in_interface: interface.map(str::to_owned),
+                        bridge_port: None,
                     });
                 };
                 if n_sources >= senders.len() {
                     senders.iter().copied().for_each(&mut send);
-                    // A VIP can be bound to the node's loopback device.
-                    send((addr, None));
+                    to_itself.into_iter().for_each(&mut send);
                 } else {
                     for _ in 0..n_sources {
                         seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                         let at = usize::try_from(seed >> 33).unwrap() % (senders.len() + 1);
-                        send(senders.get(at).copied().unwrap_or((addr, None)));
+                        senders.get(at).copied().or(to_itself).into_iter().for_each(&mut send);
                     }
                 }
             }

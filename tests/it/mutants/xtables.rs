@@ -136,7 +136,8 @@ fn other_targets(target: Option<&Target>, endpoints: &[AddrPort]) -> Vec<Option<
         Some(Target::Return | Target::Accept) => vec![Some(Target::Drop), None],
         Some(Target::Masquerade { .. }) => vec![Some(Target::Accept)],
         None => vec![Some(Target::Drop)],
-        Some(Target::Goto(_) | Target::Redirect(_) | Target::Unmodelled(_)) => Vec::new(),
+        Some(Target::Redirect(port)) => vec![Some(Target::Redirect(port + 1)), Some(Target::Accept)],
+        Some(Target::Goto(_) | Target::Unmodelled(_)) => Vec::new(),
     }
 }
 
@@ -200,11 +201,9 @@ fn other_matches(one: &Match) -> Vec<Match> {
             }
             vec![Match::Set(negated), Match::Set(turned)]
         }
-        Match::Comment(_)
-        | Match::Nfacct(_)
-        | Match::Ipvs(_)
-        | Match::PhysdevIsIn { .. }
-        | Match::ToItself
-        | Match::Unmodelled(_) => Vec::new(),
+        Match::Comment(_) | Match::Nfacct(_) | Match::Ipvs(_) | Match::ToItself | Match::Unmodelled(_) => {
+            Vec::new()
+        }
+        Match::PhysdevIsIn { negated } => vec![Match::PhysdevIsIn { negated: !negated }],
     }
 }

@@ -15,7 +15,7 @@ fn packet(origin: Origin, from: &str, to: &str, protocol: Protocol) -> Packet {
         Origin::Outside => Some("eth0".to_owned()),
         Origin::Node => None,
     };
-    Packet { origin, source, destination: to.parse().unwrap(), protocol, in_interface }
+    Packet { origin, source, destination: to.parse().unwrap(), protocol, in_interface, bridge_port: None }
 }
 
 fn facts() -> NodeFacts {

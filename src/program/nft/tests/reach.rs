@@ -116,6 +116,7 @@ fn packet(origin: Origin, source: u8, destination: u8, port: u16, protocol: Prot
         destination: AddrPort::new(host(destination), port),
         protocol,
         in_interface: (origin != Origin::Node).then(|| "eth0".to_owned()),
+        bridge_port: None,
     }
 }
 
