@@ -25,6 +25,8 @@ pub(crate) struct Habits {
     pub(crate) twice: bool,
     /// It sends events in pieces of so many bytes.
     pub(crate) piece: Option<usize>,
+    /// It lets nobody create objects.
+    pub(crate) refuses_writes: bool,
 }
 
 #[derive(Default)]
@@ -89,6 +91,7 @@ impl ApiServer {
         self.change(|state| {
             state.version += 1;
             object["metadata"]["resourceVersion"] = json!(state.version.to_string());
+            object["metadata"]["uid"] = json!(uid(&object));
             let of_kind = state.objects.entry(collection.to_owned()).or_default();
             let old = of_kind.insert(key(&object), object.clone());
             let kind = if old.is_some() { "MODIFIED" } else { "ADDED" };
@@ -165,6 +168,11 @@ impl ApiServer {
     }
 }
 
+/// What tells an object from others that had or will have its name; here there is but one of each.
+pub(crate) fn uid(object: &Value) -> String {
+    format!("uid-of-{}", key(object))
+}
+
 fn key(object: &Value) -> String {
     let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default();
     match text("namespace") {
@@ -175,17 +183,27 @@ fn key(object: &Value) -> String {
 
 /// What a request asks for.
 struct Request {
+    method: String,
     collection: String,
+    /// What a path names within its collection.
+    name: String,
     query: BTreeMap<String, String>,
 }
 
 impl Request {
     fn parse(line: &str) -> Request {
-        let target = line.split(' ').nth(1).unwrap_or_default();
+        let mut words = line.split(' ');
+        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
         let query = pairs.map(|(name, value)| (name.to_owned(), decoded(value))).collect();
-        Request { collection: path.rsplit('/').next().unwrap_or_default().to_owned(), query }
+        let mut parts =
+            path.trim_start_matches('/').split('/').skip_while(|part| *part != "v1").skip(1).peekable();
+        if parts.peek() == Some(&"namespaces") {
+            parts.nth(1);
+        }
+        let mut part = || parts.next().unwrap_or_default().to_owned();
+        Request { method: method.to_owned(), collection: part(), name: part(), query }
     }
 
     fn get(&self, name: &str) -> &str {
@@ -227,13 +245,17 @@ fn serve(stream: &TcpStream, shared: &(Mutex<State>, Condvar)) -> std::io::Resul
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line)?;
-    let (mut header, mut authorization) = (String::new(), String::new());
+    let (mut header, mut authorization, mut length) = (String::new(), String::new(), 0);
     while reader.read_line(&mut header)? > 2 {
-        if header.to_ascii_lowercase().starts_with("authorization:") {
-            authorization = header.trim_end().to_owned();
+        match header.trim_end().split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value)) {
+            Some((name, _)) if name == "authorization" => header.trim_end().clone_into(&mut authorization),
+            Some((name, value)) if name == "content-length" => length = value.parse().unwrap(),
+            Some(_) | None => {}
         }
         header.clear();
     }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
     let request = Request::parse(&line);
     let mut state = shared.0.lock().unwrap();
     if state.is_down {
@@ -241,7 +263,11 @@ fn serve(stream: &TcpStream, shared: &(Mutex<State>, Condvar)) -> std::io::Resul
     }
     state.requests.push(format!("{} {authorization}", line.trim_end()));
     shared.1.notify_all();
-    if request.get("watch") == "true" {
+    if request.method != "GET" {
+        let answer = write(&request, &body, &mut state);
+        shared.1.notify_all();
+        respond(stream, answer.0, &answer.1)
+    } else if request.get("watch") == "true" {
         watch(stream, &request, state, shared)
     } else {
         list(stream, &request, &state)
@@ -255,6 +281,32 @@ fn respond(mut stream: &TcpStream, status: &str, body: &Value) -> std::io::Resul
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     )
+}
+
+/// Creates an object, or merges a patch into one.
+fn write(request: &Request, body: &[u8], state: &mut State) -> (&'static str, Value) {
+    let Request { method, collection, name, .. } = request;
+    if state.habits.refuses_writes {
+        let message =
+            format!("{collection} is forbidden: User \"node\" cannot create resource \"{collection}\"");
+        return ("403 Forbidden", refusal(403, "Forbidden", &message));
+    }
+    let mut object: Value = serde_json::from_slice(body).unwrap();
+    let of_kind = state.objects.entry(collection.clone()).or_default();
+    match (method.as_str(), of_kind.values_mut().find(|object| object["metadata"]["name"] == **name)) {
+        ("POST", _) => {
+            state.version += 1;
+            object["metadata"]["resourceVersion"] = json!(state.version.to_string());
+            of_kind.insert(key(&object), object.clone());
+            ("201 Created", object)
+        }
+        ("PATCH", Some(old)) => {
+            let fields = object.as_object_mut().unwrap();
+            old.as_object_mut().unwrap().append(&mut std::mem::take(fields));
+            ("200 OK", old.clone())
+        }
+        _ => ("404 Not Found", refusal(404, "NotFound", &format!("{collection} \"{name}\" not found"))),
+    }
 }
 
 fn refusal(code: u16, reason: &str, message: &str) -> Value {

@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use svcproxy::host::cluster::{ClusterEvent, ClusterOptions, ClusterResource};
+use svcproxy::host::cluster::{ClusterEvent, ClusterOptions, ClusterResource, Notice};
 use svcproxy::host::{Event, Host, LinuxHost};
 
-use crate::api_server::{ApiServer, Habits, node, service, slice};
+use crate::api_server::{ApiServer, Habits, node, service, slice, uid};
 use crate::live::Folder;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -59,6 +59,7 @@ fn short(event: ClusterEvent) -> String {
         ClusterEvent::Deleted { resource, namespace, name } => format!("no {resource} {namespace}/{name}"),
         ClusterEvent::Failed(resource, _) => format!("no answer for {resource}"),
         ClusterEvent::Recovered(resource) => format!("answers for {resource}"),
+        ClusterEvent::NotTaken(_) => "takes no notice".to_owned(),
     }
 }
 
@@ -145,6 +146,64 @@ fn a_server_that_is_gone_is_told_once_and_found_again() {
     server.set_down(false);
     let told = watcher.hears(&["answers for services", "services shop/api"]);
     assert!(!told.contains(&"no answer for services".to_owned()), "{told:#?}");
+}
+
+fn notice(name: &str, note: &str) -> Notice {
+    Notice {
+        resource: ClusterResource::Services,
+        namespace: "shop".into(),
+        name: name.into(),
+        reason: "Invalid",
+        action: "LeaveOut",
+        note: note.to_owned(),
+    }
+}
+
+#[test]
+fn what_is_wrong_becomes_events_that_are_counted() {
+    let server = filled(Habits::default());
+    let mut watcher = Watcher::of(&server);
+    watcher.hears(&LISTED);
+    let mut report = |name: &str, note: &str| watcher.host.report_to_cluster(notice(name, note)).unwrap();
+    // One of an object that is gone is of no use to anybody.
+    report("nothing", "it has no port");
+    report("web", &"é".repeat(600));
+    report("web", "it has no port");
+    server.wait_for(&["PATCH /apis/events.k8s.io/v1/namespaces/shop/events/web."]);
+    let events = server.objects("events");
+    let [event] = events.as_slice() else { panic!("{events:#?}") };
+    let web =
+        &server.objects("services").into_iter().find(|object| object["metadata"]["name"] == "web").unwrap();
+    assert_eq!(event["regarding"]["uid"], uid(web));
+    assert_eq!(event["regarding"]["kind"], "Service");
+    assert_eq!(event["metadata"]["namespace"], "shop");
+    assert_eq!((&event["type"], &event["reason"]), (&"Warning".into(), &"Invalid".into()));
+    assert_eq!((&event["action"], &event["reportingInstance"]), (&"LeaveOut".into(), &"node-1".into()));
+    // As much as the server takes.
+    assert_eq!(event["note"].as_str().unwrap().len(), 1024);
+    assert_eq!(event["series"]["count"], 2);
+    // What is wrong with another version of it is another thing.
+    server.put("services", service("web", "10.96.0.7"));
+    server.forget_requests();
+    report("web", "it has no port");
+    server.wait_for(&["POST /apis/events.k8s.io/v1/namespaces/shop/events"]);
+    assert_eq!(server.objects("events").len(), 2);
+}
+
+#[test]
+fn a_server_that_takes_no_events_is_told_of_once() {
+    let server = filled(Habits { refuses_writes: true, ..Habits::default() });
+    let mut watcher = Watcher::of(&server);
+    watcher.hears(&LISTED);
+    // They are sent one after the other: when the third comes, all is done about the second.
+    for _ in 0..3 {
+        watcher.host.report_to_cluster(notice("web", "it has no port")).unwrap();
+        server.wait_for(&["POST /apis/events.k8s.io/v1/namespaces/shop/events"]);
+        server.forget_requests();
+    }
+    let told = watcher.hears(&["takes no notice"]);
+    assert_eq!(told.iter().filter(|told| *told == "takes no notice").count(), 1, "{told:#?}");
+    assert_eq!(server.objects("events"), Vec::<serde_json::Value>::new());
 }
 
 #[test]

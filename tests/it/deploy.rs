@@ -41,15 +41,23 @@ fn run_args(args: &[&str]) -> svcproxy::command::run::RunArgs {
 #[test]
 fn the_account_may_do_what_is_done_and_no_more() {
     let role = object("ClusterRole");
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
     let mut allowed = BTreeSet::new();
     for rule in role["rules"].as_array().unwrap() {
-        assert_eq!(rule["verbs"], serde_json::json!(["list", "watch"]));
-        allowed.extend(
-            rule["resources"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()),
-        );
+        for (resource, verb) in
+            rule["resources"].as_array().unwrap().iter().flat_map(|resource| {
+                rule["verbs"].as_array().unwrap().iter().map(move |verb| (resource, verb))
+            })
+        {
+            allowed.insert((text(resource), text(verb)));
+        }
     }
-    let watched: BTreeSet<String> = ClusterResource::ALL.iter().map(ClusterResource::to_string).collect();
-    assert_eq!(allowed, watched);
+    let watched =
+        ClusterResource::ALL.iter().flat_map(|of| ["list", "watch"].map(|verb| (of.to_string(), verb)));
+    let written = ["create", "patch"].map(|verb| ("events".to_owned(), verb));
+    let done: BTreeSet<(String, String)> =
+        watched.chain(written).map(|(resource, verb)| (resource, verb.to_owned())).collect();
+    assert_eq!(allowed, done);
     let (binding, account) = (object("ClusterRoleBinding"), object("ServiceAccount"));
     assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
     assert_eq!(binding["subjects"][0]["name"], account["metadata"]["name"]);

@@ -9,6 +9,7 @@ mod reconcile;
 mod schedule;
 mod settings;
 mod source;
+mod trouble;
 mod vitals;
 
 use std::time::Duration;
@@ -184,13 +185,14 @@ fn keep(
             schedule.begins();
             let synced = reconciler.sync(&mut source.input, &touched, host, log);
             schedule.ends(now, host.now(), synced.is_ok());
+            source.refuse(reconciler.set_aside(), host)?;
             match synced {
                 Ok(synced) => {
                     log.synced(&synced)?;
                     vitals.synced(
                         synced,
                         &std::mem::take(&mut touched),
-                        reconciler.n_set_aside(),
+                        source.n_left_out(),
                         host.unix_time(),
                     );
                     if !std::mem::replace(&mut is_ready, true) {

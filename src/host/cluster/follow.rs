@@ -10,11 +10,11 @@ use futures_util::future::join_all;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
-use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::{Receiver, Sender};
 
 use super::access::whole;
 use super::document::Document;
-use super::{ClusterEvent, ClusterResource};
+use super::{ClusterEvent, ClusterResource, Notice, notice};
 
 /// Whoever has this label asks to be left to another proxy (reference section 1.1).
 const NO_OTHER_PROXY: &str = "!service.kubernetes.io/service-proxy-name";
@@ -37,11 +37,12 @@ enum End {
     NotThere,
 }
 
-/// Watches all collections until nobody takes events.
-pub(super) async fn all(client: Client, node: &str, sender: Sender<ClusterEvent>) {
+/// Watches all collections until nobody takes events, and sends notices.
+pub(super) async fn all(client: Client, node: &str, sender: Sender<ClusterEvent>, notices: Receiver<Notice>) {
     let watches = ClusterResource::ALL.map(|resource| follow(client.clone(), resource, node, &sender));
     tokio::select! {
         _ = join_all(watches) => {}
+        () = notice::send(client.clone(), node, notices, &sender) => {}
         () = sender.closed() => {}
     }
 }
