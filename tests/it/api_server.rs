@@ -1,13 +1,16 @@
 //! An API server for tests: objects in memory that are listed by pages, or as a stream, and watched; with the troubles that a
-//! real one has, on demand: cut connections, versions that are forgotten, events in pieces and twice, no answers at all.
+//! real one has, on demand: cut connections, versions that are forgotten, events in pieces and twice, no answers at all. Its
+//! bookmarks and refusals are those that a real one sent (`testdata/api-server`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+
+use crate::replay;
 
 /// How long a request may be waited for.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -287,9 +290,7 @@ fn respond(mut stream: &TcpStream, status: &str, body: &Value) -> std::io::Resul
 fn write(request: &Request, body: &[u8], state: &mut State) -> (&'static str, Value) {
     let Request { method, collection, name, .. } = request;
     if state.habits.refuses_writes {
-        let message =
-            format!("{collection} is forbidden: User \"node\" cannot create resource \"{collection}\"");
-        return ("403 Forbidden", refusal(403, "Forbidden", &message));
+        return ("403 Forbidden", refusal(403));
     }
     let mut object: Value = serde_json::from_slice(body).unwrap();
     let of_kind = state.objects.entry(collection.clone()).or_default();
@@ -305,13 +306,26 @@ fn write(request: &Request, body: &[u8], state: &mut State) -> (&'static str, Va
             old.as_object_mut().unwrap().append(&mut std::mem::take(fields));
             ("200 OK", old.clone())
         }
-        _ => ("404 Not Found", refusal(404, "NotFound", &format!("{collection} \"{name}\" not found"))),
+        _ => panic!("nobody asks for {method} {collection}/{name}"),
     }
 }
 
-fn refusal(code: u16, reason: &str, message: &str) -> Value {
-    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message,
-           "reason": reason, "code": code})
+/// All that a real server said, each with the collection that was asked for.
+static RECORDED: LazyLock<Vec<(String, Value)>> = LazyLock::new(|| {
+    let all = ["streams.http", "pages.http"].into_iter().flat_map(replay::exchanges);
+    let said = all.flat_map(|exchange| {
+        let collection = Request::parse(&exchange.request).collection;
+        let line = move |line: &String| (collection.clone(), serde_json::from_str(line).unwrap());
+        exchange.lines.iter().map(line).collect::<Vec<_>>()
+    });
+    said.collect()
+});
+
+/// Why a real server refused something.
+fn refusal(code: u16) -> Value {
+    let status = |said: &'static Value| if said["type"] == "ERROR" { &said["object"] } else { said };
+    let mut statuses = RECORDED.iter().map(|(_, said)| status(said));
+    statuses.find(|status| status["kind"] == "Status" && status["code"] == code).unwrap().clone()
 }
 
 fn list(stream: &TcpStream, request: &Request, state: &State) -> std::io::Result<()> {
@@ -341,8 +355,7 @@ fn watch<'s>(
     let generation = state.generation;
     let initial = request.get("sendInitialEvents") == "true";
     if initial && state.habits.no_streaming_lists {
-        let message = "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch";
-        return respond(stream, "422 Unprocessable Entity", &refusal(422, "Invalid", message));
+        return respond(stream, "422 Unprocessable Entity", &refusal(422));
     }
     let mut out = Out { stream, habits: state.habits };
     let mut pending: Vec<Value> = Vec::new();
@@ -351,10 +364,10 @@ fn watch<'s>(
         let of_kind = state.objects.get(&request.collection).into_iter().flat_map(BTreeMap::values);
         let selected = of_kind.filter(|object| request.selects(object));
         pending.extend(selected.map(|object| event("ADDED", object)));
-        pending.push(bookmark(state.version, json!({"k8s.io/initial-events-end": "true"})));
+        pending.push(bookmark(&request.collection, state.version, true));
         version = state.version;
     } else if version < state.oldest {
-        pending.push(event("ERROR", &refusal(410, "Expired", "too old resource version")));
+        pending.push(event("ERROR", &refusal(410)));
     }
     drop(state);
     out.head()?;
@@ -380,7 +393,7 @@ fn watch<'s>(
         pending.extend(news.map(|(_, _, kind, object)| event(kind, object)));
         version = state.version;
         if pending.is_empty() && !waited.timed_out() {
-            pending.push(bookmark(version, json!({})));
+            pending.push(bookmark(&request.collection, version, false));
         }
     }
 }
@@ -397,9 +410,17 @@ fn event(kind: &str, object: &Value) -> Value {
     json!({"type": kind, "object": object})
 }
 
-fn bookmark(version: u64, annotations: Value) -> Value {
-    let metadata = json!({"resourceVersion": version.to_string(), "annotations": annotations});
-    event("BOOKMARK", &json!({"kind": "Service", "apiVersion": "v1", "metadata": metadata}))
+/// A bookmark of a real server, with another version.
+fn bookmark(collection: &str, version: u64, ends_list: bool) -> Value {
+    let mut of = RECORDED.iter().filter(|(of, said)| of == collection && said["type"] == "BOOKMARK");
+    let mut bookmark = of.next().unwrap().1.clone();
+    let metadata = bookmark["object"]["metadata"].as_object_mut().unwrap();
+    metadata.insert("resourceVersion".to_owned(), json!(version.to_string()));
+    // The first one of each collection ends a list.
+    if !ends_list {
+        assert!(metadata.remove("annotations").is_some());
+    }
+    bookmark
 }
 
 /// A response in chunks.

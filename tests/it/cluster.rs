@@ -9,6 +9,7 @@ use svcproxy::host::{Event, Host, LinuxHost};
 
 use crate::api_server::{ApiServer, Habits, node, service, slice, uid};
 use crate::live::Folder;
+use crate::replay::Replay;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -36,8 +37,14 @@ impl Watcher {
 
     /// Waits until it has been told all of these; everything that it has been told since it was asked last.
     fn hears(&mut self, texts: &[&str]) -> Vec<String> {
+        self.hears_often(texts, 1)
+    }
+
+    /// The same, each of them so often.
+    fn hears_often(&mut self, texts: &[&str], times: usize) -> Vec<String> {
         let began = Instant::now();
-        while !texts.iter().all(|text| self.told.iter().any(|told| told == text)) {
+        let n = |told: &[String], text: &str| told.iter().filter(|told| *told == text).count();
+        while !texts.iter().all(|text| n(&self.told, text) >= times) {
             assert!(began.elapsed() < LIMIT, "not {texts:?} but {:#?}", self.told);
             if let Event::Cluster(events) = self.host.next_event(Duration::from_millis(100)).unwrap() {
                 self.told.extend(events.into_iter().map(short));
@@ -250,4 +257,91 @@ fn what_cannot_be_reached_at_all_is_said_at_once() {
         assert!(error.to_string().contains(said), "{error}");
     }
     assert_eq!(ClusterResource::ALL.len(), 4);
+}
+
+/// What is told of a collection.
+fn of<'t>(told: &'t [String], collection: &str) -> Vec<&'t str> {
+    let is_of = |told: &&str| told.split(' ').any(|word| word == collection);
+    told.iter().map(String::as_str).filter(is_of).collect()
+}
+
+fn replay(name: &str) -> (Replay, Watcher) {
+    let server = Replay::of(name);
+    let options = ClusterOptions {
+        kubeconfig: None,
+        master: Some(format!("http://{}", server.address)),
+        node: "node-1".to_owned(),
+    };
+    (server, Watcher::with(&options))
+}
+
+fn about_broken() -> Notice {
+    let note = "left out: Service shop/broken spec.ports[0].protocol: protocol cannot be `tcp`";
+    notice("broken", note)
+}
+
+#[test]
+fn a_recorded_server_is_understood() {
+    let (server, mut watcher) = replay("streams.http");
+    // It ends its streams after a bookmark, and has forgotten that version when it is back.
+    let told = watcher.hears_often(&LISTED, 2);
+    assert_eq!(
+        of(&told, "services"),
+        [
+            "list of services",
+            "services shop/api",
+            "services shop/db",
+            "services shop/web",
+            "end of services",
+            "services shop/cart",
+            "no services shop/db",
+            "services shop/broken",
+            "list of services",
+            "services shop/broken",
+            "services shop/cart",
+            "services shop/web",
+            "end of services",
+        ]
+    );
+    let slices = of(&told, "endpointslices");
+    assert!(slices.contains(&"no endpointslices shop/db-x7k2p"), "{slices:#?}");
+    assert_eq!(
+        slices[slices.len() - 4..],
+        [
+            "list of endpointslices",
+            "endpointslices shop/cart-x7k2p",
+            "endpointslices shop/web-x7k2p",
+            "end of endpointslices",
+        ]
+    );
+    assert!(!told.iter().any(|told| told.starts_with("no answer")), "{told:#?}");
+    // The Event is the recorded one, or nothing would be answered.
+    watcher.host.report_to_cluster(about_broken()).unwrap();
+    crate::api_server::until(|| {
+        if server.left().is_empty() { Ok(()) } else { Err(format!("{:#?}", server.left())) }
+    });
+}
+
+#[test]
+fn a_recorded_server_without_streaming_lists_is_understood() {
+    let (server, mut watcher) = replay("pages.http");
+    let told =
+        watcher.hears(&["services shop/broken", "no endpointslices shop/db-x7k2p", LISTED[2], LISTED[3]]);
+    assert_eq!(
+        of(&told, "services"),
+        [
+            "list of services",
+            "services shop/api",
+            "services shop/db",
+            "services shop/web",
+            "end of services",
+            "services shop/cart",
+            "no services shop/db",
+            "services shop/broken",
+        ]
+    );
+    assert!(!told.iter().any(|told| told.starts_with("no answer")), "{told:#?}");
+    watcher.host.report_to_cluster(about_broken()).unwrap();
+    watcher.hears(&["takes no notice"]);
+    assert_eq!(server.left(), Vec::<String>::new());
 }
