@@ -74,12 +74,25 @@ fn the_pods_run_what_there_is() {
     let pod = &set["spec"]["template"]["spec"];
     assert_eq!(set["spec"]["selector"]["matchLabels"], set["spec"]["template"]["metadata"]["labels"]);
     let container = &pod["containers"][0];
+    // What may change settings makes them, from the same configuration, and ends; what stays may do no more than it must.
+    let first = &pod["initContainers"][0];
+    let mut args_of_both = container["args"].as_array().unwrap().clone();
+    args_of_both.push("--init-only".into());
+    assert_eq!(first["args"], Value::from(args_of_both));
+    assert_eq!(first["image"], container["image"]);
+    assert_eq!(first["securityContext"]["privileged"], true);
+    let rights = &container["securityContext"];
+    let capabilities = serde_json::json!({"drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW"]});
+    assert_eq!((&rights["capabilities"], &rights["privileged"]), (&capabilities, &Value::Null));
     let args: Vec<&str> =
         container["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap()).collect();
     let run = run_args(&args);
     assert_eq!(run.input.0.node.as_deref(), Some("$(NODE_NAME)"));
     assert!(names(&container["env"]).contains("NODE_NAME"));
-    assert_eq!(names(&container["volumeMounts"]), names(&pod["volumes"]));
+    let mounted: BTreeSet<String> =
+        [first, container].into_iter().flat_map(|container| names(&container["volumeMounts"])).collect();
+    assert_eq!(mounted, names(&pod["volumes"]));
+    assert!(run.forward.drain < pod["terminationGracePeriodSeconds"].as_u64().unwrap());
     let config = object("ConfigMap");
     assert_eq!(pod["volumes"][0]["configMap"]["name"], config["metadata"]["name"]);
     let folder = container["volumeMounts"][0]["mountPath"].as_str().unwrap();
@@ -104,6 +117,10 @@ fn image_and_unit_start_the_program() {
     assert!(image.contains(&format!("/release/svcproxy {program}\n")), "{image}");
     assert!(image.contains(&format!("ENTRYPOINT [\"{program}\"]\n")), "{image}");
     assert!(image.contains(&format!("svcproxy:{}", env!("CARGO_PKG_VERSION"))), "{image}");
+    // The manifest names files of targets that are not built, too.
+    let left_out = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(".dockerignore")).unwrap();
+    let left_out: BTreeSet<&str> = left_out.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(left_out, BTreeSet::from([".git", "target", "testdata"]));
     let unit = text("svcproxy.service");
     let of = |key: &str| {
         let prefix = format!("{key}=");

@@ -152,7 +152,6 @@ pub fn run(args: &RunArgs, host: &mut dyn Host, console: &mut Console<'_>) -> Re
 /// Makes the kernel settings, and no rules.
 fn initialise(args: &RunArgs, host: &mut dyn Host, log: &mut Log<'_, '_>) -> Result<Outcome, Error> {
     let input = source::read_once(args, host, log)?;
-    settings::make(&input.config.conntrack, host, log)?;
     let compared =
         Comparison::of_input(&args.input.0, &input, (args.iptables, NftArgs::default()), host, log.console)?;
     let is_setting = |step: &&Step| matches!(step, Step::SetSysctl { .. });
@@ -160,6 +159,8 @@ fn initialise(args: &RunArgs, host: &mut dyn Host, log: &mut Log<'_, '_>) -> Res
     for step in compared.plan.steps.iter().filter(is_setting) {
         execute::execute(host, variant, step).map_err(|refused| Error::from(refused.error))?;
     }
+    // A look at IPVS loads its module, and with it connection tracking.
+    settings::make(&input.config.conntrack, host, log)?;
     log.say("the kernel settings are made")?;
     Ok(Outcome::Done)
 }
