@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::cluster::{self, ClusterOptions};
+use super::cluster::{self, ClusterOptions, Notice};
 use super::error::{HostError, HostErrorKind, RestoreError};
 use super::forward::{self, ForwardError, ForwardOptions, Forwarder};
 use super::ipvs::Ipvs;
@@ -295,6 +295,11 @@ impl Host for LinuxHost {
     fn watch_cluster(&mut self, options: &ClusterOptions) -> Result<(), HostError> {
         let watch = self.watch.as_mut().ok_or_else(|| not_started("watch the cluster"))?;
         watch.attach(cluster::start(options)?);
+        Ok(())
+    }
+
+    fn report_to_cluster(&mut self, notice: Notice) -> Result<(), HostError> {
+        self.watch.as_ref().ok_or_else(|| not_started("report to the cluster"))?.report(notice);
         Ok(())
     }
 

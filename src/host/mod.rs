@@ -49,7 +49,7 @@ use crate::program::ipset::{Change, Sets};
 use crate::program::ipvs::{Request, Timeouts, VirtualServers};
 use crate::program::listener::{Listeners, Status};
 use crate::program::nft::{Table, wire::Batch};
-use cluster::ClusterOptions;
+use cluster::{ClusterOptions, Notice};
 use forward::{ForwardError, ForwardOptions};
 use serve::Sites;
 
@@ -297,6 +297,9 @@ pub trait Host {
     /// Begins to watch an API server, after [`Host::watch`]. What it tells are events from now on; that it does not answer is
     /// one, too, and no error.
     fn watch_cluster(&mut self, options: &ClusterOptions) -> Result<(), HostError>;
+
+    /// Has the API server that is watched be told what is wrong with an object. It is not waited for, and may be lost.
+    fn report_to_cluster(&mut self, notice: Notice) -> Result<(), HostError>;
 
     /// Waits up to a limit for an event.
     fn next_event(&mut self, limit: Duration) -> Result<Event, HostError>;

@@ -14,9 +14,8 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc::Receiver;
 
-use super::cluster::ClusterEvent;
+use super::cluster::{ClusterEvent, Connection, Notice};
 use super::error::{HostError, HostErrorKind};
 
 /// A change is told once nothing more has happened for this long: editors and kubelets write in several steps.
@@ -51,7 +50,7 @@ pub(super) struct Watch {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
-    cluster: Option<Receiver<ClusterEvent>>,
+    cluster: Option<Connection>,
 }
 
 impl Watch {
@@ -83,8 +82,16 @@ impl Watch {
     }
 
     /// Has what a cluster tells be events, too.
-    pub(super) fn attach(&mut self, cluster: Receiver<ClusterEvent>) {
+    pub(super) fn attach(&mut self, cluster: Connection) {
         self.cluster = Some(cluster);
+    }
+
+    /// Has the cluster be told something, as soon as that can be. It is lost if much else waits.
+    pub(super) fn report(&self, notice: Notice) {
+        let sent = self.cluster.as_ref().map(|cluster| cluster.notices.try_send(notice));
+        if let Some(Err(error)) = sent {
+            tracing::debug!("a notice is lost: {error}");
+        }
     }
 
     /// Watches every folder that there is now. A path that is not there is watched by its parent.
@@ -172,11 +179,11 @@ impl Watch {
 const MAX_EVENTS: usize = 1024;
 
 /// Waits for what a cluster tells. Ends never if none is watched.
-async fn told(cluster: &mut Option<Receiver<ClusterEvent>>) -> Vec<ClusterEvent> {
+async fn told(cluster: &mut Option<Connection>) -> Vec<ClusterEvent> {
     let mut events = Vec::new();
     match cluster {
-        Some(receiver) => {
-            if receiver.recv_many(&mut events, MAX_EVENTS).await == 0 {
+        Some(cluster) => {
+            if cluster.events.recv_many(&mut events, MAX_EVENTS).await == 0 {
                 std::future::pending::<()>().await;
             }
             events

@@ -41,7 +41,7 @@ pub struct Metrics {
     service_changes: (u64, u64),
     /// The same of endpoints.
     endpoint_changes: (u64, u64),
-    /// Services that the machine refused.
+    /// Services that are left out.
     pub set_aside: usize,
     /// Service ports without the local endpoints that their policy asks for, by policy (`internal`) and family.
     pub no_local_endpoints: BTreeMap<(&'static str, IpFamily), usize>,
@@ -142,7 +142,7 @@ impl Metrics {
         page.one(
             "services_set_aside",
             "gauge",
-            "Services that the machine refuses, until they change",
+            "Services that are left out until they change: broken, or refused by the machine",
             self.set_aside,
         );
         page.0

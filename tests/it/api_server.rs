@@ -1,13 +1,16 @@
 //! An API server for tests: objects in memory that are listed by pages, or as a stream, and watched; with the troubles that a
-//! real one has, on demand: cut connections, versions that are forgotten, events in pieces and twice, no answers at all.
+//! real one has, on demand: cut connections, versions that are forgotten, events in pieces and twice, no answers at all. Its
+//! bookmarks and refusals are those that a real one sent (`testdata/api-server`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+
+use crate::replay;
 
 /// How long a request may be waited for.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -25,6 +28,8 @@ pub(crate) struct Habits {
     pub(crate) twice: bool,
     /// It sends events in pieces of so many bytes.
     pub(crate) piece: Option<usize>,
+    /// It lets nobody create objects.
+    pub(crate) refuses_writes: bool,
 }
 
 #[derive(Default)]
@@ -89,6 +94,7 @@ impl ApiServer {
         self.change(|state| {
             state.version += 1;
             object["metadata"]["resourceVersion"] = json!(state.version.to_string());
+            object["metadata"]["uid"] = json!(uid(&object));
             let of_kind = state.objects.entry(collection.to_owned()).or_default();
             let old = of_kind.insert(key(&object), object.clone());
             let kind = if old.is_some() { "MODIFIED" } else { "ADDED" };
@@ -165,6 +171,11 @@ impl ApiServer {
     }
 }
 
+/// What tells an object from others that had or will have its name; here there is but one of each.
+pub(crate) fn uid(object: &Value) -> String {
+    format!("uid-of-{}", key(object))
+}
+
 fn key(object: &Value) -> String {
     let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default();
     match text("namespace") {
@@ -175,17 +186,27 @@ fn key(object: &Value) -> String {
 
 /// What a request asks for.
 struct Request {
+    method: String,
     collection: String,
+    /// What a path names within its collection.
+    name: String,
     query: BTreeMap<String, String>,
 }
 
 impl Request {
     fn parse(line: &str) -> Request {
-        let target = line.split(' ').nth(1).unwrap_or_default();
+        let mut words = line.split(' ');
+        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
         let query = pairs.map(|(name, value)| (name.to_owned(), decoded(value))).collect();
-        Request { collection: path.rsplit('/').next().unwrap_or_default().to_owned(), query }
+        let mut parts =
+            path.trim_start_matches('/').split('/').skip_while(|part| *part != "v1").skip(1).peekable();
+        if parts.peek() == Some(&"namespaces") {
+            parts.nth(1);
+        }
+        let mut part = || parts.next().unwrap_or_default().to_owned();
+        Request { method: method.to_owned(), collection: part(), name: part(), query }
     }
 
     fn get(&self, name: &str) -> &str {
@@ -227,13 +248,17 @@ fn serve(stream: &TcpStream, shared: &(Mutex<State>, Condvar)) -> std::io::Resul
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line)?;
-    let (mut header, mut authorization) = (String::new(), String::new());
+    let (mut header, mut authorization, mut length) = (String::new(), String::new(), 0);
     while reader.read_line(&mut header)? > 2 {
-        if header.to_ascii_lowercase().starts_with("authorization:") {
-            authorization = header.trim_end().to_owned();
+        match header.trim_end().split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value)) {
+            Some((name, _)) if name == "authorization" => header.trim_end().clone_into(&mut authorization),
+            Some((name, value)) if name == "content-length" => length = value.parse().unwrap(),
+            Some(_) | None => {}
         }
         header.clear();
     }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
     let request = Request::parse(&line);
     let mut state = shared.0.lock().unwrap();
     if state.is_down {
@@ -241,7 +266,11 @@ fn serve(stream: &TcpStream, shared: &(Mutex<State>, Condvar)) -> std::io::Resul
     }
     state.requests.push(format!("{} {authorization}", line.trim_end()));
     shared.1.notify_all();
-    if request.get("watch") == "true" {
+    if request.method != "GET" {
+        let answer = write(&request, &body, &mut state);
+        shared.1.notify_all();
+        respond(stream, answer.0, &answer.1)
+    } else if request.get("watch") == "true" {
         watch(stream, &request, state, shared)
     } else {
         list(stream, &request, &state)
@@ -257,9 +286,46 @@ fn respond(mut stream: &TcpStream, status: &str, body: &Value) -> std::io::Resul
     )
 }
 
-fn refusal(code: u16, reason: &str, message: &str) -> Value {
-    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message,
-           "reason": reason, "code": code})
+/// Creates an object, or merges a patch into one.
+fn write(request: &Request, body: &[u8], state: &mut State) -> (&'static str, Value) {
+    let Request { method, collection, name, .. } = request;
+    if state.habits.refuses_writes {
+        return ("403 Forbidden", refusal(403));
+    }
+    let mut object: Value = serde_json::from_slice(body).unwrap();
+    let of_kind = state.objects.entry(collection.clone()).or_default();
+    match (method.as_str(), of_kind.values_mut().find(|object| object["metadata"]["name"] == **name)) {
+        ("POST", _) => {
+            state.version += 1;
+            object["metadata"]["resourceVersion"] = json!(state.version.to_string());
+            of_kind.insert(key(&object), object.clone());
+            ("201 Created", object)
+        }
+        ("PATCH", Some(old)) => {
+            let fields = object.as_object_mut().unwrap();
+            old.as_object_mut().unwrap().append(&mut std::mem::take(fields));
+            ("200 OK", old.clone())
+        }
+        _ => panic!("nobody asks for {method} {collection}/{name}"),
+    }
+}
+
+/// All that a real server said, each with the collection that was asked for.
+static RECORDED: LazyLock<Vec<(String, Value)>> = LazyLock::new(|| {
+    let all = ["streams.http", "pages.http"].into_iter().flat_map(replay::exchanges);
+    let said = all.flat_map(|exchange| {
+        let collection = Request::parse(&exchange.request).collection;
+        let line = move |line: &String| (collection.clone(), serde_json::from_str(line).unwrap());
+        exchange.lines.iter().map(line).collect::<Vec<_>>()
+    });
+    said.collect()
+});
+
+/// Why a real server refused something.
+fn refusal(code: u16) -> Value {
+    let status = |said: &'static Value| if said["type"] == "ERROR" { &said["object"] } else { said };
+    let mut statuses = RECORDED.iter().map(|(_, said)| status(said));
+    statuses.find(|status| status["kind"] == "Status" && status["code"] == code).unwrap().clone()
 }
 
 fn list(stream: &TcpStream, request: &Request, state: &State) -> std::io::Result<()> {
@@ -289,8 +355,7 @@ fn watch<'s>(
     let generation = state.generation;
     let initial = request.get("sendInitialEvents") == "true";
     if initial && state.habits.no_streaming_lists {
-        let message = "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch";
-        return respond(stream, "422 Unprocessable Entity", &refusal(422, "Invalid", message));
+        return respond(stream, "422 Unprocessable Entity", &refusal(422));
     }
     let mut out = Out { stream, habits: state.habits };
     let mut pending: Vec<Value> = Vec::new();
@@ -299,10 +364,10 @@ fn watch<'s>(
         let of_kind = state.objects.get(&request.collection).into_iter().flat_map(BTreeMap::values);
         let selected = of_kind.filter(|object| request.selects(object));
         pending.extend(selected.map(|object| event("ADDED", object)));
-        pending.push(bookmark(state.version, json!({"k8s.io/initial-events-end": "true"})));
+        pending.push(bookmark(&request.collection, state.version, true));
         version = state.version;
     } else if version < state.oldest {
-        pending.push(event("ERROR", &refusal(410, "Expired", "too old resource version")));
+        pending.push(event("ERROR", &refusal(410)));
     }
     drop(state);
     out.head()?;
@@ -328,7 +393,7 @@ fn watch<'s>(
         pending.extend(news.map(|(_, _, kind, object)| event(kind, object)));
         version = state.version;
         if pending.is_empty() && !waited.timed_out() {
-            pending.push(bookmark(version, json!({})));
+            pending.push(bookmark(&request.collection, version, false));
         }
     }
 }
@@ -345,9 +410,17 @@ fn event(kind: &str, object: &Value) -> Value {
     json!({"type": kind, "object": object})
 }
 
-fn bookmark(version: u64, annotations: Value) -> Value {
-    let metadata = json!({"resourceVersion": version.to_string(), "annotations": annotations});
-    event("BOOKMARK", &json!({"kind": "Service", "apiVersion": "v1", "metadata": metadata}))
+/// A bookmark of a real server, with another version.
+fn bookmark(collection: &str, version: u64, ends_list: bool) -> Value {
+    let mut of = RECORDED.iter().filter(|(of, said)| of == collection && said["type"] == "BOOKMARK");
+    let mut bookmark = of.next().unwrap().1.clone();
+    let metadata = bookmark["object"]["metadata"].as_object_mut().unwrap();
+    metadata.insert("resourceVersion".to_owned(), json!(version.to_string()));
+    // The first one of each collection ends a list.
+    if !ends_list {
+        assert!(metadata.remove("annotations").is_some());
+    }
+    bookmark
 }
 
 /// A response in chunks.

@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use svcproxy::host::cluster::{ClusterEvent, ClusterOptions, ClusterResource};
+use svcproxy::host::cluster::{ClusterEvent, ClusterOptions, ClusterResource, Notice};
 use svcproxy::host::{Event, Host, LinuxHost};
 
-use crate::api_server::{ApiServer, Habits, node, service, slice};
+use crate::api_server::{ApiServer, Habits, node, service, slice, uid};
 use crate::live::Folder;
+use crate::replay::Replay;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -36,8 +37,14 @@ impl Watcher {
 
     /// Waits until it has been told all of these; everything that it has been told since it was asked last.
     fn hears(&mut self, texts: &[&str]) -> Vec<String> {
+        self.hears_often(texts, 1)
+    }
+
+    /// The same, each of them so often.
+    fn hears_often(&mut self, texts: &[&str], times: usize) -> Vec<String> {
         let began = Instant::now();
-        while !texts.iter().all(|text| self.told.iter().any(|told| told == text)) {
+        let n = |told: &[String], text: &str| told.iter().filter(|told| *told == text).count();
+        while !texts.iter().all(|text| n(&self.told, text) >= times) {
             assert!(began.elapsed() < LIMIT, "not {texts:?} but {:#?}", self.told);
             if let Event::Cluster(events) = self.host.next_event(Duration::from_millis(100)).unwrap() {
                 self.told.extend(events.into_iter().map(short));
@@ -59,6 +66,7 @@ fn short(event: ClusterEvent) -> String {
         ClusterEvent::Deleted { resource, namespace, name } => format!("no {resource} {namespace}/{name}"),
         ClusterEvent::Failed(resource, _) => format!("no answer for {resource}"),
         ClusterEvent::Recovered(resource) => format!("answers for {resource}"),
+        ClusterEvent::NotTaken(_) => "takes no notice".to_owned(),
     }
 }
 
@@ -147,6 +155,64 @@ fn a_server_that_is_gone_is_told_once_and_found_again() {
     assert!(!told.contains(&"no answer for services".to_owned()), "{told:#?}");
 }
 
+fn notice(name: &str, note: &str) -> Notice {
+    Notice {
+        resource: ClusterResource::Services,
+        namespace: "shop".into(),
+        name: name.into(),
+        reason: "Invalid",
+        action: "LeaveOut",
+        note: note.to_owned(),
+    }
+}
+
+#[test]
+fn what_is_wrong_becomes_events_that_are_counted() {
+    let server = filled(Habits::default());
+    let mut watcher = Watcher::of(&server);
+    watcher.hears(&LISTED);
+    let mut report = |name: &str, note: &str| watcher.host.report_to_cluster(notice(name, note)).unwrap();
+    // One of an object that is gone is of no use to anybody.
+    report("nothing", "it has no port");
+    report("web", &"é".repeat(600));
+    report("web", "it has no port");
+    server.wait_for(&["PATCH /apis/events.k8s.io/v1/namespaces/shop/events/web."]);
+    let events = server.objects("events");
+    let [event] = events.as_slice() else { panic!("{events:#?}") };
+    let web =
+        &server.objects("services").into_iter().find(|object| object["metadata"]["name"] == "web").unwrap();
+    assert_eq!(event["regarding"]["uid"], uid(web));
+    assert_eq!(event["regarding"]["kind"], "Service");
+    assert_eq!(event["metadata"]["namespace"], "shop");
+    assert_eq!((&event["type"], &event["reason"]), (&"Warning".into(), &"Invalid".into()));
+    assert_eq!((&event["action"], &event["reportingInstance"]), (&"LeaveOut".into(), &"node-1".into()));
+    // As much as the server takes.
+    assert_eq!(event["note"].as_str().unwrap().len(), 1024);
+    assert_eq!(event["series"]["count"], 2);
+    // What is wrong with another version of it is another thing.
+    server.put("services", service("web", "10.96.0.7"));
+    server.forget_requests();
+    report("web", "it has no port");
+    server.wait_for(&["POST /apis/events.k8s.io/v1/namespaces/shop/events"]);
+    assert_eq!(server.objects("events").len(), 2);
+}
+
+#[test]
+fn a_server_that_takes_no_events_is_told_of_once() {
+    let server = filled(Habits { refuses_writes: true, ..Habits::default() });
+    let mut watcher = Watcher::of(&server);
+    watcher.hears(&LISTED);
+    // They are sent one after the other: when the third comes, all is done about the second.
+    for _ in 0..3 {
+        watcher.host.report_to_cluster(notice("web", "it has no port")).unwrap();
+        server.wait_for(&["POST /apis/events.k8s.io/v1/namespaces/shop/events"]);
+        server.forget_requests();
+    }
+    let told = watcher.hears(&["takes no notice"]);
+    assert_eq!(told.iter().filter(|told| *told == "takes no notice").count(), 1, "{told:#?}");
+    assert_eq!(server.objects("events"), Vec::<serde_json::Value>::new());
+}
+
 #[test]
 fn a_kubeconfig_says_where_the_server_is_and_who_asks() {
     let server = filled(Habits::default());
@@ -191,4 +257,91 @@ fn what_cannot_be_reached_at_all_is_said_at_once() {
         assert!(error.to_string().contains(said), "{error}");
     }
     assert_eq!(ClusterResource::ALL.len(), 4);
+}
+
+/// What is told of a collection.
+fn of<'t>(told: &'t [String], collection: &str) -> Vec<&'t str> {
+    let is_of = |told: &&str| told.split(' ').any(|word| word == collection);
+    told.iter().map(String::as_str).filter(is_of).collect()
+}
+
+fn replay(name: &str) -> (Replay, Watcher) {
+    let server = Replay::of(name);
+    let options = ClusterOptions {
+        kubeconfig: None,
+        master: Some(format!("http://{}", server.address)),
+        node: "node-1".to_owned(),
+    };
+    (server, Watcher::with(&options))
+}
+
+fn about_broken() -> Notice {
+    let note = "left out: Service shop/broken spec.ports[0].protocol: protocol cannot be `tcp`";
+    notice("broken", note)
+}
+
+#[test]
+fn a_recorded_server_is_understood() {
+    let (server, mut watcher) = replay("streams.http");
+    // It ends its streams after a bookmark, and has forgotten that version when it is back.
+    let told = watcher.hears_often(&LISTED, 2);
+    assert_eq!(
+        of(&told, "services"),
+        [
+            "list of services",
+            "services shop/api",
+            "services shop/db",
+            "services shop/web",
+            "end of services",
+            "services shop/cart",
+            "no services shop/db",
+            "services shop/broken",
+            "list of services",
+            "services shop/broken",
+            "services shop/cart",
+            "services shop/web",
+            "end of services",
+        ]
+    );
+    let slices = of(&told, "endpointslices");
+    assert!(slices.contains(&"no endpointslices shop/db-x7k2p"), "{slices:#?}");
+    assert_eq!(
+        slices[slices.len() - 4..],
+        [
+            "list of endpointslices",
+            "endpointslices shop/cart-x7k2p",
+            "endpointslices shop/web-x7k2p",
+            "end of endpointslices",
+        ]
+    );
+    assert!(!told.iter().any(|told| told.starts_with("no answer")), "{told:#?}");
+    // The Event is the recorded one, or nothing would be answered.
+    watcher.host.report_to_cluster(about_broken()).unwrap();
+    crate::api_server::until(|| {
+        if server.left().is_empty() { Ok(()) } else { Err(format!("{:#?}", server.left())) }
+    });
+}
+
+#[test]
+fn a_recorded_server_without_streaming_lists_is_understood() {
+    let (server, mut watcher) = replay("pages.http");
+    let told =
+        watcher.hears(&["services shop/broken", "no endpointslices shop/db-x7k2p", LISTED[2], LISTED[3]]);
+    assert_eq!(
+        of(&told, "services"),
+        [
+            "list of services",
+            "services shop/api",
+            "services shop/db",
+            "services shop/web",
+            "end of services",
+            "services shop/cart",
+            "no services shop/db",
+            "services shop/broken",
+        ]
+    );
+    assert!(!told.iter().any(|told| told.starts_with("no answer")), "{told:#?}");
+    watcher.host.report_to_cluster(about_broken()).unwrap();
+    watcher.hears(&["takes no notice"]);
+    assert_eq!(server.left(), Vec::<String>::new());
 }

@@ -41,15 +41,23 @@ fn run_args(args: &[&str]) -> svcproxy::command::run::RunArgs {
 #[test]
 fn the_account_may_do_what_is_done_and_no_more() {
     let role = object("ClusterRole");
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
     let mut allowed = BTreeSet::new();
     for rule in role["rules"].as_array().unwrap() {
-        assert_eq!(rule["verbs"], serde_json::json!(["list", "watch"]));
-        allowed.extend(
-            rule["resources"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()),
-        );
+        for (resource, verb) in
+            rule["resources"].as_array().unwrap().iter().flat_map(|resource| {
+                rule["verbs"].as_array().unwrap().iter().map(move |verb| (resource, verb))
+            })
+        {
+            allowed.insert((text(resource), text(verb)));
+        }
     }
-    let watched: BTreeSet<String> = ClusterResource::ALL.iter().map(ClusterResource::to_string).collect();
-    assert_eq!(allowed, watched);
+    let watched =
+        ClusterResource::ALL.iter().flat_map(|of| ["list", "watch"].map(|verb| (of.to_string(), verb)));
+    let written = ["create", "patch"].map(|verb| ("events".to_owned(), verb));
+    let done: BTreeSet<(String, String)> =
+        watched.chain(written).map(|(resource, verb)| (resource, verb.to_owned())).collect();
+    assert_eq!(allowed, done);
     let (binding, account) = (object("ClusterRoleBinding"), object("ServiceAccount"));
     assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
     assert_eq!(binding["subjects"][0]["name"], account["metadata"]["name"]);
@@ -66,12 +74,25 @@ fn the_pods_run_what_there_is() {
     let pod = &set["spec"]["template"]["spec"];
     assert_eq!(set["spec"]["selector"]["matchLabels"], set["spec"]["template"]["metadata"]["labels"]);
     let container = &pod["containers"][0];
+    // What may change settings makes them, from the same configuration, and ends; what stays may do no more than it must.
+    let first = &pod["initContainers"][0];
+    let mut args_of_both = container["args"].as_array().unwrap().clone();
+    args_of_both.push("--init-only".into());
+    assert_eq!(first["args"], Value::from(args_of_both));
+    assert_eq!(first["image"], container["image"]);
+    assert_eq!(first["securityContext"]["privileged"], true);
+    let rights = &container["securityContext"];
+    let capabilities = serde_json::json!({"drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW"]});
+    assert_eq!((&rights["capabilities"], &rights["privileged"]), (&capabilities, &Value::Null));
     let args: Vec<&str> =
         container["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap()).collect();
     let run = run_args(&args);
     assert_eq!(run.input.0.node.as_deref(), Some("$(NODE_NAME)"));
     assert!(names(&container["env"]).contains("NODE_NAME"));
-    assert_eq!(names(&container["volumeMounts"]), names(&pod["volumes"]));
+    let mounted: BTreeSet<String> =
+        [first, container].into_iter().flat_map(|container| names(&container["volumeMounts"])).collect();
+    assert_eq!(mounted, names(&pod["volumes"]));
+    assert!(run.forward.drain < pod["terminationGracePeriodSeconds"].as_u64().unwrap());
     let config = object("ConfigMap");
     assert_eq!(pod["volumes"][0]["configMap"]["name"], config["metadata"]["name"]);
     let folder = container["volumeMounts"][0]["mountPath"].as_str().unwrap();
@@ -96,6 +117,10 @@ fn image_and_unit_start_the_program() {
     assert!(image.contains(&format!("/release/svcproxy {program}\n")), "{image}");
     assert!(image.contains(&format!("ENTRYPOINT [\"{program}\"]\n")), "{image}");
     assert!(image.contains(&format!("svcproxy:{}", env!("CARGO_PKG_VERSION"))), "{image}");
+    // The manifest names files of targets that are not built, too.
+    let left_out = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(".dockerignore")).unwrap();
+    let left_out: BTreeSet<&str> = left_out.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(left_out, BTreeSet::from([".git", "target", "testdata"]));
     let unit = text("svcproxy.service");
     let of = |key: &str| {
         let prefix = format!("{key}=");

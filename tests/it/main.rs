@@ -29,6 +29,8 @@ mod readme;
 mod recordings;
 mod recordings_ipvs;
 mod recordings_nft;
+#[cfg_attr(not(feature = "kube"), allow(dead_code))]
+mod replay;
 mod rig;
 mod run;
 mod run_cluster;

@@ -172,6 +172,48 @@ fn a_broken_object_is_left_out_and_the_rest_goes_on() {
     assert!(synced(&ran)[1].contains("(+ shop/new:http, - shop/web:http)"), "{}", ran.out);
 }
 
+/// What the API server was told: of which Service, why.
+fn told_of(host: &FakeHost) -> Vec<(&str, &str)> {
+    host.notices.iter().map(|notice| (&*notice.name, notice.reason)).collect()
+}
+
+#[test]
+fn the_server_is_told_of_a_broken_object_when_what_is_wrong_changes() {
+    let mut host = told(&services(), &slices());
+    let with_protocol = |protocol: &str| {
+        let mut broken = services()[0].clone();
+        broken["spec"]["ports"][0]["protocol"] = protocol.into();
+        broken
+    };
+    let broken = with_protocol("tcp");
+    tell(&mut host, vec![applied(Services, &broken)]);
+    // The same again, also in a list; then it is wrong in another way; then it is right.
+    tell(&mut host, vec![applied(Services, &broken)]);
+    tell(&mut host, list(Services, &[broken, services()[1].clone()]));
+    tell(&mut host, vec![applied(Services, &with_protocol("udp"))]);
+    let wrong = host.clone();
+    tell(&mut host, vec![applied(Services, &services()[0])]);
+    for (mut host, n_left_out) in [(wrong, 1), (host, 0)] {
+        // There is something to sync, after which it is told how many are left out.
+        tell(&mut host, vec![applied(Services, &service("new", "10.96.0.7"))]);
+        assert_eq!(run(&mut host, RUN).status, 0);
+        assert_eq!(told_of(&host), [("web", "Invalid"), ("web", "Invalid")]);
+        let said = &host.notices[0].note;
+        assert!(said.starts_with("left out: Service shop/web spec.ports[0].protocol: "), "{said}");
+        let metrics = ask(&host, "127.0.0.1:10249", "/metrics").1;
+        assert!(metrics.contains(&format!("\nkubeproxy_services_set_aside {n_left_out}\n")), "{metrics}");
+    }
+}
+
+#[test]
+fn why_the_server_is_not_told_is_said() {
+    let mut host = told(&services(), &slices());
+    tell(&mut host, vec![ClusterEvent::NotTaken("events is forbidden".to_owned())]);
+    let ran = run(&mut host, RUN);
+    let said = "warning: the API server is not told what is wrong with objects: events is forbidden\n";
+    assert_eq!((ran.status, ran.err.as_str()), (0, said));
+}
+
 #[test]
 fn when_the_server_is_gone_everything_stays() {
     let mut host = told(&services(), &slices());
@@ -251,6 +293,7 @@ fn a_service_that_the_machine_refuses_is_set_aside_until_it_changes() {
     assert!(said[0].contains("(+ shop/web:http)"), "{}", ran.out);
     assert!(said[1].contains("(+ shop/other:http)"), "{}", ran.out);
     assert!(said[2].contains("(+ shop/api:http)"), "{}", ran.out);
+    assert_eq!(told_of(&host), [("api", "Refused")]);
 }
 
 #[test]

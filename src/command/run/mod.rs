@@ -9,6 +9,7 @@ mod reconcile;
 mod schedule;
 mod settings;
 mod source;
+mod trouble;
 mod vitals;
 
 use std::time::Duration;
@@ -151,13 +152,14 @@ pub fn run(args: &RunArgs, host: &mut dyn Host, console: &mut Console<'_>) -> Re
 /// Makes the kernel settings, and no rules.
 fn initialise(args: &RunArgs, host: &mut dyn Host, log: &mut Log<'_, '_>) -> Result<Outcome, Error> {
     let input = source::read_once(args, host, log)?;
-    settings::make(&input.config.conntrack, host, log)?;
     let compared = Comparison::by_turns(&args.input.0, &input, args.iptables, host)?;
     let is_setting = |step: &&Step| matches!(step, Step::SetSysctl { .. });
     let variant = steps::variant_of(&compared);
     for step in compared.plan.steps.iter().filter(is_setting) {
         execute::execute(host, variant, step).map_err(|refused| Error::from(refused.error))?;
     }
+    // A look at IPVS loads its module, and with it connection tracking.
+    settings::make(&input.config.conntrack, host, log)?;
     log.say("the kernel settings are made")?;
     Ok(Outcome::Done)
 }
@@ -183,13 +185,14 @@ fn keep(
             schedule.begins();
             let synced = reconciler.sync(&mut source.input, &touched, host, log);
             schedule.ends(now, host.now(), synced.is_ok());
+            source.refuse(reconciler.set_aside(), host)?;
             match synced {
                 Ok(synced) => {
                     log.synced(&synced)?;
                     vitals.synced(
                         synced,
                         &std::mem::take(&mut touched),
-                        reconciler.n_set_aside(),
+                        source.n_left_out(),
                         host.unix_time(),
                     );
                     if !std::mem::replace(&mut is_ready, true) {

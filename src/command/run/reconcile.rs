@@ -34,8 +34,8 @@ pub(super) struct Reconciler<'a> {
     taken: BTreeSet<ListenerKey>,
     /// The listeners that are open.
     pub(super) listeners: Listeners,
-    /// Services that the machine has refused, until they change.
-    set_aside: BTreeSet<ServiceName>,
+    /// Services that the machine has refused, and in which words, until they change.
+    set_aside: BTreeMap<ServiceName, String>,
     /// Who may answer UDP flows, as of the last time that everything was compared.
     answerers: Answerers,
     /// What the node has, if the next change of some Services can be told from it.
@@ -57,7 +57,7 @@ impl<'a> Reconciler<'a> {
             args,
             taken: BTreeSet::new(),
             listeners: Listeners::new(),
-            set_aside: BTreeSet::new(),
+            set_aside: BTreeMap::new(),
             answerers: Answerers::default(),
             followed: None,
             no_local_endpoints: BTreeMap::new(),
@@ -77,7 +77,7 @@ impl<'a> Reconciler<'a> {
         log: &mut Log<'_, '_>,
     ) -> Result<Synced, Error> {
         let names = touched.names();
-        self.set_aside.retain(|name| !touched.everything && !names.contains(name));
+        self.set_aside.retain(|name, _| !touched.everything && !names.contains(name));
         loop {
             let held = take_out(&self.set_aside, &mut input.loaded.cluster);
             let synced = match self.follow(input, touched, host, log) {
@@ -92,7 +92,7 @@ impl<'a> Reconciler<'a> {
             input.loaded.cluster.services.extend(held);
             match synced {
                 Err(error) => match error.culprit.clone() {
-                    Some(name) if self.set_aside.insert(name.clone()) => {
+                    Some(name) if self.set_aside.insert(name.clone(), error.message.clone()).is_none() => {
                         log.error(&error, &format!("Service {name} is set aside until it changes"))?;
                     }
                     Some(_) | None => return Err(error),
@@ -223,9 +223,9 @@ impl<'a> Reconciler<'a> {
         }
     }
 
-    /// How many Services are left out.
-    pub(super) fn n_set_aside(&self) -> usize {
-        self.set_aside.len()
+    /// The Services that are left out, each with why.
+    pub(super) fn set_aside(&self) -> &BTreeMap<ServiceName, String> {
+        &self.set_aside
     }
 
     /// Opens what is wanted beside what there is. Where somebody else has a port, another one is wanted instead.
@@ -317,8 +317,8 @@ fn iptables_rules(wanted: &Program) -> BTreeMap<(String, IpFamily), usize> {
 }
 
 /// Takes Services out of a cluster.
-fn take_out(names: &BTreeSet<ServiceName>, cluster: &mut Cluster) -> Vec<(ServiceName, Service)> {
-    names.iter().filter_map(|name| cluster.services.remove_entry(name)).collect()
+fn take_out(services: &BTreeMap<ServiceName, String>, cluster: &mut Cluster) -> Vec<(ServiceName, Service)> {
+    services.keys().filter_map(|name| cluster.services.remove_entry(name)).collect()
 }
 
 fn no_ports(in_use: &[ListenerKey]) -> Error {

@@ -1,7 +1,7 @@
 //! Where `run` learns what is wanted: manifests that are watched, or an API server. Both end in the same [`Input`], and tell
 //! which Services have changed in it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use clap::Args;
@@ -9,13 +9,14 @@ use clap::Args;
 use crate::host::cluster::{ClusterEvent, ClusterOptions, ClusterResource};
 use crate::host::{Event, Host};
 use crate::manifest::{Kind, ObjectKey, ObjectStore, Touched};
-use crate::model::Mode;
+use crate::model::{Mode, ServiceName};
 
 use super::super::input::{self, Input, Notes, Texts};
 use super::super::options::{InputArgs, OptionalInput};
 use super::super::{Error, apply};
 use super::RunArgs;
 use super::log::Log;
+use super::trouble::Troubles;
 
 /// For how long the Node object is waited for; then it goes on without (reference section 1.11).
 const NODE_WAIT: Duration = Duration::from_secs(30);
@@ -42,6 +43,8 @@ struct Objects {
     node_deadline: Duration,
     /// In which words it has been told that the server does not answer.
     failing: BTreeSet<String>,
+    /// What is left out.
+    troubles: Troubles,
 }
 
 /// Where what is wanted comes from.
@@ -98,6 +101,7 @@ impl<'a> Source<'a> {
                     .into(),
                 node_deadline: host.now() + NODE_WAIT,
                 failing: BTreeSet::new(),
+                troubles: Troubles::default(),
             });
         }
         let touched = Touched { everything: !is_cluster, ..Touched::default() };
@@ -127,6 +131,24 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// How many Services are left out.
+    pub(super) fn n_left_out(&self) -> usize {
+        self.objects.as_ref().map_or(0, |objects| objects.troubles.n_services())
+    }
+
+    /// The machine refuses these Services, and no others: tells the API server, if there is one.
+    pub(super) fn refuse(
+        &mut self,
+        services: &BTreeMap<ServiceName, String>,
+        host: &mut dyn Host,
+    ) -> Result<(), Error> {
+        let Some(Objects { troubles, .. }) = &mut self.objects else { return Ok(()) };
+        for notice in troubles.refuse(services) {
+            host.report_to_cluster(notice)?;
+        }
+        Ok(())
+    }
+
     /// What has changed since this was asked last.
     pub(super) fn take_touched(&mut self) -> Touched {
         std::mem::take(&mut self.touched)
@@ -148,7 +170,7 @@ impl<'a> Source<'a> {
             }
             Event::Cluster(events) => {
                 for event in events {
-                    self.hear(event, log)?;
+                    self.hear(event, host, log)?;
                 }
             }
             Event::Stop | Event::TimeUp => {}
@@ -178,29 +200,42 @@ impl<'a> Source<'a> {
     }
 
     /// Takes what the API server tells.
-    fn hear(&mut self, event: ClusterEvent, log: &mut Log<'_, '_>) -> Result<(), Error> {
-        let Some(Objects { store, awaited, failing, .. }) = &mut self.objects else { return Ok(()) };
+    fn hear(&mut self, event: ClusterEvent, host: &mut dyn Host, log: &mut Log<'_, '_>) -> Result<(), Error> {
+        let Some(Objects { store, awaited, failing, troubles, .. }) = &mut self.objects else {
+            return Ok(());
+        };
         let cluster = &mut self.input.loaded.cluster;
         let key = |namespace: Box<str>, name: Box<str>| ObjectKey {
             namespace: namespace.into(),
             name: name.into(),
         };
         match event {
-            ClusterEvent::ListBegins(resource) => store.begin_list(kind(resource)),
+            ClusterEvent::ListBegins(resource) => {
+                store.begin_list(kind(resource));
+                troubles.begin_list(resource);
+            }
             ClusterEvent::ListEnds(resource) => {
                 store.end_list(kind(resource), cluster);
+                troubles.end_list(resource);
                 if awaited.remove(&resource) {
                     // An empty list, too, is something to go by.
                     self.touched.everything = true;
                 }
             }
             ClusterEvent::Applied { resource, namespace, name, json } => {
-                for said in store.apply(kind(resource), &key(namespace, name), &json, cluster) {
-                    log.diagnostic(&said)?;
+                let key = key(namespace, name);
+                let said = store.apply(kind(resource), &key, &json, cluster);
+                for said in &said {
+                    log.diagnostic(said)?;
+                }
+                if let Some(notice) = troubles.read(resource, &key, &said) {
+                    host.report_to_cluster(notice)?;
                 }
             }
             ClusterEvent::Deleted { resource, namespace, name } => {
-                store.remove(kind(resource), &key(namespace, name), cluster);
+                let key = key(namespace, name);
+                store.remove(kind(resource), &key, cluster);
+                troubles.forget(resource, &key);
             }
             ClusterEvent::Failed(resource, words) => {
                 let message =
@@ -214,6 +249,9 @@ impl<'a> Source<'a> {
                 if !std::mem::take(failing).is_empty() {
                     log.say("the API server answers again")?;
                 }
+            }
+            ClusterEvent::NotTaken(words) => {
+                log.warn(&format!("the API server is not told what is wrong with objects: {words}"))?;
             }
         }
         let touched = store.take_touched();

@@ -2,10 +2,15 @@
 
 use std::error::Error;
 
+use http::HeaderValue;
+use http::header::USER_AGENT;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use super::ClusterOptions;
+
+/// Who asks, as audit logs and the server's metrics show it.
+const AGENT: &str = concat!("svcproxy/", env!("CARGO_PKG_VERSION"));
 
 /// A client; the words of what is wrong otherwise. Nothing is asked of the server yet.
 pub(super) async fn client(options: &ClusterOptions) -> Result<Client, String> {
@@ -19,7 +24,7 @@ pub(super) async fn client(options: &ClusterOptions) -> Result<Client, String> {
             Some(address)
         }
     };
-    let config = match (&options.kubeconfig, address) {
+    let mut config = match (&options.kubeconfig, address) {
         (Some(path), address) => {
             let kubeconfig =
                 Kubeconfig::read_from(path).map_err(|error| format!("`{path}`: {}", whole(&error)))?;
@@ -33,6 +38,7 @@ pub(super) async fn client(options: &ClusterOptions) -> Result<Client, String> {
             Config::incluster().map_err(|error| format!("this is no pod of a cluster: {}", whole(&error)))?
         }
     };
+    config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
     Client::try_from(config).map_err(|error| whole(&error))
 }
 

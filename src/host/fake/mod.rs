@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::cluster::ClusterOptions;
+use super::cluster::{ClusterOptions, Notice};
 use super::error::{HostError, HostErrorKind, RestoreError};
 use super::fake_tables::{FakeTables, Known, Refusal};
 use super::forward::{ForwardError, ForwardOptions};
@@ -97,6 +97,8 @@ pub struct FakeHost {
     pub sites: Sites,
     /// The API server that it was told to watch.
     pub cluster: Option<ClusterOptions>,
+    /// What the API server was told.
+    pub notices: Vec<Notice>,
     /// The time since it was made. Only waiting takes any.
     pub clock: Duration,
     /// For how long it has waited since the last event.
@@ -688,6 +690,11 @@ impl Host for FakeHost {
         self.calls.push(format!("watch the cluster as {}", options.node));
         self.cluster = Some(options.clone());
         self.fails("watch_cluster")
+    }
+
+    fn report_to_cluster(&mut self, notice: Notice) -> Result<(), HostError> {
+        self.notices.push(notice);
+        Ok(())
     }
 
     fn next_event(&mut self, limit: Duration) -> Result<Event, HostError> {
