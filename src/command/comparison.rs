@@ -1,6 +1,7 @@
 //! Wanted beside live: what `diff` shows and `apply` acts upon.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::net::IpAddr;
 
 use crate::backend::{self, Changes, LiftedName, PortChange, nftables};
@@ -272,13 +273,13 @@ impl Comparison {
         marks.into_iter().map(|((name, _), mark)| format!("{mark} {name}")).collect()
     }
 
-    /// Writes the difference: Services, then with `rules_from` the rules, whose live side it names.
+    /// Writes the difference: Services, then with `rules_from` the rules, whose live side it names. `color`: `out` takes colours.
     pub(super) fn report(
         &self,
         input: &Input,
         output: OutputArg,
         rules_from: Option<&str>,
-        console: &mut Console<'_>,
+        (out, color): (&mut dyn Write, bool),
     ) -> Result<(), Error> {
         let placeholders: BTreeSet<String> = input
             .loaded
@@ -303,20 +304,20 @@ impl Comparison {
         };
         let settings: Vec<String> = self.plan.steps.iter().filter(is_setting).map(Step::to_string).collect();
         if output == OutputArg::Json {
-            report::json::write_diff(console.out, &changes, &settings, self.plan.is_empty(), &placeholder)?;
-            console.out.flush()?;
+            report::json::write_diff(out, &changes, &settings, self.plan.is_empty(), &placeholder)?;
+            out.flush()?;
             return Ok(());
         }
         for (family, changes) in &changes {
-            report::diff::write_services(console.out, changes, *family, &placeholder, console.color_out)?;
+            report::diff::write_services(out, changes, *family, &placeholder, color)?;
         }
-        report::diff::write_settings(console.out, &settings, console.color_out)?;
+        report::diff::write_settings(out, &settings, color)?;
         if let Some(from) = rules_from {
             for (family, changes) in &changes {
-                report::diff::write_rules(console.out, changes, *family, from, console.color_out)?;
+                report::diff::write_rules(out, changes, *family, from, color)?;
             }
         }
-        console.out.flush()?;
+        out.flush()?;
         Ok(())
     }
 }
