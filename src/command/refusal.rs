@@ -37,7 +37,7 @@ fn document_of(step: &Step) -> Option<(IpFamily, &Emitted)> {
         Step::XtablesRestore { family, document, .. } | Step::NftTransaction { family, document, .. } => {
             Some((*family, document))
         }
-        Step::Jump { .. }
+        Step::DeleteJump { .. }
         | Step::AddNfacct { .. }
         | Step::SetSysctl { .. }
         | Step::Ipset { .. }

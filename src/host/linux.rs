@@ -16,7 +16,6 @@ use super::xtables::Xtables;
 use super::{Event, Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
 use super::{conntrack, files, ipset, link, lock, nf_tables, nfacct, nft, nft_watch, notify, sysctl};
 use crate::net::{IpFamily, Protocol};
-use crate::plan::JumpAction;
 use crate::program::conntrack::Flow;
 use crate::program::ipset::{Change, Sets};
 use crate::program::ipvs;
@@ -102,15 +101,14 @@ impl Host for LinuxHost {
         self.xtables.restore(variant, family, document, mode)
     }
 
-    fn xtables_jump(
+    fn xtables_delete(
         &mut self,
-        action: JumpAction,
         variant: XtablesVariant,
         family: IpFamily,
         place: (&str, &str),
         args: &[String],
     ) -> Result<(), HostError> {
-        self.xtables.jump(action, variant, family, place, args)
+        self.xtables.delete(variant, family, place, args)
     }
 
     fn nft_version(&mut self) -> Result<Option<(u32, u32, u32)>, HostError> {

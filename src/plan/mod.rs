@@ -5,7 +5,7 @@ mod step;
 mod virtual_servers;
 
 pub use order::{DELETE_CHAINS, DELETE_TABLE};
-pub use step::{JumpAction, Step};
+pub use step::Step;
 
 use std::collections::BTreeMap;
 
