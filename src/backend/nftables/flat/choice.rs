@@ -58,11 +58,7 @@ impl Lists {
 
     /// What a packet's list is looked up by, before the number.
     fn key(self, family: IpFamily) -> Vec<Expr> {
-        let transport = match self.protocol {
-            Protocol::Tcp => Transport::Tcp,
-            Protocol::Udp => Transport::Udp,
-            Protocol::Sctp => Transport::Sctp,
-        };
+        let transport = Transport::from(self.protocol);
         let addr = self.has_addr.then(|| Expr::destination(family));
         addr.into_iter().chain([Expr::Payload(Payload::DestinationPort(transport))]).collect()
     }
