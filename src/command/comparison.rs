@@ -120,19 +120,17 @@ impl Comparison {
         let machine = Machine::ask(host, TargetArgs::default(), nft)?;
         let spinner = progress::spinner(console, "reading this machine's rules");
         let (wanted, live) = std::thread::scope(|scope| {
-            let wanted = scope.spawn(|| {
-                let (cluster, config, node) = (&input.loaded.cluster, &input.config, &input.node);
-                let compiler = machine.compiler(args, cluster, config, node, &input.families)?;
-                Ok::<_, Error>((compiler.wanted(cluster), compiler))
-            });
-            let live = live::read(host, &machine.abilities, variant, &input.families);
-            (wanted.join(), live)
+            let live = scope.spawn(|| live::read(host, &machine.abilities, variant, &input.families));
+            let (cluster, config, node) = (&input.loaded.cluster, &input.config, &input.node);
+            // In this thread: with glibc others get their memory page by page.
+            let compiler = machine.compiler(args, cluster, config, node, &input.families);
+            (compiler.map(|compiler| (compiler.wanted(cluster), compiler)), live.join())
         });
         spinner.finish_and_clear();
-        let wanted = wanted.map_err(|_| Error::internal("the compiler stopped"))?;
         // No iptables, no nft: said before what that entails.
         let (wanted, compiler) = wanted?;
-        let mut compared = Comparison::of_machine(args, input, wanted, live?, &machine, host)?;
+        let live = live.map_err(|_| Error::internal("the reader stopped"))??;
+        let mut compared = Comparison::of_machine(args, input, wanted, live, &machine, host)?;
         if nft.nft_tool {
             compared.plan.drop_batches();
         }

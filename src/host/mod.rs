@@ -121,7 +121,7 @@ pub struct LocalAddress {
 }
 
 /// What this program asks of a machine.
-pub trait Host {
+pub trait Host: Send {
     /// The iptables tool sets that are installed, legacy first. Empty if there are none.
     fn xtables_variants(&mut self) -> Result<Vec<XtablesTools>, HostError>;
 

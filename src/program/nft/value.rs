@@ -262,8 +262,8 @@ impl fmt::Debug for Scalar {
     }
 }
 
-/// Values side by side: one, or a concatenation.
-pub type Values = SmallVec<[Scalar; 2]>;
+/// Values side by side: one, or a concatenation. Most are kept in place: there can be hundreds of thousands.
+pub type Values = SmallVec<[Scalar; 3]>;
 
 /// First and last value of a network.
 pub(super) fn ends(cidr: &IpCidr) -> (Scalar, Scalar) {
