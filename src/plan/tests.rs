@@ -94,9 +94,9 @@ fn chains_come_before_jumps_and_source_nat_before_what_needs_it() {
         words(&planned),
         ["sysctl net/key", "nfacct counter", "restore", "sysctl net/all/route_localnet",]
     );
-    let restores = planned.steps.iter().find_map(|step| match step {
-        Step::XtablesRestore { document, .. } => Some(String::from_utf8_lossy(&document.text)),
-        _ => None,
+    let restores = planned.steps.iter().find_map(|step| {
+        let Step::XtablesRestore { document, .. } = step else { return None };
+        Some(String::from_utf8_lossy(&document.text))
     });
     assert_eq!(
         restores.unwrap(),

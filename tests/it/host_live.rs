@@ -142,11 +142,9 @@ fn puts_rules_before_others_and_deletes_them() {
         let nowhere = words(&["-j", "MINE-NOPE"]);
         let error = host.xtables_delete(variant, family, ("nat", "OUTPUT"), &nowhere).unwrap_err();
         assert_eq!(error.kind, HostErrorKind::NotFound, "{error}");
-        for nowhere in ["OUTPUT 1 -j MINE-NOPE", "MINE-NOPE 1 -j MINE-A"] {
-            let document = format!("*nat\n-I {nowhere}\nCOMMIT\n");
-            let refused = host.xtables_restore(variant, family, document.as_bytes(), RestoreMode::Commit);
-            assert_eq!(refused.unwrap_err().error.kind, HostErrorKind::NotFound, "{nowhere}");
-        }
+        let document = b"*nat\n-I OUTPUT 1 -j MINE-NOPE\nCOMMIT\n";
+        let refused = host.xtables_restore(variant, family, document, RestoreMode::Commit);
+        assert_eq!(refused.unwrap_err().error.kind, HostErrorKind::NotFound);
         assert!(!host.xtables_save(variant, family).unwrap().contains("-A OUTPUT"));
     });
 }

@@ -114,13 +114,12 @@ impl Place {
                 }
                 IpAddr::V6(addr) => Place { kind: Kind::Address(IpFamily::V6), number: addr.to_bits() },
             }),
-            None => rule.matches.iter().find_map(|one| match one {
-                Match::Ports(PortsMatch { protocol, destination: Some(ports), .. })
-                    if !ports.negated && ports.first == ports.last =>
-                {
-                    Some(Place { kind: Kind::Port(*protocol), number: u128::from(ports.first) })
-                }
-                _ => None,
+            None => rule.matches.iter().find_map(|one| {
+                let Match::Ports(PortsMatch { protocol, destination: Some(ports), .. }) = one else {
+                    return None;
+                };
+                let is_one = !ports.negated && ports.first == ports.last;
+                is_one.then(|| Place { kind: Kind::Port(*protocol), number: ports.first.into() })
             }),
         }
     }
