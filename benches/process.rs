@@ -49,7 +49,10 @@ fn main() {
     let given: Vec<(usize, usize)> = arguments.iter().filter_map(|argument| size(argument)).collect();
     let sizes = if given.is_empty() { vec![(1_000, 10), (10_000, 10), (30_000, 10)] } else { given };
     let parts = ["iptables", "nftables", "ipvs", "layouts"];
-    let given_parts = arguments.iter().any(|argument| parts.contains(&argument.as_str()));
+    // What `--only` says is no part.
+    let only = arguments.iter().position(|argument| argument == "--only");
+    let words = || arguments.iter().enumerate().filter(|(at, _)| only.is_none_or(|only| *at != only + 1));
+    let given_parts = words().any(|(_, argument)| parts.contains(&argument.as_str()));
     fs::create_dir_all(&folder).unwrap();
     for (services, endpoints) in sizes {
         let write = |moved: bool, name: &str| {
@@ -59,7 +62,7 @@ fn main() {
         };
         let (before, after) = (write(false, "cluster"), write(true, "moved"));
         if write_only.is_none() {
-            let wanted = |part: &str| !given_parts || arguments.iter().any(|argument| argument == part);
+            let wanted = |part: &str| !given_parts || words().any(|(_, argument)| argument == part);
             if wanted("iptables") {
                 measure(services, &before, &after);
             }
