@@ -5,7 +5,7 @@
 //!
 //! `cargo bench --bench process` runs 1,000 to 30,000 Services; `cargo bench --bench process -- 10000` one size (as words
 //! before it `iptables`, `nftables` or `layouts`: that alone); `-- layouts 10000 44000x2` says how many endpoints, too
-//! (after it `--only nftables`, `legacy` or `nft`);
+//! (after it `--only nftables`, `legacy` or `nft`, and `--no-baseline`: the fast layout alone);
 //! `cargo bench --bench process -- --write DIR 10000` only writes the cluster, to measure by other means.
 #![allow(
     clippy::unwrap_used,
@@ -14,15 +14,20 @@
     reason = "a benchmark runs programs, takes the time and prints it"
 )]
 
+#[path = "../tests/it/api_server.rs"]
+#[allow(dead_code, reason = "tests need more of it")]
+mod api_server;
 mod cluster;
 mod layouts;
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cluster::Size;
+use rustix::process::{Pid, Signal};
 
 const RUNS: usize = 5;
 const BINARY: &str = env!("CARGO_BIN_EXE_svcproxy");
@@ -33,6 +38,9 @@ fn main() {
     if let Some(at) = arguments.iter().position(|argument| argument == layouts::CONNECT) {
         return layouts::connect(&arguments[at + 1..]);
     }
+    if let Some(at) = arguments.iter().position(|argument| argument == layouts::RUN) {
+        return layouts::keep_in_step(&arguments[at + 1..]);
+    }
     let write_only = arguments.iter().position(|argument| argument == "--write");
     let folder = match write_only {
         Some(at) => PathBuf::from(arguments.get(at + 1).expect("--write DIR")),
@@ -41,7 +49,10 @@ fn main() {
     let given: Vec<(usize, usize)> = arguments.iter().filter_map(|argument| size(argument)).collect();
     let sizes = if given.is_empty() { vec![(1_000, 10), (10_000, 10), (30_000, 10)] } else { given };
     let parts = ["iptables", "nftables", "ipvs", "layouts"];
-    let given_parts = arguments.iter().any(|argument| parts.contains(&argument.as_str()));
+    // What `--only` says is no part.
+    let only = arguments.iter().position(|argument| argument == "--only");
+    let words = || arguments.iter().enumerate().filter(|(at, _)| only.is_none_or(|only| *at != only + 1));
+    let given_parts = words().any(|(_, argument)| parts.contains(&argument.as_str()));
     fs::create_dir_all(&folder).unwrap();
     for (services, endpoints) in sizes {
         let write = |moved: bool, name: &str| {
@@ -51,7 +62,7 @@ fn main() {
         };
         let (before, after) = (write(false, "cluster"), write(true, "moved"));
         if write_only.is_none() {
-            let wanted = |part: &str| !given_parts || arguments.iter().any(|argument| argument == part);
+            let wanted = |part: &str| !given_parts || words().any(|(_, argument)| argument == part);
             if wanted("iptables") {
                 measure(services, &before, &after);
             }
@@ -220,17 +231,23 @@ fn by_netlink_and_by_nft(
 }
 
 fn once(services: usize, name: &str, words: &[String]) -> Duration {
+    once_within(Duration::MAX, services, name, words).expect("it is done")
+}
+
+/// How long it took; `None` if it failed, or was not done within a limit.
+fn once_within(limit: Duration, services: usize, name: &str, words: &[String]) -> Option<Duration> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let (wall, peak) = run(&words);
-    println!("{services:>7}  {name:<22} {:>8.3} s          {:>8.1} MB", wall.as_secs_f64(), peak);
-    wall
+    let (wall, peak, is_done) = run(&words, limit);
+    let ended = if is_done { "" } else { "  NOT DONE" };
+    println!("{services:>7}  {name:<22} {:>8.3} s          {:>8.1} MB{ended}", wall.as_secs_f64(), peak);
+    is_done.then_some(wall)
 }
 
 fn row(services: usize, name: &str, words: &[&str]) {
-    run(words);
-    let mut runs: Vec<(Duration, f64)> = (0..RUNS).map(|_| run(words)).collect();
-    runs.sort_by_key(|(wall, _)| *wall);
-    let peak = runs.iter().map(|(_, peak)| *peak).fold(0.0, f64::max);
+    run(words, Duration::MAX);
+    let mut runs: Vec<(Duration, f64, bool)> = (0..RUNS).map(|_| run(words, Duration::MAX)).collect();
+    runs.sort_by_key(|(wall, ..)| *wall);
+    let peak = runs.iter().map(|(_, peak, _)| *peak).fold(0.0, f64::max);
     println!(
         "{services:>7}  {name:<22} {:>8.3} s median  {:>8.1} MB peak  ({:.3} to {:.3} s)",
         runs[RUNS / 2].0.as_secs_f64(),
@@ -240,16 +257,12 @@ fn row(services: usize, name: &str, words: &[&str]) {
     );
 }
 
-/// Wall time, and peak resident memory in MB of the process itself as the kernel last told it.
-fn run(words: &[&str]) -> (Duration, f64) {
+/// Wall time, peak resident memory in MB of the process itself as the kernel last told it, and whether it ended well within a
+/// limit.
+fn run(words: &[&str], limit: Duration) -> (Duration, f64, bool) {
     let began = Instant::now();
-    let mut child = Command::new(words[0]).args(&words[1..]).stdout(Stdio::null()).spawn().unwrap();
-    let peak = watch(&mut child);
-    let wall = began.elapsed();
-    (wall, peak)
-}
-
-fn watch(child: &mut Child) -> f64 {
+    let mut command = Command::new(words[0]);
+    let mut child = command.args(&words[1..]).stdout(Stdio::null()).process_group(0).spawn().unwrap();
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0.0_f64;
     loop {
@@ -258,8 +271,15 @@ fn watch(child: &mut Child) -> f64 {
             let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
             peak = peak.max(kilobytes.unwrap_or(0.0) / 1000.0);
         }
-        if child.try_wait().unwrap().is_some() {
-            return peak;
+        if let Some(ended) = child.try_wait().unwrap() {
+            // A comparison that finds a difference has ended well, too.
+            return (began.elapsed(), peak, ended.code().is_some_and(|code| code < 2));
+        }
+        if began.elapsed() > limit {
+            // The tools that it has called, too.
+            rustix::process::kill_process_group(Pid::from_child(&child), Signal::KILL).unwrap();
+            child.wait().unwrap();
+            return (began.elapsed(), peak, false);
         }
         std::thread::sleep(Duration::from_millis(2));
     }

@@ -1,5 +1,8 @@
 //! Both layouts of the modes that have two, side by side, each in a network namespace of its own: a first `apply`, one
-//! endpoint, by how much the kernel's memory grew, and in iptables mode how long the first packet of a connection takes.
+//! endpoint, by how much the kernel's memory grew, in nftables mode one endpoint in a process that stays, and in iptables mode
+//! how long the first packet of a connection takes.
+
+mod one_endpoint;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -9,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect as connect_socket, socket_with};
 
-use super::{BINARY, once};
+use super::{BINARY, once_within};
+
+pub(crate) use one_endpoint::{RUN, keep_in_step};
 
 /// The word by which the benchmark runs itself within a namespace, to connect.
 pub(crate) const CONNECT: &str = "--connect";
@@ -19,11 +24,23 @@ const TURNS: usize = 3;
 const N_CONNECTIONS: usize = 500;
 const LAYOUTS: [&str; 2] = ["kube-proxy", "fast"];
 
-/// What is measured: a name, the options that choose it, whether the first packet is.
-const WAYS: [(&str, &[&str], bool); 3] = [
-    ("nftables", &["--mode", "nftables"], false),
-    ("legacy", &["--iptables", "legacy"], true),
-    ("nft", &["--iptables", "nft"], true),
+/// What is not done by then is left.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// What is measured.
+struct Way {
+    name: &'static str,
+    /// The options that choose it.
+    options: &'static [&'static str],
+    n_turns: usize,
+    has_packets: bool,
+}
+
+const WAYS: [Way; 3] = [
+    Way { name: "nftables", options: &["--mode", "nftables"], n_turns: TURNS, has_packets: false },
+    Way { name: "legacy", options: &["--iptables", "legacy"], n_turns: TURNS, has_packets: true },
+    // Minutes with 10,000 Services.
+    Way { name: "nft", options: &["--iptables", "nft"], n_turns: 1, has_packets: true },
 ];
 
 /// A network namespace that goes with the value.
@@ -73,65 +90,92 @@ impl Drop for Namespace {
     }
 }
 
-/// Measures all of it, or what `--only` says.
+/// Measures all of it, or what `--only` says; with `--no-baseline` the fast layout alone.
 pub(crate) fn measure(services: usize, before: &Path, after: &Path) {
     let arguments: Vec<String> = std::env::args().collect();
     let only = arguments.iter().position(|argument| argument == "--only").map(|at| &arguments[at + 1]);
-    for (way, options, has_packets) in WAYS {
-        if only.is_none_or(|only| only == way)
-            && measure_way(services, way, options, has_packets, before, after).is_none()
+    let layouts =
+        if arguments.iter().any(|argument| argument == "--no-baseline") { &LAYOUTS[1..] } else { &LAYOUTS };
+    for way in WAYS {
+        if only.is_none_or(|only| only == way.name) && way.measure(services, layouts, before, after).is_none()
         {
             println!("{services:>7}  layouts: SKIPPED, network namespaces need root and iproute2");
         }
     }
 }
 
-fn measure_way(
-    services: usize,
-    way: &str,
-    options: &[&str],
-    has_packets: bool,
-    before: &Path,
-    after: &Path,
-) -> Option<()> {
-    let apply = |layout: &str, manifests: &Path| -> Vec<String> {
-        let words = [BINARY, "apply", "--family", "ipv4", "--node", "node-1", "--layout", layout, "-f"];
-        let all = words.iter().copied().chain([manifests.to_str().unwrap()]).chain(options.iter().copied());
-        all.map(str::to_owned).collect()
-    };
-    let (mut firsts, mut grown) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
-    let mut namespaces = Vec::new();
-    for _ in 0..TURNS {
-        namespaces.clear();
-        for (at, layout) in LAYOUTS.into_iter().enumerate() {
-            let kernel_before = settled_kernel_memory();
-            let namespace = Namespace::new(layout)?;
-            let words = namespace.within(&apply(layout, before));
-            firsts[at].push(once(services, &format!("{way}, {layout}: first"), &words));
-            grown[at].push(kernel_memory() - kernel_before);
-            namespaces.push(namespace);
+/// Says how many times faster the last of several is than the first. What was not done in time took longer than that.
+fn compare(services: usize, what: &str, times: &[Option<Duration>]) {
+    match times {
+        [Some(slow), Some(fast)] => {
+            println!("{services:>7}  {what} is {:.1} times faster", slow.as_secs_f64() / fast.as_secs_f64());
         }
+        [None, Some(fast)] => println!(
+            "{services:>7}  {what} is more than {:.1} times faster: the other was not done after {} s",
+            LIMIT.as_secs_f64() / fast.as_secs_f64(),
+            LIMIT.as_secs(),
+        ),
+        _ => {}
     }
-    let [slow, fast] = firsts.map(median);
-    println!(
-        "{services:>7}  {way}: the first apply is {:.1} times faster",
-        slow.as_secs_f64() / fast.as_secs_f64()
-    );
-    let [slow, fast] = grown.map(|all| all.into_iter().fold(f64::INFINITY, f64::min));
-    println!("{services:>7}  {way}: the kernel's memory grows by {slow:.1} MB and {fast:.1} MB");
-    let mut changes = Vec::new();
-    for (layout, namespace) in LAYOUTS.into_iter().zip(&namespaces) {
-        let words = namespace.within(&apply(layout, after));
-        changes.push(once(services, &format!("{way}, {layout}: one endpoint"), &words));
+}
+
+impl Way {
+    fn apply(&self, layout: &str, manifests: &Path) -> Vec<String> {
+        let words = [BINARY, "apply", "--family", "ipv4", "--node", "node-1", "--layout", layout, "-f"];
+        let all =
+            words.iter().copied().chain([manifests.to_str().unwrap()]).chain(self.options.iter().copied());
+        all.map(str::to_owned).collect()
     }
-    println!(
-        "{services:>7}  {way}: one endpoint is {:.1} times faster",
-        changes[0].as_secs_f64() / changes[1].as_secs_f64()
-    );
-    if has_packets {
-        measure_packets(services, way, &namespaces);
+
+    fn measure(&self, services: usize, layouts: &[&str], before: &Path, after: &Path) -> Option<()> {
+        let name = self.name;
+        let mut firsts = vec![Vec::new(); layouts.len()];
+        let mut grown = firsts.iter().map(|_| f64::INFINITY).collect::<Vec<_>>();
+        let mut namespaces = Vec::new();
+        for _ in 0..self.n_turns {
+            namespaces.clear();
+            for (at, layout) in layouts.iter().enumerate() {
+                let kernel_before = settled_kernel_memory();
+                let namespace = Namespace::new(layout)?;
+                let words = namespace.within(&self.apply(layout, before));
+                firsts[at].push(once_within(LIMIT, services, &format!("{name}, {layout}: first"), &words));
+                grown[at] = grown[at].min(kernel_memory() - kernel_before);
+                namespaces.push(namespace);
+            }
+        }
+        // What was not done in time took longest.
+        let firsts: Vec<Option<Duration>> = firsts
+            .into_iter()
+            .map(|all| median(all.into_iter().map(|one| one.unwrap_or(Duration::MAX)).collect()))
+            .map(|one| Some(one).filter(|one| *one < Duration::MAX))
+            .collect();
+        compare(services, &format!("{name}: the first apply"), &firsts);
+        let is_loaded: Vec<bool> = firsts.iter().map(Option::is_some).collect();
+        for (layout, grown) in
+            layouts.iter().zip(&grown).zip(&is_loaded).filter_map(|(one, loaded)| loaded.then_some(one))
+        {
+            println!("{services:>7}  {name}, {layout}: the kernel's memory grows by {grown:.1} MB");
+        }
+        if is_loaded.contains(&false) {
+            return Some(());
+        }
+        let changes: Vec<Option<Duration>> = layouts
+            .iter()
+            .zip(&namespaces)
+            .map(|(layout, namespace)| {
+                let words = namespace.within(&self.apply(layout, after));
+                once_within(LIMIT, services, &format!("{name}, {layout}: one endpoint"), &words)
+            })
+            .collect();
+        compare(services, &format!("{name}: an apply of one endpoint"), &changes);
+        if name == "nftables" {
+            one_endpoint::measure(services, &namespaces, before, after)?;
+        }
+        if let (true, [_, _]) = (self.has_packets, &*namespaces) {
+            measure_packets(services, name, &namespaces);
+        }
+        Some(())
     }
-    Some(())
 }
 
 /// How long it takes to begin a connection to the Service that the list of kube-proxy has first, and last.

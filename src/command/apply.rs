@@ -69,10 +69,9 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
     }
     let variant = steps::variant_of(&compared);
     pipeline::check(&compared.wanted.program).map_err(Error::internal)?;
-    // Whoever closed the pipe wants no report, but still the rules.
-    compared.report(&input, OutputArg::Text, None, console).or_else(Error::unless_broken_pipe)?;
     let planned = &compared.plan.steps;
     if args.dry_run {
+        compared.report(&input, OutputArg::Text, None, (&mut *console.out, console.color_out))?;
         execute::rehearse(host, variant, planned).map_err(|(index, refused)| {
             refusal::explain(&planned[index], &refused, Some((&input, &compared.wanted)))
         })?;
@@ -81,7 +80,7 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
         if input.config.mode == Mode::Ipvs && !planned.is_empty() {
             virtual_servers::rehearse(host, &compared.wanted.program, &compared.live.program)?;
         }
-        steps::take(&compared, &input, host, console)?;
+        take(&compared, &input, host, console)?;
         if !planned.is_empty() {
             match flows::forget_stale(&compared.wanted.answerers, &Answerers::default(), host) {
                 Forgotten::None => {}
@@ -102,6 +101,25 @@ pub fn run(args: &ApplyArgs, host: &mut dyn Host, console: &mut Console<'_>) -> 
     // The process ends here: taking half a million rules apart first would only cost time.
     std::mem::forget((input, compared));
     Ok(Outcome::Done)
+}
+
+/// Takes the steps. What they change is put into words meanwhile, and said whether they succeed or not.
+fn take(
+    compared: &Comparison,
+    input: &Input,
+    host: &mut dyn Host,
+    console: &mut Console<'_>,
+) -> Result<(), Error> {
+    let (mut words, color) = (Vec::new(), console.color_out);
+    let (told, taken) = std::thread::scope(|scope| {
+        let told = scope.spawn(|| compared.report(input, OutputArg::Text, None, (&mut words, color)));
+        let taken = steps::take(compared, input, host, console);
+        (told.join(), taken)
+    });
+    told.map_err(|_| Error::internal("the comparison stopped"))??;
+    // Whoever closed the pipe wants no report, but still the rules.
+    console.out.write_all(&words).map_err(Error::from).or_else(Error::unless_broken_pipe)?;
+    taken
 }
 
 /// What must not reach a kernel: anything of which a part is broken, or made up.

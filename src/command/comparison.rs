@@ -1,6 +1,7 @@
 //! Wanted beside live: what `diff` shows and `apply` acts upon.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::net::IpAddr;
 
 use crate::backend::{self, Changes, LiftedName, PortChange, nftables};
@@ -119,18 +120,17 @@ impl Comparison {
         let machine = Machine::ask(host, TargetArgs::default(), nft)?;
         let spinner = progress::spinner(console, "reading this machine's rules");
         let (wanted, live) = std::thread::scope(|scope| {
-            let wanted = scope.spawn(|| {
-                let (cluster, config, node) = (&input.loaded.cluster, &input.config, &input.node);
-                let compiler = machine.compiler(args, cluster, config, node, &input.families)?;
-                Ok::<_, Error>(compiler.wanted(cluster))
-            });
-            let live = live::read(host, &machine.abilities, variant, &input.families);
-            (wanted.join(), live)
+            let live = scope.spawn(|| live::read(host, &machine.abilities, variant, &input.families));
+            let (cluster, config, node) = (&input.loaded.cluster, &input.config, &input.node);
+            // In this thread: with glibc others get their memory page by page.
+            let compiler = machine.compiler(args, cluster, config, node, &input.families);
+            (compiler.map(|compiler| compiler.wanted(cluster)), live.join())
         });
         spinner.finish_and_clear();
-        let wanted = wanted.map_err(|_| Error::internal("the compiler stopped"))?;
         // No iptables, no nft: said before what that entails.
-        let mut compared = Comparison::of_machine(args, input, wanted?, live?, &machine, host)?;
+        let wanted = wanted?;
+        let live = live.map_err(|_| Error::internal("the reader stopped"))??;
+        let mut compared = Comparison::of_machine(args, input, wanted, live, &machine, host)?;
         if nft.nft_tool {
             compared.plan.drop_batches();
         }
@@ -288,13 +288,13 @@ impl Comparison {
         marks.into_iter().map(|((name, _), mark)| format!("{mark} {name}")).collect()
     }
 
-    /// Writes the difference: Services, then with `rules_from` the rules, whose live side it names.
+    /// Writes the difference: Services, then with `rules_from` the rules, whose live side it names. `color`: `out` takes colours.
     pub(super) fn report(
         &self,
         input: &Input,
         output: OutputArg,
         rules_from: Option<&str>,
-        console: &mut Console<'_>,
+        (out, color): (&mut dyn Write, bool),
     ) -> Result<(), Error> {
         let placeholders: BTreeSet<String> = input
             .loaded
@@ -319,20 +319,20 @@ impl Comparison {
         };
         let settings: Vec<String> = self.plan.steps.iter().filter(is_setting).map(Step::to_string).collect();
         if output == OutputArg::Json {
-            report::json::write_diff(console.out, &changes, &settings, self.plan.is_empty(), &placeholder)?;
-            console.out.flush()?;
+            report::json::write_diff(out, &changes, &settings, self.plan.is_empty(), &placeholder)?;
+            out.flush()?;
             return Ok(());
         }
         for (family, changes) in &changes {
-            report::diff::write_services(console.out, changes, *family, &placeholder, console.color_out)?;
+            report::diff::write_services(out, changes, *family, &placeholder, color)?;
         }
-        report::diff::write_settings(console.out, &settings, console.color_out)?;
+        report::diff::write_settings(out, &settings, color)?;
         if let Some(from) = rules_from {
             for (family, changes) in &changes {
-                report::diff::write_rules(console.out, changes, *family, from, console.color_out)?;
+                report::diff::write_rules(out, changes, *family, from, color)?;
             }
         }
-        console.out.flush()?;
+        out.flush()?;
         Ok(())
     }
 }

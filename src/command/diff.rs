@@ -96,7 +96,12 @@ pub fn run(args: &DiffArgs, host: &mut dyn Host, console: &mut Console<'_>) -> R
     for warning in &compared.live.warnings {
         console.warn(warning)?;
     }
-    compared.report(&input, args.output, args.rules.then_some(from), console)?;
+    compared.report(
+        &input,
+        args.output,
+        args.rules.then_some(from),
+        (&mut *console.out, console.color_out),
+    )?;
     let outcome = if input.has_errors() || base_has_errors {
         Outcome::BadInput
     } else if compared.plan.is_empty() {

@@ -22,6 +22,11 @@ pub(super) fn explain(step: &Step, refused: &RestoreError, wanted: Option<(&Inpu
     if let Some(rule) = text.lines().nth(line.saturating_sub(1)) {
         error = error.detail(format!("line {line}: {}", one_line(rule)));
     }
+    if matches!(step, Step::XtablesRestore { .. }) && asks_bpf(&text, line) {
+        error = error.hint(
+            "rules of `--layout fast` ask match `bpf`: it needs module `xt_bpf`, which `--layout kube-proxy` does not",
+        );
+    }
     if let Some((name, owner)) =
         wanted.and_then(|(input, wanted)| owner(family, line, document, input, wanted))
     {
@@ -31,13 +36,27 @@ pub(super) fn explain(step: &Step, refused: &RestoreError, wanted: Option<(&Inpu
     error
 }
 
+/// Whether a refused line asks match `bpf`, which few other rules do and some kernels lack. iptables-legacy says only that a
+/// table was refused, by its last line.
+fn asks_bpf(document: &str, line: usize) -> bool {
+    let asks = |line: &str| line.contains(" -m bpf ");
+    let before: Vec<&str> = document.lines().take(line).collect();
+    match before.split_last() {
+        Some((&"COMMIT", table)) => {
+            table.iter().rev().take_while(|line| **line != "COMMIT").any(|line| asks(line))
+        }
+        Some((line, _)) => asks(line),
+        None => false,
+    }
+}
+
 /// The document of a step that feeds one to a tool, and its family.
 fn document_of(step: &Step) -> Option<(IpFamily, &Emitted)> {
     match step {
         Step::XtablesRestore { family, document, .. } | Step::NftTransaction { family, document, .. } => {
             Some((*family, document))
         }
-        Step::Jump { .. }
+        Step::DeleteJump { .. }
         | Step::AddNfacct { .. }
         | Step::SetSysctl { .. }
         | Step::Ipset { .. }
@@ -63,4 +82,17 @@ fn owner(
         Some(format!(" ({}:{line}:{column})", one_line(&source.name)))
     });
     Some((port.name.service.clone(), format!("{}{}", port.name, place.unwrap_or_default())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_some_kernels_lack_is_named() {
+        let document = "*filter\n-A A -m bpf --bytecode \"1,6 0 0 0\" -j DROP\n-A A -j DROP\nCOMMIT\n*nat\n-A A -j DROP\nCOMMIT\n";
+        let lines: Vec<usize> = (0..9).filter(|line| asks_bpf(document, *line)).collect();
+        // The rule, and the table that it is in.
+        assert_eq!(lines, [2, 4]);
+    }
 }

@@ -19,10 +19,10 @@ pub fn execute(host: &mut dyn Host, variant: XtablesVariant, step: &Step) -> Res
         }
         Step::NftTransaction { batch: Some(batch), .. } => host.nft_change(batch),
         Step::NftTransaction { document, batch: None, .. } => host.nft_run(&document.text, false),
-        Step::Jump { action, family, table, chain, rule } => {
+        Step::DeleteJump { family, table, chain, rule } => {
             let args = emit::rule_args(rule, *family);
             let place = (table.as_str(), chain.as_str());
-            host.xtables_jump(*action, variant, *family, place, &args).map_err(failed)
+            host.xtables_delete(variant, *family, place, &args).map_err(failed)
         }
         Step::AddNfacct { name } => host.nfacct_add(name).map_err(failed),
         Step::SetSysctl { key, value } => host.sysctl_write(key, value).map_err(failed),
@@ -71,7 +71,7 @@ pub fn rehearse(
                     }
                     Step::NftTransaction { .. }
                     | Step::XtablesRestore { .. }
-                    | Step::Jump { .. }
+                    | Step::DeleteJump { .. }
                     | Step::AddNfacct { .. }
                     | Step::SetSysctl { .. }
                     | Step::Ipset { .. }
@@ -88,7 +88,7 @@ pub fn rehearse(
                         .map_err(|refused| locate(index, &stages, refused))?;
                 }
             }
-            Step::Jump { .. }
+            Step::DeleteJump { .. }
             | Step::AddNfacct { .. }
             | Step::SetSysctl { .. }
             | Step::Ipvs { .. }
@@ -157,7 +157,14 @@ mod tests {
 
     fn rules(text: &str) -> Step {
         let document = emitted(text);
-        Step::XtablesRestore { family: IpFamily::V4, document, n_chains: 1, n_rules: 2, n_deleted: 0 }
+        Step::XtablesRestore {
+            family: IpFamily::V4,
+            document,
+            n_chains: 1,
+            n_rules: 2,
+            n_deleted: 0,
+            n_jumps: 0,
+        }
     }
 
     fn emitted(text: &str) -> Emitted {

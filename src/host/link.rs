@@ -35,9 +35,6 @@ const LINK_HEADER: usize = 16;
 const ADDRESS_HEADER: usize = 8;
 /// Where both have the index of the device.
 const INDEX: usize = 4;
-/// AF_INET and AF_INET6.
-const INET: u8 = 2;
-const INET6: u8 = 10;
 /// What the kernel calls a dummy device.
 const DUMMY: &[u8] = b"dummy";
 
@@ -185,11 +182,12 @@ fn named(name: &str, action: &str) -> Result<Vec<u8>, HostError> {
 }
 
 fn encode_address(index: u32, addr: IpAddr) -> Vec<u8> {
-    let (family, octets) = match addr {
-        IpAddr::V4(addr) => (INET, addr.octets().to_vec()),
-        IpAddr::V6(addr) => (INET6, addr.octets().to_vec()),
+    let octets = match addr {
+        IpAddr::V4(addr) => addr.octets().to_vec(),
+        IpAddr::V6(addr) => addr.octets().to_vec(),
     };
-    let mut body = vec![family, IpFamily::of(addr).bits(), 0, 0];
+    let family = IpFamily::of(addr);
+    let mut body = vec![family.number(), family.bits(), 0, 0];
     body.extend_from_slice(&index.to_ne_bytes());
     // With both, deleting is exact: an address with a shorter prefix is another.
     attributes::push(&mut body, LOCAL, &octets);

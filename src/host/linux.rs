@@ -16,7 +16,7 @@ use super::xtables::Xtables;
 use super::{Event, Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
 use super::{conntrack, files, ipset, link, lock, nf_tables, nfacct, nft, nft_watch, notify, sysctl};
 use crate::net::{IpFamily, Protocol};
-use crate::plan::{JumpAction, Landmark};
+use crate::plan::Landmark;
 use crate::program::conntrack::Flow;
 use crate::program::ipset::{Change, Sets};
 use crate::program::ipvs;
@@ -103,15 +103,14 @@ impl Host for LinuxHost {
         self.xtables.restore(variant, family, document, mode)
     }
 
-    fn xtables_jump(
+    fn xtables_delete(
         &mut self,
-        action: JumpAction,
         variant: XtablesVariant,
         family: IpFamily,
         place: (&str, &str),
         args: &[String],
     ) -> Result<(), HostError> {
-        self.xtables.jump(action, variant, family, place, args)
+        self.xtables.delete(variant, family, place, args)
     }
 
     fn stands(&mut self, variant: XtablesVariant, landmark: &Landmark) -> Result<bool, HostError> {

@@ -43,7 +43,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::net::{IpFamily, Protocol};
-use crate::plan::{JumpAction, Landmark};
+use crate::plan::Landmark;
 use crate::program::conntrack::Flow;
 use crate::program::ipset::{Change, Sets};
 use crate::program::ipvs::{Request, Timeouts, VirtualServers};
@@ -122,7 +122,7 @@ pub struct LocalAddress {
 }
 
 /// What this program asks of a machine.
-pub trait Host {
+pub trait Host: Send {
     /// The iptables tool sets that are installed, legacy first. Empty if there are none.
     fn xtables_variants(&mut self) -> Result<Vec<XtablesTools>, HostError>;
 
@@ -150,11 +150,10 @@ pub trait Host {
         mode: RestoreMode,
     ) -> Result<(), RestoreError>;
 
-    /// Inserts, appends or deletes one rule in a chain of a table (`place`), `args` being all that follows the chain in the
-    /// `iptables` command. `NotFound` if there is none to delete.
-    fn xtables_jump(
+    /// Deletes the first such rule from a chain of a table (`place`), `args` being all that follows the chain in the
+    /// `iptables` command. `NotFound` if there is none.
+    fn xtables_delete(
         &mut self,
-        action: JumpAction,
         variant: XtablesVariant,
         family: IpFamily,
         place: (&str, &str),

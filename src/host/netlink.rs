@@ -162,7 +162,7 @@ impl Netlink {
 
     /// Asks for a list, and gives each part of it on as it comes. Whether it stayed the same while it was read: else what
     /// was given is of no use.
-    pub(super) fn stream(&mut self, message: Message, take: &mut dyn FnMut(&Message)) -> io::Result<bool> {
+    pub(super) fn stream(&mut self, message: Message, take: &mut dyn FnMut(Message)) -> io::Result<bool> {
         let mut bytes = Vec::new();
         self.write(&mut bytes, message, NLM_F_DUMP);
         self.socket.send(&bytes, 0)?;
@@ -177,7 +177,7 @@ impl Netlink {
                     return Err(if is(&error, Errno::NOBUFS) { cut() } else { error });
                 }
             };
-            replies.messages.drain(..).for_each(|message| take(&message));
+            replies.messages.drain(..).for_each(&mut *take);
             if is_complete {
                 let is_same = !replies.is_interrupted;
                 return replies.of_one().map(|_| is_same).map_err(|refused| refused.error);

@@ -107,17 +107,8 @@ fn attempt(family: IpFamily, name: &Name) -> io::Result<Option<Option<Table>>> {
         return Ok(None);
     }
     let names = reading.set_names();
-    // The kernel looks for a set from the first one on each time: of many, two threads look.
-    let (some, others) = names.split_at(if names.len() < MANY_SETS { names.len() } else { names.len() / 2 });
-    let (some, others) = thread::scope(|scope| {
-        let others = scope.spawn(|| elements(&reading, others));
-        (elements(&reading, some), others.join())
-    });
-    let others = others.map_err(|_| io::Error::other("a thread has stopped"))?;
-    for listed in [some?, others?] {
-        let Some(messages) = listed else { return Ok(None) };
-        messages.iter().for_each(|answer| reading.take(answer.kind, &answer.body));
-    }
+    let Some(messages) = elements_of_all(&mut netlink, &reading, &names)? else { return Ok(None) };
+    messages.iter().for_each(|answer| reading.take(answer.kind, &answer.body));
     for question in [Question::Rules, Question::Objects, Question::Flowtables] {
         is_same &= list(&mut netlink, &mut reading, question)?;
     }
@@ -125,13 +116,35 @@ fn attempt(family: IpFamily, name: &Name) -> io::Result<Option<Option<Table>>> {
     Ok(is_same.then(|| reading.finish()))
 }
 
-/// The elements of sets; `None` if something changed meanwhile.
-fn elements(reading: &Reading, names: &[Box<str>]) -> io::Result<Option<Vec<Message>>> {
+/// The elements of all sets; `None` if something changed meanwhile.
+fn elements_of_all(
+    netlink: &mut Netlink,
+    reading: &Reading,
+    names: &[Box<str>],
+) -> io::Result<Option<Vec<Message>>> {
+    if names.len() < MANY_SETS {
+        return elements(netlink, reading, names);
+    }
+    // The kernel looks for a set from the first one on each time: of many, two threads look.
+    let (some, others) = names.split_at(names.len() / 2);
+    let (some, others) = thread::scope(|scope| {
+        let others = scope.spawn(|| elements(&mut Netlink::open(NETLINK_NETFILTER)?, reading, others));
+        (elements(netlink, reading, some), others.join())
+    });
+    let others = others.map_err(|_| io::Error::other("a thread has stopped"))?;
+    Ok(some?.zip(others?).map(|(some, others)| [some, others].concat()))
+}
+
+/// The elements of some sets; `None` if something changed meanwhile.
+fn elements(
+    netlink: &mut Netlink,
+    reading: &Reading,
+    names: &[Box<str>],
+) -> io::Result<Option<Vec<Message>>> {
     let mut found = Vec::new();
-    let mut netlink = Netlink::open(NETLINK_NETFILTER)?;
     for name in names {
         let request = message(reading, Question::Elements(name));
-        match netlink.stream(request, &mut |answer| found.push(answer.clone())) {
+        match netlink.stream(request, &mut |answer| found.push(answer)) {
             Ok(true) => {}
             Ok(false) => return Ok(None),
             Err(error) if netlink::is(&error, Errno::NOENT) => return Ok(None),

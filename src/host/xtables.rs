@@ -15,7 +15,6 @@ use super::error::{HostError, HostErrorKind, RestoreError};
 use super::xtables_words::{self, Said};
 use super::{RestoreMode, XtablesTools, XtablesVariant, nf_tables, tool};
 use crate::net::IpFamily;
-use crate::plan::JumpAction;
 use crate::program::nft::Family;
 use crate::program::xtables::TableName;
 
@@ -108,9 +107,8 @@ impl Xtables {
         Err(RestoreError { line: jump.or(said.line), error: refused(&program, said, done.status) })
     }
 
-    pub(super) fn jump(
+    pub(super) fn delete(
         &mut self,
-        action: JumpAction,
         variant: XtablesVariant,
         family: IpFamily,
         (table, chain): (&str, &str),
@@ -118,26 +116,16 @@ impl Xtables {
     ) -> Result<(), HostError> {
         need_family(family, "change")?;
         let (program, _) = self.program(variant, family, "")?;
-        let verb = match action {
-            JumpAction::Insert => "insert",
-            JumpAction::Append => "append",
-            JumpAction::Delete => "delete",
-        };
         let Some(rule) = rule_text(args) else {
-            return jump_by_argv(&program, action, table, chain, args);
+            return delete_by_argv(&program, table, chain, args);
         };
         // Not the crate's own `--wait`: that one waits without end. It may stand behind the rule.
         let rule = format!("{rule} --wait {WAIT}");
         let cmd = self.command(&program);
         let tables = IPTables { cmd, has_check: true, has_wait: false, is_numeric: false };
-        let result = match action {
-            JumpAction::Insert => tables.insert(table, chain, &rule, 1),
-            JumpAction::Append => tables.append(table, chain, &rule),
-            JumpAction::Delete => tables.delete(table, chain, &rule),
-        };
-        result.map_err(|error| {
+        tables.delete(table, chain, &rule).map_err(|error| {
             crate_error(
-                &format!("{verb} `{}` in chain `{chain}` of table `{table}`", args.join(" ")),
+                &format!("delete `{}` in chain `{chain}` of table `{table}`", args.join(" ")),
                 &*error,
             )
         })
@@ -326,19 +314,8 @@ fn rule_text(args: &[String]) -> Option<String> {
 }
 
 /// For arguments that crate `iptables` cannot carry.
-fn jump_by_argv(
-    program: &Path,
-    action: JumpAction,
-    table: &str,
-    chain: &str,
-    args: &[String],
-) -> Result<(), HostError> {
-    let mut argv = vec!["--wait", WAIT, "-t", table];
-    match action {
-        JumpAction::Insert => argv.extend(["-I", chain, "1"]),
-        JumpAction::Append => argv.extend(["-A", chain]),
-        JumpAction::Delete => argv.extend(["-D", chain]),
-    }
+fn delete_by_argv(program: &Path, table: &str, chain: &str, args: &[String]) -> Result<(), HostError> {
+    let mut argv = vec!["--wait", WAIT, "-t", table, "-D", chain];
     argv.extend(args.iter().map(String::as_str));
     let done = tool::run(program, &argv, b"", LIMIT)?;
     if done.status.success() {

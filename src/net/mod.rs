@@ -42,6 +42,19 @@ impl IpFamily {
         }
     }
 
+    /// Its number in netlink messages: AF_INET or AF_INET6 (linux/socket.h).
+    pub fn number(self) -> u8 {
+        match self {
+            IpFamily::V4 => 2,
+            IpFamily::V6 => 10,
+        }
+    }
+
+    /// The family of this number.
+    pub fn from_number(number: u8) -> Option<IpFamily> {
+        IpFamily::ALL.into_iter().find(|family| family.number() == number)
+    }
+
     /// The unspecified address: 0.0.0.0 or ::.
     pub fn unspecified(self) -> IpAddr {
         match self {

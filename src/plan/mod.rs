@@ -7,7 +7,7 @@ mod virtual_servers;
 
 pub use landmark::{Landmark, landmarks};
 pub use order::{DELETE_CHAINS, DELETE_TABLE};
-pub use step::{JumpAction, Step};
+pub use step::Step;
 
 use std::collections::BTreeMap;
 

@@ -3,68 +3,40 @@
 use crate::net::IpFamily;
 use crate::program::nft::transaction::{self, Transaction};
 use crate::program::nft::{self, diff::TableDiff};
-use crate::program::xtables::diff::{self, ChainChange, RulesetDiff};
-use crate::program::xtables::{ChainName, Rule, Ruleset, TableName};
+use crate::program::xtables::diff::{self, ChainChange, JUMP_ORDER, RulesetDiff};
+use crate::program::xtables::{ChainName, Rule, Ruleset};
 
-use super::{JumpAction, Step};
+use super::Step;
 
-/// The order in which tables get their jumps: source NAT before the traffic that needs it, NAT before the filter rules
-/// that take it for granted. Jumps are taken away in the opposite order.
-const JUMP_ORDER: [TableName; 5] =
-    [TableName::Raw, TableName::Mangle, TableName::Nat, TableName::Filter, TableName::Security];
-
-/// The steps of one family: jumps that go, chains, jumps that come.
+/// The steps of one family: jumps that go, then chains with the jumps that come.
 pub(super) fn xtables_steps(family: IpFamily, wanted: &Ruleset, rules: &RulesetDiff) -> Vec<Step> {
     let mut steps = Vec::new();
     for table in JUMP_ORDER.into_iter().rev() {
         let Some(changes) = rules.tables.get(&table) else { continue };
-        steps.extend(in_order_of_deletion(&changes.jumps_stale).map(jump(JumpAction::Delete, family, table)));
-    }
-    steps.extend(restore_step(family, wanted, rules));
-    for table in JUMP_ORDER {
-        let Some(changes) = rules.tables.get(&table) else { continue };
-        steps.extend(in_order_of_insertion(&changes.jumps_missing).map(jump(
-            JumpAction::Insert,
+        steps.extend(in_order_of_deletion(&changes.jumps_stale).map(|(chain, rule)| Step::DeleteJump {
             family,
             table,
-        )));
-        steps.extend(by_hook(&changes.jumps_behind).map(jump(JumpAction::Append, family, table)));
+            chain: *chain,
+            rule: rule.clone(),
+        }));
     }
+    steps.extend(restore_step(family, wanted, rules));
     steps
 }
 
-/// The step that does something with a jump of a chain.
-fn jump(action: JumpAction, family: IpFamily, table: TableName) -> impl Fn(&(ChainName, Rule)) -> Step {
-    move |(chain, rule)| Step::Jump { action, family, table, chain: *chain, rule: rule.clone() }
-}
+/// The hooks in the order in which a table loses its jumps: as long as traffic is still sent elsewhere, its source is rewritten.
+const HOOK_ORDER: [&str; 5] = ["PREROUTING", "OUTPUT", "INPUT", "FORWARD", "POSTROUTING"];
 
-/// The hooks in the order in which they get a table's jumps: what is done after routing is in place before what is done
-/// ahead of it.
-const HOOK_ORDER: [&str; 5] = ["POSTROUTING", "FORWARD", "INPUT", "OUTPUT", "PREROUTING"];
-
-/// Each jump goes to the head of its chain, so the last one of a chain is inserted first.
-fn in_order_of_insertion(missing: &[(ChainName, Rule)]) -> impl Iterator<Item = &(ChainName, Rule)> {
-    let of_hook =
-        move |hook: &'static str| missing.iter().rev().filter(move |(chain, _)| chain.as_str() == hook);
-    HOOK_ORDER.into_iter().flat_map(of_hook)
-}
-
-/// Each goes to the end of its chain, so the first one comes first.
-fn by_hook(behind: &[(ChainName, Rule)]) -> impl Iterator<Item = &(ChainName, Rule)> {
-    let of_hook = move |hook: &'static str| behind.iter().filter(move |(chain, _)| chain.as_str() == hook);
-    HOOK_ORDER.into_iter().flat_map(of_hook)
-}
-
-/// The other way round: as long as traffic is still sent elsewhere, its source is rewritten.
 fn in_order_of_deletion(stale: &[(ChainName, Rule)]) -> impl Iterator<Item = &(ChainName, Rule)> {
     let of_hook = move |hook: &'static str| stale.iter().filter(move |(chain, _)| chain.as_str() == hook);
-    HOOK_ORDER.into_iter().rev().flat_map(of_hook)
+    HOOK_ORDER.into_iter().flat_map(of_hook)
 }
 
 fn restore_step(family: IpFamily, wanted: &Ruleset, rules: &RulesetDiff) -> Option<Step> {
     let document = diff::restore_document(rules, wanted)?;
-    let (mut n_chains, mut n_rules, mut n_deleted) = (0, 0, 0);
+    let (mut n_chains, mut n_rules, mut n_deleted, mut n_jumps) = (0, 0, 0, 0);
     for (table, changes) in &rules.tables {
+        n_jumps += changes.n_jumps_wanted();
         for (chain, change) in &changes.chains {
             match change {
                 ChainChange::Create | ChainChange::Rewrite => {
@@ -75,7 +47,7 @@ fn restore_step(family: IpFamily, wanted: &Ruleset, rules: &RulesetDiff) -> Opti
             }
         }
     }
-    Some(Step::XtablesRestore { family, document, n_chains, n_rules, n_deleted })
+    Some(Step::XtablesRestore { family, document, n_chains, n_rules, n_deleted, n_jumps })
 }
 
 /// The transactions of one table. A first load goes in several: chains that nothing refers to yet, then what switches them

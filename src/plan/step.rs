@@ -7,21 +7,11 @@ use crate::net::IpFamily;
 use crate::program::xtables::{ChainName, Rule, TableName};
 use crate::program::{Emitted, ipset, ipvs, nft};
 
-/// What is done with a jump.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum JumpAction {
-    /// It is put at the head of its chain.
-    Insert,
-    /// It is put at the end of its chain, behind the rules of others.
-    Append,
-    /// The first one that equals it is deleted.
-    Delete,
-}
-
 /// One step. Where nothing else is said, it is done as a whole or not at all.
 #[derive(Debug, Clone)]
 pub enum Step {
-    /// Feeds a document to iptables-restore: chains made, rewritten and deleted at once.
+    /// Feeds a document to iptables-restore: chains made, rewritten and deleted at once, and jumps to them put into chains that
+    /// are not ours.
     XtablesRestore {
         /// iptables or ip6tables.
         family: IpFamily,
@@ -33,6 +23,8 @@ pub enum Step {
         n_rules: usize,
         /// Chains deleted.
         n_deleted: usize,
+        /// Jumps put in.
+        n_jumps: usize,
     },
     /// Changes a table of nftables: one transaction.
     NftTransaction {
@@ -45,10 +37,8 @@ pub enum Step {
         /// What it does, in a word or two.
         what: &'static str,
     },
-    /// Changes a jump of ours in a chain that is not ours.
-    Jump {
-        /// What is done with it.
-        action: JumpAction,
+    /// Deletes a jump of ours from a chain that is not ours: the first that equals it.
+    DeleteJump {
         /// iptables or ip6tables.
         family: IpFamily,
         /// The table.
@@ -116,7 +106,7 @@ impl Step {
         match self {
             Step::XtablesRestore { family, .. }
             | Step::NftTransaction { family, .. }
-            | Step::Jump { family, .. } => Some(*family),
+            | Step::DeleteJump { family, .. } => Some(*family),
             Step::AddNfacct { .. }
             | Step::SetSysctl { .. }
             | Step::Ipset { .. }
@@ -131,8 +121,8 @@ impl Step {
     /// How many rules of iptables or nftables it writes or removes.
     pub fn n_rules(&self) -> usize {
         match self {
-            Step::XtablesRestore { n_rules, .. } => *n_rules,
-            Step::Jump { .. } => 1,
+            Step::XtablesRestore { n_rules, n_jumps, .. } => n_rules + n_jumps,
+            Step::DeleteJump { .. } => 1,
             Step::NftTransaction { document, .. } => document
                 .text
                 .split(|byte| *byte == b'\n')
@@ -161,25 +151,21 @@ pub(super) fn tool(family: IpFamily) -> &'static str {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Step::XtablesRestore { family, n_chains, n_rules, n_deleted, document } => write!(
+            Step::XtablesRestore { family, n_chains, n_rules, n_deleted, n_jumps, document } => write!(
                 f,
-                "{}-restore: {} with {} written, {} deleted, {} bytes",
+                "{}-restore: {} with {} written, {} deleted, {} put in, {} bytes",
                 tool(*family),
                 counted(*n_chains, "chain"),
                 counted(*n_rules, "rule"),
                 counted(*n_deleted, "chain"),
+                counted(*n_jumps, "jump"),
                 document.text.len(),
             ),
             Step::NftTransaction { family, document, what, .. } => {
                 write!(f, "nft: {what} of {family}, {} bytes", document.text.len())
             }
-            Step::Jump { action, family, table, chain, rule } => {
-                let action = match action {
-                    JumpAction::Insert => "insert into",
-                    JumpAction::Append => "append to",
-                    JumpAction::Delete => "delete from",
-                };
-                write!(f, "{} -t {table}: {action} {chain} the jump to {}", tool(*family), jumped_to(rule))
+            Step::DeleteJump { family, table, chain, rule } => {
+                write!(f, "{} -t {table}: delete from {chain} the jump to {}", tool(*family), jumped_to(rule))
             }
             Step::AddNfacct { name } => write!(f, "nfacct: add {name}"),
             Step::SetSysctl { key, value } => write!(f, "sysctl: {} = {value}", key.replace('/', ".")),

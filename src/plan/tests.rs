@@ -10,7 +10,7 @@ use crate::program::ipvs::{Connections, RealServer, SchedulerName, ServiceKey, T
 use crate::program::xtables::{ChainName, Ruleset, TableName, parse};
 use crate::program::{ChainPattern, Dummy, Program, Scope};
 
-use super::{JumpAction, Plan, Step, plan};
+use super::{Plan, Step, plan};
 
 const WANTED: &str = "\
 *filter
@@ -67,13 +67,7 @@ fn words(plan: &Plan) -> Vec<String> {
         .map(|step| match step {
             Step::XtablesRestore { .. } => "restore".to_owned(),
             Step::NftTransaction { what, .. } => (*what).to_owned(),
-            Step::Jump { action: JumpAction::Insert, table, chain, rule, .. } => {
-                format!("insert {table} {chain} {}", rule.comment_text().unwrap_or_default())
-                    .trim_end()
-                    .to_owned()
-            }
-            Step::Jump { action: JumpAction::Append, table, chain, .. } => format!("append {table} {chain}"),
-            Step::Jump { action: JumpAction::Delete, table, chain, .. } => format!("delete {table} {chain}"),
+            Step::DeleteJump { table, chain, .. } => format!("delete {table} {chain}"),
             Step::AddNfacct { name } => format!("nfacct {name}"),
             Step::SetSysctl { key, .. } => format!("sysctl {key}"),
             Step::Ipset { what, .. } => format!("ipset {what}"),
@@ -95,20 +89,21 @@ fn chains_come_before_jumps_and_source_nat_before_what_needs_it() {
         xtables: PerFamily { v4: Some(Ruleset::empty(IpFamily::V4)), v6: None },
         ..Program::default()
     };
+    let planned = planned(&wanted, &live);
     assert_eq!(
-        words(&planned(&wanted, &live)),
-        [
-            "sysctl net/key",
-            "nfacct counter",
-            "restore",
-            "insert nat POSTROUTING",
-            "insert nat OUTPUT",
-            "insert nat PREROUTING",
-            // Each goes to the head of the chain: the last one first.
-            "insert filter INPUT",
-            "insert filter INPUT second",
-            "sysctl net/all/route_localnet",
-        ]
+        words(&planned),
+        ["sysctl net/key", "nfacct counter", "restore", "sysctl net/all/route_localnet",]
+    );
+    let restores = planned.steps.iter().find_map(|step| {
+        let Step::XtablesRestore { document, .. } = step else { return None };
+        Some(String::from_utf8_lossy(&document.text))
+    });
+    assert_eq!(
+        restores.unwrap(),
+        "*filter\n:OURS - [0:0]\n-A OURS -j ACCEPT\nCOMMIT\n\
+         *nat\n:OURS - [0:0]\n-A OURS -j RETURN\n\
+         -I PREROUTING 1 -j OURS\n-I POSTROUTING 1 -j OURS\n-I OUTPUT 1 -j OURS\nCOMMIT\n\
+         *filter\n-I INPUT 1 -j OURS\n-I INPUT 1 -m comment --comment second -j OURS\nCOMMIT\n"
     );
 }
 
@@ -202,14 +197,7 @@ fn an_address_comes_last_and_goes_first() {
     let wanted = with_ipvs(NAT, Some(&[1, 2]));
     assert_eq!(
         words(&planned(&wanted, &without_ipvs(""))),
-        [
-            "ipset fill",
-            "restore",
-            "insert nat POSTROUTING",
-            "add d0",
-            "ipvs make and change 3",
-            "add [10.96.0.1]"
-        ]
+        ["ipset fill", "restore", "add d0", "ipvs make and change 3", "add [10.96.0.1]"]
     );
     assert!(planned(&wanted, &wanted).is_empty());
     let none = with_ipvs(NAT, None);

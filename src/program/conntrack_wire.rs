@@ -18,10 +18,6 @@ const DELETE: u16 = SUBSYSTEM | 2;
 
 /// `struct nfgenmsg`: family, version, resource.
 const HEADER: usize = 4;
-/// `AF_INET`
-const AF_INET: u8 = 2;
-/// `AF_INET6`
-const AF_INET6: u8 = 10;
 
 /// `CTA_…`
 mod attribute {
@@ -113,11 +109,7 @@ pub fn flow(message: &Message) -> Option<Flow> {
 }
 
 fn header(family: IpFamily) -> Vec<u8> {
-    let family = match family {
-        IpFamily::V4 => AF_INET,
-        IpFamily::V6 => AF_INET6,
-    };
-    vec![family, 0, 0, 0]
+    vec![family.number(), 0, 0, 0]
 }
 
 fn push_tuple(body: &mut Vec<u8>, kind: u16, protocol: Protocol, tuple: &Tuple) {

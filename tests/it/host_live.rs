@@ -11,7 +11,6 @@ use svcproxy::host::{
     Host, HostErrorKind, LinuxHost, LocalAddress, RestoreMode, XtablesVariant, unreadable_tables,
 };
 use svcproxy::net::{IpFamily, Protocol};
-use svcproxy::plan::JumpAction;
 
 use crate::rig::{Answer, At, Namespace, Rig, RigSpec, pod_addresses, remote_addresses, skip};
 
@@ -113,14 +112,18 @@ fn a_table_that_nft_filled_is_named() {
 }
 
 #[test]
-fn inserts_and_deletes_single_rules() {
+fn puts_rules_before_others_and_deletes_them() {
     everywhere(|host, variant, family| {
         host.xtables_restore(variant, family, TWO_CHAINS, RestoreMode::Commit).unwrap();
         let blanks = words(&["-m", "comment", "--comment", "kubernetes  service portals", "-j", "MINE-A"]);
         // Crate `iptables` cannot carry these.
         let quotes = words(&["-m", "comment", "--comment", "it's \"quoted\"", "-j", "MINE-B"]);
-        for args in [&blanks, &quotes] {
-            host.xtables_jump(JumpAction::Insert, variant, family, ("nat", "OUTPUT"), args).unwrap();
+        for rule in [
+            "--comment \"kubernetes  service portals\" -j MINE-A",
+            "--comment \"it\\'s \\\"quoted\\\"\" -j MINE-B",
+        ] {
+            let document = format!("*nat\n-I OUTPUT 1 -m comment {rule}\nCOMMIT\n");
+            host.xtables_restore(variant, family, document.as_bytes(), RestoreMode::Commit).unwrap();
         }
         let dump = host.xtables_save(variant, family).unwrap();
         let rules: Vec<&str> = dump.lines().filter(|line| line.starts_with("-A OUTPUT")).collect();
@@ -132,20 +135,16 @@ fn inserts_and_deletes_single_rules() {
             ]
         );
         for args in [&blanks, &quotes] {
-            host.xtables_jump(JumpAction::Delete, variant, family, ("nat", "OUTPUT"), args).unwrap();
-            let error =
-                host.xtables_jump(JumpAction::Delete, variant, family, ("nat", "OUTPUT"), args).unwrap_err();
+            host.xtables_delete(variant, family, ("nat", "OUTPUT"), args).unwrap();
+            let error = host.xtables_delete(variant, family, ("nat", "OUTPUT"), args).unwrap_err();
             assert_eq!(error.kind, HostErrorKind::NotFound, "{error}");
         }
         let nowhere = words(&["-j", "MINE-NOPE"]);
-        for result in [
-            host.xtables_jump(JumpAction::Insert, variant, family, ("nat", "OUTPUT"), &nowhere),
-            host.xtables_jump(JumpAction::Delete, variant, family, ("nat", "OUTPUT"), &nowhere),
-            host.xtables_jump(JumpAction::Insert, variant, family, ("nat", "MINE-NOPE"), &blanks),
-        ] {
-            let error = result.unwrap_err();
-            assert_eq!(error.kind, HostErrorKind::NotFound, "{error}");
-        }
+        let error = host.xtables_delete(variant, family, ("nat", "OUTPUT"), &nowhere).unwrap_err();
+        assert_eq!(error.kind, HostErrorKind::NotFound, "{error}");
+        let document = b"*nat\n-I OUTPUT 1 -j MINE-NOPE\nCOMMIT\n";
+        let refused = host.xtables_restore(variant, family, document, RestoreMode::Commit);
+        assert_eq!(refused.unwrap_err().error.kind, HostErrorKind::NotFound);
         assert!(!host.xtables_save(variant, family).unwrap().contains("-A OUTPUT"));
     });
 }
@@ -452,18 +451,14 @@ fn rules_carry_packets() {
                 "*nat\n:MINE - [0:0]\n:MINE-POST - [0:0]\n\
                  -A MINE -d {vip} -p tcp --dport 80 -j DNAT --to-destination {}\n\
                  -A MINE -d {vip} -p udp --dport 80 -j DNAT --to-destination {}\n\
-                 -A MINE-POST -p udp --dport 8080 -j MASQUERADE\nCOMMIT\n",
+                 -A MINE-POST -p udp --dport 8080 -j MASQUERADE\n\
+                 -I PREROUTING 1 -j MINE\n-I OUTPUT 1 -j MINE\n-I POSTROUTING 1 -j MINE-POST\nCOMMIT\n",
                 to(pod_addresses(2)),
                 to(remote_addresses(1)),
             );
             rig.node_ns().inside(|| {
                 let mut host = LinuxHost::new();
                 host.xtables_restore(variant, *family, document.as_bytes(), RestoreMode::Commit).unwrap();
-                for (chain, to) in [("PREROUTING", "MINE"), ("OUTPUT", "MINE"), ("POSTROUTING", "MINE-POST")]
-                {
-                    let args = words(&["-m", "comment", "--comment", "my services", "-j", to]);
-                    host.xtables_jump(JumpAction::Insert, variant, *family, ("nat", chain), &args).unwrap();
-                }
             });
             let limit = Duration::from_secs(3);
             let ask = |from, protocol| rig.ask(from, protocol, target(80), limit);

@@ -29,8 +29,8 @@ pub fn name_of(rule: &Rule) -> Option<LiftedName> {
 
 /// The Service port (`namespace/name:port`) that a rule of one of our chains was made for, as its comment tells.
 pub fn service_of(chain: &str, comment: Option<&str>) -> Option<String> {
-    let is_ours = names::PREFIXES.iter().any(|prefix| chain.starts_with(prefix))
-        || chain.starts_with(names::BRANCH_PREFIX)
+    let mut prefixes = names::PREFIXES.iter().chain(&names::BRANCH_PREFIXES);
+    let is_ours = prefixes.any(|prefix| chain.starts_with(prefix))
         || base::FIXED_CHAINS.iter().any(|(_, fixed)| fixed.as_str() == chain);
     service_in(comment.filter(|_| is_ours)?).map(str::to_owned)
 }

@@ -15,7 +15,7 @@
 //!                  KUBE-SEP-   DNAT to one endpoint          nat POSTROUTING -> KUBE-POSTROUTING: masquerade if marked
 //! ```
 //!
-//! In the fast layout the chains with a rule for each VIP are trees of KUBE-IP- chains; KUBE-SVC- and KUBE-SVL- themselves do
+//! In the fast layout the chains with a rule for each VIP or node port are trees of KUBE-IP- and KUBE-PORTS- chains; KUBE-SVC- and KUBE-SVL- themselves do
 //! the DNAT, or by KUBE-SEPS- chains if the endpoints are many; KUBE-POSTROUTING and KUBE-FORWARD tell who is sent back to
 //! itself.
 
@@ -82,16 +82,18 @@ pub fn lower(view: &NodeView, options: &LowerOptions) -> Ruleset {
     if options.layout == Layout::Fast {
         for (table, root) in DISPATCH {
             if let Some(table) = ruleset.tables.get_mut(&table) {
-                prefix_tree::grow(table, &root, &|network| names::branch(&root, network));
+                prefix_tree::grow(table, &root, &|branch| names::branch(&root, branch));
             }
         }
     }
     ruleset
 }
 
-/// The chains with a rule for each VIP, or for each that has no endpoint or asks who comes.
-const DISPATCH: [(TableName, ChainName); 4] = [
+/// The chains with a rule for each VIP or node port, or for each that has no endpoint or asks who comes.
+const DISPATCH: [(TableName, ChainName); 6] = [
     (TableName::Nat, names::SERVICES),
+    (TableName::Nat, names::NODE_PORTS),
+    (TableName::Filter, names::NODE_PORTS),
     (TableName::Filter, names::SERVICES),
     (TableName::Filter, names::EXTERNAL_SERVICES),
     (TableName::Filter, names::PROXY_FIREWALL),

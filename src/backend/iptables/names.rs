@@ -1,8 +1,8 @@
 //! Every name that iptables mode gives a kernel object (reference sections 2.2 and 2.3).
 
 use crate::backend::hash::{digit, hash16};
-use crate::net::IpCidr;
 use crate::program::xtables::ChainName;
+use crate::program::xtables::prefix_tree::Branch;
 
 /// Dispatch on cluster IPs, external IPs and load balancer IPs (nat); refusals of cluster IPs (filter).
 pub(super) const SERVICES: ChainName = ChainName::literal("KUBE-SERVICES");
@@ -44,7 +44,11 @@ pub(super) const PREFIXES: [&str; 6] =
     [SERVICE_PREFIX, LOCAL_PREFIX, EXTERNAL_PREFIX, FIREWALL_PREFIX, ENDPOINT_PREFIX, GROUP_PREFIX];
 
 /// Prefix of the chain of a network, in the fast layout: dispatch on the VIPs in it.
-pub(super) const BRANCH_PREFIX: &str = "KUBE-IP-";
+pub(super) const NETWORK_PREFIX: &str = "KUBE-IP-";
+/// Prefix of the chain of some ports, in the fast layout: dispatch on the node ports among them.
+pub(super) const PORTS_PREFIX: &str = "KUBE-PORTS-";
+/// Both.
+pub(super) const BRANCH_PREFIXES: [&str; 2] = [NETWORK_PREFIX, PORTS_PREFIX];
 
 /// nfacct object: packets dropped as INVALID.
 pub const NFACCT_INVALID_DROPPED: &str = "ct_state_invalid_dropped_pkts";
@@ -99,7 +103,11 @@ pub(super) fn endpoint_digit(chain: &ChainName, level: usize) -> usize {
     chain.as_bytes().get(ENDPOINT_PREFIX.len() + level).copied().map_or(0, digit)
 }
 
-/// The chain of a network in the tree below a dispatch chain.
-pub(super) fn branch(root: &ChainName, network: &IpCidr) -> ChainName {
-    ChainName::joined(BRANCH_PREFIX, &hash16(format!("{root} {network}").as_bytes()))
+/// The chain of a branch of the tree below a dispatch chain.
+pub(super) fn branch(root: &ChainName, branch: &Branch) -> ChainName {
+    let prefix = match branch {
+        Branch::Network(_) => NETWORK_PREFIX,
+        Branch::Ports(..) => PORTS_PREFIX,
+    };
+    ChainName::joined(prefix, &hash16(format!("{root} {branch}").as_bytes()))
 }

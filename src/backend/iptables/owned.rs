@@ -14,7 +14,9 @@ pub fn scope(live: &Ruleset) -> Scope {
     let fixed = fixed.map(|(table, chain)| (table, ChainPattern::Name(chain)));
     let hashed = names::PREFIXES.map(|prefix| (TableName::Nat, ChainPattern::Prefix(prefix)));
     let branches = [TableName::Nat, TableName::Filter];
-    let branches = branches.map(|table| (table, ChainPattern::Prefix(names::BRANCH_PREFIX)));
+    let branches = branches
+        .into_iter()
+        .flat_map(|table| names::BRANCH_PREFIXES.map(|prefix| (table, ChainPattern::Prefix(prefix))));
     let canaries = [TableName::Mangle, TableName::Nat, TableName::Filter].map(|table| (table, names::CANARY));
     Scope {
         chains: fixed.chain(hashed).chain(branches).collect(),
@@ -31,7 +33,7 @@ pub fn is_hashed(chain: &ChainName) -> bool {
 
 /// Whether a chain is a branch of the tree below a dispatch chain: it belongs to no Service, its rules do.
 pub fn is_branch(chain: &ChainName) -> bool {
-    chain.as_str().starts_with(names::BRANCH_PREFIX)
+    names::BRANCH_PREFIXES.iter().any(|prefix| chain.as_str().starts_with(prefix))
 }
 
 /// Whether a live ruleset holds rules of iptables mode: a fixed chain with rules, or a chain of a Service.

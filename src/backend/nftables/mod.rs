@@ -32,7 +32,7 @@ use crate::backend::Layout;
 use crate::net::IpCidr;
 use crate::program::Tag;
 use crate::program::nft::{Chain, Comment, Element, Family, Key, Name, Rule, Set, Table};
-use crate::resolve::NodeView;
+use crate::resolve::{NodeView, PortView};
 
 /// What the lowering needs to know beside the view.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,15 +53,11 @@ pub struct LowerOptions {
 pub fn lower(view: &NodeView, options: &LowerOptions) -> Table {
     let mut table = bare_table(Family::from(view.family), true);
     base::add(&mut table, view, options);
-    if options.layout == Layout::Fast {
-        flat::add_base(&mut table, view, options);
-    }
-    for (index, port) in view.ports.iter().enumerate() {
-        let tag = Tag(u32::try_from(index).unwrap_or(u32::MAX));
-        match options.layout {
-            Layout::KubeProxy => service::add(&mut table, view, options, port, tag),
-            Layout::Fast => flat::add(&mut table, view, options, port, tag),
+    match options.layout {
+        Layout::KubeProxy => {
+            tagged(view).for_each(|(tag, port)| service::add(&mut table, view, options, port, tag));
         }
+        Layout::Fast => flat::add(&mut table, view, options),
     }
     if !options.object_comments {
         table.comment = None;
@@ -69,6 +65,12 @@ pub fn lower(view: &NodeView, options: &LowerOptions) -> Table {
         table.sets.values_mut().for_each(|set| set.comment = None);
     }
     table
+}
+
+/// Service ports with the tags of what is made for them.
+fn tagged(view: &NodeView) -> impl Iterator<Item = (Tag, &PortView)> {
+    let tag = |index| Tag(u32::try_from(index).unwrap_or(u32::MAX));
+    view.ports.iter().enumerate().map(move |(index, port)| (tag(index), port))
 }
 
 /// The table with nothing in it: what a kernel can be asked with whether it takes comments of objects.

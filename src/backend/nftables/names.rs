@@ -92,9 +92,6 @@ pub(super) const NODE_PORT_LOCAL: &str = "nodeport-local";
 /// Discards what no source range lets in.
 pub(super) const SOURCE_RANGES_CHECK: &str = "source-ranges-check";
 
-/// How maps of lists of endpoints begin, which have a chain for each length of a list.
-const LISTS: [&str; 4] = [SERVICE_ENDPOINTS, LOCAL_ENDPOINTS, NODE_PORT_ENDPOINTS, NODE_PORT_LOCAL_ENDPOINTS];
-
 /// Prefix of the chain of policy Cluster.
 pub(super) const SERVICE_PREFIX: &str = "service-";
 /// Prefix of the chain of policy Local.
@@ -135,12 +132,6 @@ pub(super) fn counted(map: &Name, length: u32) -> Name {
 pub(super) fn count_of(map: &Name, chain: &Name) -> Option<u32> {
     let length = chain.as_str().strip_prefix(map.as_str())?.strip_prefix('-')?.parse().ok()?;
     (length > 0 && counted(map, length) == *chain).then_some(length)
-}
-
-/// Whether a chain chooses among lists of some length.
-pub(super) fn is_counted(chain: &Name) -> bool {
-    let maps = LISTS.iter().flat_map(|map| Protocol::ALL.map(|protocol| list(map, protocol)));
-    maps.into_iter().any(|map| count_of(&map, chain).is_some())
 }
 
 /// The names of one Service port's objects: they share a hash and a text.
@@ -263,7 +254,8 @@ mod tests {
             assert_eq!(count(other), None, "{other}");
         }
         assert_eq!(count("service-endpoints-udp-3"), None);
-        assert!(is_counted(&counted(&list(NODE_PORT_LOCAL_ENDPOINTS, Protocol::Sctp), 7)));
-        assert!(!is_counted(&fixed(NODE_PORT_LOCAL)));
+        let map = list(NODE_PORT_LOCAL_ENDPOINTS, Protocol::Sctp);
+        assert_eq!(count_of(&map, &counted(&map, 7)), Some(7));
+        assert_eq!(count_of(&map, &fixed(NODE_PORT_LOCAL)), None);
     }
 }

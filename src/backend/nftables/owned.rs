@@ -22,5 +22,5 @@ pub fn may_stand_alone(name: &Name) -> bool {
 
 /// Whether an object is there whatever Services and endpoints there are.
 pub fn is_fixed(name: &Name) -> bool {
-    !is_hashed(name) && !names::is_counted(name)
+    !is_hashed(name) && !matches!(flat::shared_chain(name), Some(flat::SharedChain::List { .. }))
 }

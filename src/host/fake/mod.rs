@@ -11,7 +11,7 @@ use super::forward::{ForwardError, ForwardOptions};
 use super::serve::Sites;
 use super::{Event, Host, LocalAddress, LockGuard, NfacctObject, RestoreMode, XtablesTools, XtablesVariant};
 use crate::net::{IpFamily, Port, Protocol};
-use crate::plan::{JumpAction, Landmark};
+use crate::plan::Landmark;
 use crate::program::conntrack::Flow;
 use crate::program::listener::{ListenerKey, Listeners, Status};
 use crate::program::nft::{Family, Table, parse, wire::Batch};
@@ -369,21 +369,15 @@ impl Host for FakeHost {
         })
     }
 
-    fn xtables_jump(
+    fn xtables_delete(
         &mut self,
-        action: JumpAction,
         variant: XtablesVariant,
         family: IpFamily,
         (table, chain): (&str, &str),
         args: &[String],
     ) -> Result<(), HostError> {
-        self.fails("xtables_jump")?;
-        let verb = match action {
-            JumpAction::Insert => format!("-I {chain} 1"),
-            JumpAction::Append => format!("-A {chain}"),
-            JumpAction::Delete => format!("-D {chain}"),
-        };
-        self.jump((variant, family), table, &format!("{verb} {}", as_saved(args)))
+        self.fails("xtables_delete")?;
+        self.jump((variant, family), table, &format!("-D {chain} {}", as_saved(args)))
     }
 
     /// All landmarks stand unless it is told to fail with `NotFound`.

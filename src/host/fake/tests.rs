@@ -10,10 +10,11 @@ fn restores_and_saves_each_variant_apart() {
     assert_eq!(host.xtables_save(Nft, IpFamily::V4).unwrap(), "");
     host.xtables_restore(Nft, IpFamily::V4, b"*nat\n:A - [0:0]\nCOMMIT\n", RestoreMode::Commit).unwrap();
     let args = ["-m", "comment", "--comment", "a b", "-j", "A"].map(str::to_owned);
-    host.xtables_jump(JumpAction::Insert, Nft, IpFamily::V4, ("nat", "OUTPUT"), &args).unwrap();
+    let jump = b"*nat\n-I OUTPUT 1 -m comment --comment \"a b\" -j A\nCOMMIT\n";
+    host.xtables_restore(Nft, IpFamily::V4, jump, RestoreMode::Commit).unwrap();
     assert!(host.rules(Nft, IpFamily::V4).contains("-A OUTPUT -m comment --comment \"a b\" -j A\n"));
     assert_eq!(host.rules(Legacy, IpFamily::V4), "");
-    host.xtables_jump(JumpAction::Delete, Nft, IpFamily::V4, ("nat", "OUTPUT"), &args).unwrap();
+    host.xtables_delete(Nft, IpFamily::V4, ("nat", "OUTPUT"), &args).unwrap();
     assert_eq!(host.calls.len(), 4);
     assert_eq!(host.calls[1], "nft IPv4 restore of 3 lines");
 }

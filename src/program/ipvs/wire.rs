@@ -95,10 +95,6 @@ mod stats_attribute {
 
 /// `IPVS_INFO_ATTR_VERSION`
 const INFO_VERSION: u16 = 1;
-/// `AF_INET`
-const AF_INET: u16 = 2;
-/// `AF_INET6`
-const AF_INET6: u16 = 10;
 /// `IP_VS_CONN_F_FWD_MASK`
 const FORWARD_MASK: u32 = 0x7;
 /// Forwarding methods in the order of their numbers.
@@ -309,10 +305,7 @@ fn push_name(body: &mut Vec<u8>, kind: u16, name: &SchedulerName) {
 }
 
 fn family_number(family: IpFamily) -> u16 {
-    match family {
-        IpFamily::V4 => AF_INET,
-        IpFamily::V6 => AF_INET6,
-    }
+    family.number().into()
 }
 
 fn forward_number(forward: Forward) -> u32 {
@@ -365,9 +358,10 @@ fn of_destination(body: &[u8]) -> Result<Attributes<'_>, WireError> {
 fn family_of(found: &Attributes<'_>, kind: u16, what: &'static str) -> Result<Option<IpFamily>, WireError> {
     match found.optional(kind).map(|_| found.u16(kind, what)).transpose()? {
         None => Ok(None),
-        Some(AF_INET) => Ok(Some(IpFamily::V4)),
-        Some(AF_INET6) => Ok(Some(IpFamily::V6)),
-        Some(_) => Err(WireError::Value(what)),
+        Some(number) => {
+            let family = u8::try_from(number).ok().and_then(IpFamily::from_number);
+            family.map(Some).ok_or(WireError::Value(what))
+        }
     }
 }
 

@@ -11,9 +11,10 @@ use crate::program::emitted::{Emitted, LineTags};
 use crate::program::text::{in_pieces, write_decimal, write_hex, write_ip};
 
 use super::statement::{write_scalar, write_stmt};
+use super::value::prefix_len;
 use super::{
-    Chain, Comment, Data, DataType, Element, Family, Key, Name, Policy, Rule, Scalar, ScalarType, Set, Stmt,
-    Table, Transport, Verdict,
+    Chain, Comment, Data, DataType, Element, Family, Key, Name, Policy, Rule, ScalarType, Set, Stmt, Table,
+    Transport, Verdict,
 };
 
 /// How many elements stand in one command.
@@ -403,18 +404,6 @@ pub(super) fn write_key(out: &mut Vec<u8>, key: &Key) {
             }
         }
     }
-}
-
-/// The length of the prefix that an interval of addresses is.
-fn prefix_len(first: &Scalar, last: &Scalar) -> Option<u32> {
-    let (first, last, bits) = match (first.addr()?, last.addr()?) {
-        (IpAddr::V4(first), IpAddr::V4(last)) => (u32::from(first).into(), u32::from(last).into(), 32),
-        (IpAddr::V6(first), IpAddr::V6(last)) => (u128::from(first), u128::from(last), 128),
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return None,
-    };
-    let differ = first ^ last;
-    let is_prefix = differ & differ.wrapping_add(1) == 0 && first & differ == 0;
-    is_prefix.then(|| bits - differ.count_ones())
 }
 
 pub(super) fn write_data(out: &mut Vec<u8>, data: &Data) {

@@ -1,6 +1,6 @@
 //! Expressions: what rules look at.
 
-use crate::net::IpFamily;
+use crate::net::{IpFamily, Protocol};
 
 use super::ScalarType;
 
@@ -43,11 +43,31 @@ impl Transport {
         }
     }
 
+    /// The protocol, unless it may be any.
+    pub fn protocol(self) -> Option<Protocol> {
+        match self {
+            Transport::Any => None,
+            Transport::Tcp => Some(Protocol::Tcp),
+            Transport::Udp => Some(Protocol::Udp),
+            Transport::Sctp => Some(Protocol::Sctp),
+        }
+    }
+
     /// The one of this word.
     pub fn from_name(name: &str) -> Option<Transport> {
         [Transport::Any, Transport::Tcp, Transport::Udp, Transport::Sctp]
             .into_iter()
             .find(|one| one.as_str() == name)
+    }
+}
+
+impl From<Protocol> for Transport {
+    fn from(protocol: Protocol) -> Transport {
+        match protocol {
+            Protocol::Tcp => Transport::Tcp,
+            Protocol::Udp => Transport::Udp,
+            Protocol::Sctp => Transport::Sctp,
+        }
     }
 }
 

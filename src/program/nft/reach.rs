@@ -371,7 +371,7 @@ fn note(expr: &Expr, protocol: Option<Protocol>, ends: (&Scalar, &Scalar), found
             found.source_ports.insert((*first, *last));
         }
         (Expr::Payload(Payload::DestinationPort(transport)), (Scalar::Port(first), Scalar::Port(last))) => {
-            let of_transport = Protocol::from_name(transport.as_str());
+            let of_transport = transport.protocol();
             found.protocols.extend(of_transport);
             found.ports.insert((of_transport.or(protocol), *first, *last));
         }

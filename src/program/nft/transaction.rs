@@ -299,9 +299,13 @@ fn write(out: &mut Writer<'_>, diff: &TableDiff, wanted: &Table, done: &BTreeSet
         }
     }
     for (name, changes) in &diff.elements {
-        let elements = wanted.sets.get(name).map(|set: &Set| &set.elements);
-        let with_key = |key| elements.and_then(|elements| elements.get_key_value(key));
-        let added: Vec<(&Key, &Element)> = changes.add.iter().filter_map(with_key).collect();
+        let Some(Set { elements, .. }) = wanted.sets.get(name) else { continue };
+        let added: Vec<(&Key, &Element)> = if changes.add.len() == elements.len() {
+            // All of them, which need not be looked for one by one.
+            elements.iter().collect()
+        } else {
+            changes.add.iter().filter_map(|key| elements.get_key_value(key)).collect()
+        };
         out.add_elements(name, &added);
     }
 }

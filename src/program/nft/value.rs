@@ -262,8 +262,8 @@ impl fmt::Debug for Scalar {
     }
 }
 
-/// Values side by side: one, or a concatenation.
-pub type Values = SmallVec<[Scalar; 2]>;
+/// Values side by side: one, or a concatenation. Most are kept in place: there can be hundreds of thousands.
+pub type Values = SmallVec<[Scalar; 3]>;
 
 /// First and last value of a network.
 pub(super) fn ends(cidr: &IpCidr) -> (Scalar, Scalar) {
@@ -278,6 +278,19 @@ pub(super) fn ends(cidr: &IpCidr) -> (Scalar, Scalar) {
         }
     };
     (cidr.network().into(), last)
+}
+
+/// The length of the prefix that an interval of addresses is.
+pub(super) fn prefix_len(first: &Scalar, last: &Scalar) -> Option<u8> {
+    let (first, last, bits) = match (first.addr()?, last.addr()?) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => (u32::from(first).into(), u32::from(last).into(), 32),
+        (IpAddr::V6(first), IpAddr::V6(last)) => (u128::from(first), u128::from(last), 128),
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return None,
+    };
+    let differ = first ^ last;
+    let is_prefix = differ & differ.wrapping_add(1) == 0 && first & differ == 0;
+    // At most 128.
+    is_prefix.then(|| bits - u8::try_from(differ.count_ones()).unwrap_or(bits))
 }
 
 /// A key of a set: values side by side, each of which may be an interval. Prefixes are intervals.
@@ -428,5 +441,22 @@ impl Data {
             Data::Verdict(verdict) => verdict.chain(),
             Data::Values(_) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_intervals_and_some_intervals_prefixes() {
+        for (text, bits) in [("10.0.0.0/8", 8), ("0.0.0.0/0", 0), ("10.1.2.4/31", 31), ("fd00::/57", 57)] {
+            let (first, last) = ends(&IpCidr::parse_sloppy(text).unwrap());
+            assert_eq!(prefix_len(&first, &last), Some(bits), "{text}");
+        }
+        let addr = |last| Scalar::Ipv4(Ipv4Addr::new(10, 0, 0, last));
+        assert_eq!(prefix_len(&addr(1), &addr(2)), None);
+        assert_eq!(prefix_len(&addr(0), &addr(2)), None);
+        assert_eq!(prefix_len(&addr(0), &Scalar::Port(2)), None);
     }
 }

@@ -44,6 +44,11 @@ impl TableDiff {
             && self.jumps_behind.is_empty()
             && self.jumps_stale.is_empty()
     }
+
+    /// How many jumps are to be put in.
+    pub fn n_jumps_wanted(&self) -> usize {
+        self.jumps_missing.len() + self.jumps_behind.len()
+    }
 }
 
 /// What changes in a rule set.
@@ -226,34 +231,68 @@ fn by_hash(rules: &[Rule]) -> Vec<(u64, &Rule)> {
     keyed
 }
 
-/// The text for `iptables-restore --noflush --counters` that changes the chains of ours; `None` if none changes. Jumps
-/// are no part of it: stale ones go before it, missing ones come after it.
+/// The order in which tables get their jumps: source NAT before the traffic that needs it, NAT before the filter rules
+/// that take it for granted. Jumps are taken away in the opposite order.
+pub const JUMP_ORDER: [TableName; 5] =
+    [TableName::Raw, TableName::Mangle, TableName::Nat, TableName::Filter, TableName::Security];
+
+/// The text for `iptables-restore --noflush --counters` that changes the chains of ours, and then puts in the jumps that are
+/// missing; `None` if there are neither. Stale jumps are no part of it: they go before it.
+///
+/// A large table takes long to change whatever the change: its jumps are in the commit of its chains if no other table's
+/// come between.
 pub fn restore_document(diff: &RulesetDiff, wanted: &Ruleset) -> Option<Emitted> {
-    if diff.tables.values().all(|table| table.chains.is_empty()) {
-        return None;
-    }
     let mut emitted = Emitted::default();
     let mut document = Document { out: &mut emitted.text, line: 0, tags: Some(&mut emitted.lines) };
+    let mut open = None;
     for (name, table) in diff.tables.iter().filter(|(_, table)| !table.chains.is_empty()) {
-        document.line(&[b"*", name.as_str().as_bytes()]);
-        for chain in table.chains.keys() {
-            // Naming a chain makes it, or empties it.
-            document.line(&[b":", chain.as_bytes(), b" - [0:0]"]);
+        turn_to(*name, &mut open, &mut document);
+        chains(*name, table, wanted, &mut document);
+    }
+    for name in JUMP_ORDER {
+        let Some(table) = diff.tables.get(&name).filter(|table| table.n_jumps_wanted() > 0) else { continue };
+        turn_to(name, &mut open, &mut document);
+        // Each goes to the head of its chain: the last one first.
+        for (chain, rule) in table.jumps_missing.iter().rev() {
+            document.first_rule(wanted.family, chain, rule);
         }
-        for chain in table.chains.keys() {
-            for rule in wanted_rules(wanted, *name, chain) {
-                document.rule(wanted.family, chain, rule);
-            }
+        for (chain, rule) in &table.jumps_behind {
+            document.rule(wanted.family, chain, rule);
         }
-        for (chain, change) in &table.chains {
-            match change {
-                ChainChange::Delete => document.line(&[b"-X ", chain.as_bytes()]),
-                ChainChange::Create | ChainChange::Rewrite => {}
-            }
-        }
+    }
+    open?;
+    document.line(&[b"COMMIT"]);
+    Some(emitted)
+}
+
+/// Begins the commit of a table, unless it is the one that is open.
+fn turn_to(name: TableName, open: &mut Option<TableName>, document: &mut Document<'_>) {
+    let before = open.replace(name);
+    if before == Some(name) {
+        return;
+    }
+    if before.is_some() {
         document.line(&[b"COMMIT"]);
     }
-    Some(emitted)
+    document.line(&[b"*", name.as_str().as_bytes()]);
+}
+
+fn chains(name: TableName, table: &TableDiff, wanted: &Ruleset, document: &mut Document<'_>) {
+    for chain in table.chains.keys() {
+        // Naming a chain makes it, or empties it.
+        document.line(&[b":", chain.as_bytes(), b" - [0:0]"]);
+    }
+    for chain in table.chains.keys() {
+        for rule in wanted_rules(wanted, name, chain) {
+            document.rule(wanted.family, chain, rule);
+        }
+    }
+    for (chain, change) in &table.chains {
+        match change {
+            ChainChange::Delete => document.line(&[b"-X ", chain.as_bytes()]),
+            ChainChange::Create | ChainChange::Rewrite => {}
+        }
+    }
 }
 
 fn wanted_rules<'a>(wanted: &'a Ruleset, table: TableName, chain: &ChainName) -> &'a [Rule] {

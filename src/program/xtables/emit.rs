@@ -34,13 +34,27 @@ impl Document<'_> {
         self.line += 1;
     }
 
-    /// A rule.
+    /// A rule at the end of its chain.
     pub(super) fn rule(&mut self, family: IpFamily, chain: &ChainName, rule: &Rule) {
+        self.note(rule);
+        write_rule(self.out, family, chain, rule);
+    }
+
+    /// A rule at the head of its chain.
+    pub(super) fn first_rule(&mut self, family: IpFamily, chain: &ChainName, rule: &Rule) {
+        self.note(rule);
+        self.out.extend_from_slice(b"-I ");
+        self.out.extend_from_slice(chain.as_bytes());
+        self.out.extend_from_slice(b" 1");
+        write_body(self.out, family, rule);
+        self.out.push(b'\n');
+    }
+
+    fn note(&mut self, rule: &Rule) {
         self.line += 1;
         if let Some(tags) = &mut self.tags {
             tags.note(self.line, rule.tag);
         }
-        write_rule(self.out, family, chain, rule);
     }
 }
 

@@ -19,7 +19,13 @@ use super::*;
 
 const ROOT: ChainName = ChainName::literal("LIST");
 
-fn name(cidr: &IpCidr) -> ChainName {
+fn name(branch: &Branch) -> ChainName {
+    let cidr = match branch {
+        Branch::Network(cidr) => cidr,
+        Branch::Ports(protocol, ports) => {
+            return ChainName::new(&format!("P-{protocol}-{}-{}", ports.first, ports.last)).unwrap();
+        }
+    };
     let bits = match cidr.network() {
         IpAddr::V4(addr) => u128::from(addr.to_bits()),
         // What the tests have differs in the last half.
@@ -170,4 +176,63 @@ fn a_short_list_or_one_whose_order_counts_stays() {
     let before = networks.clone();
     grow(&mut networks, &ROOT, &name);
     assert_eq!(networks, before);
+}
+
+/// A list for any address, of ports that go to one place each.
+fn list_of_ports(ports: &[(u16, Protocol)]) -> Table {
+    let rule = |(port, protocol): &(u16, Protocol)| {
+        let to = AddrPort::new(address(IpFamily::V4, 0x0a80_0000 + u32::from(*port)), 80);
+        let destination = Some(PortRange::single(*port));
+        let mut rule = Rule::to(Target::Dnat(to));
+        rule.protocol = Some(ProtocolMatch { number: protocol.number(), negated: false });
+        rule.matching(Match::Ports(PortsMatch { protocol: *protocol, source: None, destination }))
+    };
+    let mut table = table(IpFamily::V4, &[]);
+    let chain = table.chains.get_mut(&ROOT).unwrap();
+    chain.rules.splice(0..0, ports.iter().map(rule));
+    chain.order = RuleOrder::FirstCommute(ports.len());
+    table
+}
+
+proptest! {
+    #[test]
+    fn a_tree_of_ports_means_what_the_list_means(
+        ports in prop::collection::btree_set(
+            (prop_oneof![3 => 30_000..30_200u16, 1 => any::<u16>()], prop::sample::select(Protocol::ALL.to_vec())),
+            0..120,
+        ),
+        more in any::<u16>(),
+    ) {
+        let ports: Vec<(u16, Protocol)> = ports.into_iter().collect();
+        let flat = list_of_ports(&ports);
+        let mut tree = flat.clone();
+        grow(&mut tree, &ROOT, &name);
+        prop_assert!(levels(&tree, &ROOT) <= 4);
+        let (flat, tree) = (ruleset(IpFamily::V4, flat), ruleset(IpFamily::V4, tree));
+        prop_assert_eq!(check::check(&tree).len(), 0);
+        let facts = NodeFacts { local_addresses: BTreeSet::new() };
+        for port in ports.iter().flat_map(|(port, _)| [*port, port ^ 1]).chain([more]) {
+            for protocol in Protocol::ALL {
+                let packet = Packet {
+                    origin: Origin::Outside,
+                    source: AddrPort::new(address(IpFamily::V4, 1), 40000),
+                    destination: AddrPort::new(address(IpFamily::V4, 2), port),
+                    protocol,
+                    in_interface: None,
+                    bridge_port: None,
+                };
+                let fate = |rules| eval(rules, &packet, &facts, &Memory::default()).fate;
+                prop_assert!(fate(&flat).is_same(&fate(&tree)), "{packet}: {} {}", fate(&flat), fate(&tree));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_packet_meets_few_rules_of_many_ports() {
+    let ports: Vec<(u16, Protocol)> = (30_000..32_768).map(|port| (port, Protocol::Tcp)).collect();
+    let mut table = list_of_ports(&ports);
+    grow(&mut table, &ROOT, &name);
+    let longest = table.chains.values().map(|chain| chain.rules.len()).max().unwrap();
+    assert_eq!((longest, levels(&table, &ROOT)), (16, 2));
 }

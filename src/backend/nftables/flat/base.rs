@@ -10,7 +10,7 @@ use super::super::{LowerOptions, add_chain, base, comment, commented, names};
 use super::{ALL, Destinations, VIPS};
 
 /// Adds all of it.
-pub(in crate::backend::nftables) fn add(table: &mut Table, view: &NodeView, options: &LowerOptions) {
+pub(super) fn add(table: &mut Table, view: &NodeView, options: &LowerOptions) {
     for destinations in ALL {
         add_maps(table, view.family, destinations);
         let to_anywhere = lookup(view.family, destinations, destinations.anywhere);

@@ -1,12 +1,14 @@
 //! Lists of endpoints, and the chains that choose among them: one for each length that a list has.
 
-use crate::net::{AddrPort, IpFamily, Protocol};
+use std::collections::BTreeMap;
+
+use crate::net::{IpFamily, Protocol};
 use crate::program::Tag;
 use crate::program::nft::{
     Data, DataType, Element, Expr, Key, MapRef, Name, NatFlags, NatTarget, Payload, Rule, Scalar, ScalarType,
     Set, Stmt, Table, Transport, Values, Verdict, keep_places,
 };
-use crate::resolve::PoolKind;
+use crate::resolve::{PoolKind, PortView};
 
 use super::super::{add_chain, comment, names};
 use super::{ALL, Destinations};
@@ -56,11 +58,7 @@ impl Lists {
 
     /// What a packet's list is looked up by, before the number.
     fn key(self, family: IpFamily) -> Vec<Expr> {
-        let transport = match self.protocol {
-            Protocol::Tcp => Transport::Tcp,
-            Protocol::Udp => Transport::Udp,
-            Protocol::Sctp => Transport::Sctp,
-        };
+        let transport = Transport::from(self.protocol);
         let addr = self.has_addr.then(|| Expr::destination(family));
         addr.into_iter().chain([Expr::Payload(Payload::DestinationPort(transport))]).collect()
     }
@@ -88,36 +86,69 @@ impl Lists {
         let missed = (length > 1).then(|| choice(1));
         [choice(length)].into_iter().chain(missed).collect()
     }
+}
 
-    /// Adds the list of a destination, in the place of one that is there, and the chain that chooses among it; gives the
-    /// verdict that leads to it. No endpoints: `None`.
+/// The lists of endpoints of a table on their way into its maps.
+#[derive(Default)]
+pub(super) struct Collected<'v>(BTreeMap<Name, (Lists, Vec<List<'v>>)>);
+
+/// The list of one destination.
+struct List<'v> {
+    /// What the keys of its elements begin with.
+    destination: Values,
+    port: &'v PortView,
+    tag: Tag,
+}
+
+impl<'v> Collected<'v> {
+    /// Adds the list of a destination of a Service port, in the place of one that is there, and to the table the chain that
+    /// chooses among it; gives the verdict that leads to it. No endpoints: `None`.
     pub(super) fn add(
-        self,
+        &mut self,
         table: &mut Table,
-        family: IpFamily,
+        (family, lists): (IpFamily, Lists),
         destination: &Key,
-        endpoints: impl Iterator<Item = AddrPort>,
-        tag: Tag,
+        (port, tag): (&'v PortView, Tag),
     ) -> Option<Verdict> {
-        let list = list_of(destination);
-        if let Some(map) = table.sets.get_mut(&self.name()) {
-            remove(map, &list);
+        let map = lists.name();
+        let list = List { destination: list_of(destination), port, tag };
+        let length = u32::try_from(port.pool(lists.pool).count()).unwrap_or(u32::MAX);
+        if length == 0 {
+            // Another Service may have claimed the same destination.
+            if let Some((_, all)) = self.0.get_mut(&map) {
+                all.push(list);
+            }
+            return None;
         }
-        let mut endpoints = endpoints.peekable();
-        endpoints.peek()?;
-        let map = table.sets.entry(self.name()).or_insert_with(|| self.empty_map(family));
-        let mut length = 0;
-        for (endpoint, place) in endpoints.zip(0..) {
-            let key = Key::exact(list.iter().copied().chain([Scalar::Integer(place)]));
-            let data = Data::values([Scalar::from(endpoint.addr), Scalar::Port(endpoint.port)]);
-            map.elements.insert(key, Element { tag: Some(tag), ..Element::of(data) });
-            length = place + 1;
-        }
-        let chain = names::counted(&self.name(), length);
+        let chain = names::counted(&map, length);
+        self.0.entry(map).or_insert_with(|| (lists, Vec::new())).1.push(list);
         if !table.chains.contains_key(&chain) {
-            add_chain(table, chain.clone(), self.rules(family, length));
+            add_chain(table, chain.clone(), lists.rules(family, length));
         }
         Some(Verdict::Goto(chain))
+    }
+
+    /// Adds the maps. They are made of sorted elements: putting one after the other in its place takes many times as long.
+    pub(super) fn fill(self, table: &mut Table, family: IpFamily) {
+        for (name, (lists, mut all)) in self.0 {
+            all.sort_by(|one, other| one.destination.cmp(&other.destination));
+            // Of two with one destination the last stays.
+            let last = all
+                .chunk_by(|one, other| one.destination == other.destination)
+                .filter_map(<[List<'_>]>::last);
+            let elements = last.flat_map(|list| list.elements(lists.pool)).collect();
+            table.sets.insert(name, Set { elements, ..lists.empty_map(family) });
+        }
+    }
+}
+
+impl List<'_> {
+    fn elements(&self, pool: PoolKind) -> impl Iterator<Item = (Key, Element)> + '_ {
+        self.port.pool(pool).zip(0..).map(|(endpoint, place)| {
+            let key = Key::exact(self.destination.iter().copied().chain([Scalar::Integer(place)]));
+            let data = Data::values([Scalar::from(endpoint.addr), Scalar::Port(endpoint.port)]);
+            (key, Element { tag: Some(self.tag), ..Element::of(data) })
+        })
     }
 }
 

@@ -26,16 +26,15 @@ mod choice;
 mod lift;
 mod service;
 
-pub(super) use base::add as add_base;
 pub(super) use choice::adopt;
 pub(super) use lift::{EndpointLists, SharedChain, elements, endpoint, shared_chain, source_ranges};
-pub(super) use service::add;
 
 use crate::net::IpFamily;
-use crate::program::nft::{Expr, ScalarType};
-use crate::resolve::PoolKind;
+use crate::program::nft::{Expr, ScalarType, Table};
+use crate::resolve::{NodeView, PoolKind};
 
-use super::names;
+use super::{LowerOptions, names};
+use choice::Collected;
 
 /// The objects for one kind of destination.
 pub(super) struct Destinations {
@@ -103,4 +102,14 @@ impl Destinations {
     fn types(&self, family: IpFamily) -> Vec<ScalarType> {
         Expr::concat(self.key(family)).types()
     }
+}
+
+/// Adds what the other layout has not, and all Service ports.
+pub(super) fn add(table: &mut Table, view: &NodeView, options: &LowerOptions) {
+    base::add(table, view, options);
+    let mut lists = Collected::default();
+    for (tag, port) in super::tagged(view) {
+        service::add((table, &mut lists), view, options, port, tag);
+    }
+    lists.fill(table, view.family);
 }

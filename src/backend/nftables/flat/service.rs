@@ -7,21 +7,21 @@ use crate::resolve::{FrontendKind, NodeView, PoolKind, PortView, Route, Routes, 
 
 use super::super::service::{self, Lowering};
 use super::super::{LowerOptions, comment, endpoint, insert, names};
-use super::choice::{self, Lists};
+use super::choice::{self, Collected, Lists};
 use super::{Destinations, NODE_PORTS, VIPS};
 
 /// Adds all elements of a Service port; what these cannot say, as chains of its own.
-pub(in crate::backend::nftables) fn add(
-    table: &mut Table,
-    view: &NodeView,
+pub(super) fn add<'v>(
+    (table, lists): (&mut Table, &mut Collected<'v>),
+    view: &'v NodeView,
     options: &LowerOptions,
-    port: &PortView,
+    port: &'v PortView,
     tag: Tag,
 ) {
     if port.affinity_seconds.is_some() || !port.external.is_none_or(has_chain) {
         return service::add(table, view, options, port, tag);
     }
-    let one = Flat { view, port, tag, lowering: Lowering::new(view, options, port, tag) };
+    let mut one = Flat { lists, view, port, tag, lowering: Lowering::new(view, options, port, tag) };
     for frontend in &port.frontends {
         match frontend.vip {
             Vip::Address(vip) => one.vip(frontend.kind, vip, table),
@@ -52,14 +52,15 @@ fn has_chain(routes: Routes) -> bool {
 }
 
 /// One Service port on its way down.
-struct Flat<'a> {
-    view: &'a NodeView,
-    port: &'a PortView,
+struct Flat<'a, 'v> {
+    lists: &'a mut Collected<'v>,
+    view: &'v NodeView,
+    port: &'v PortView,
     tag: Tag,
     lowering: Lowering<'a>,
 }
 
-impl Flat<'_> {
+impl Flat<'_, '_> {
     /// An element that names its Service: no chain does.
     fn element(&self, verdict: Verdict) -> Element {
         Element { comment: comment(&self.port.name.to_string()), ..self.lowering.element(verdict) }
@@ -67,18 +68,17 @@ impl Flat<'_> {
 
     /// Adds the list of a pool for a destination.
     fn list(
-        &self,
+        &mut self,
         table: &mut Table,
         destinations: &Destinations,
         pool: PoolKind,
         key: &Key,
     ) -> Option<Verdict> {
-        let endpoints = self.port.pool(pool);
         let lists = Lists::new(destinations, pool, self.port.name.protocol);
-        lists.add(table, self.view.family, key, endpoints, self.tag)
+        self.lists.add(table, (self.view.family, lists), key, (self.port, self.tag))
     }
 
-    fn vip(&self, kind: FrontendKind, vip: AddrPort, table: &mut Table) {
+    fn vip(&mut self, kind: FrontendKind, vip: AddrPort, table: &mut Table) {
         let key = self.lowering.vip_key(vip);
         if kind == FrontendKind::ClusterIp {
             self.lowering.add_cluster_ip(vip, table);
@@ -97,7 +97,7 @@ impl Flat<'_> {
     }
 
     /// External traffic to a destination.
-    fn external(&self, table: &mut Table, destinations: &Destinations, key: &Key) {
+    fn external(&mut self, table: &mut Table, destinations: &Destinations, key: &Key) {
         let Some(routes) = self.port.external else { return };
         let (chain, outside) = match routes.outside {
             Route::Reject => return,

@@ -1,5 +1,6 @@
 //! One transaction as netlink messages, each of which knows the line of the text that says the same.
 
+use crate::net::IpFamily;
 use crate::program::nft::{
     Base, Chain, ChainKind, DataType, Element, Hook, Key, Name, Policy, Rule, ScalarType, Set, Table,
     Transport,
@@ -95,7 +96,7 @@ impl<'t> BatchWriter<'t> {
     pub(in crate::program::nft) fn new(table: &'t Table) -> BatchWriter<'t> {
         let mut writer = BatchWriter {
             table,
-            family: table.family.ip().map_or(0, datatype::family_number),
+            family: table.family.ip().map_or(0, IpFamily::number),
             buffer: Buffer::default(),
             places: Vec::new(),
             line: 0,

@@ -3,8 +3,6 @@
 use crate::net::IpFamily;
 use crate::program::nft::{FibType, InterfaceName, Key, Scalar, ScalarType, Values};
 
-use super::uapi;
-
 /// Numbers of types in nft (its include/datatype.h); the kernel keeps them and does not look at them.
 const NUMBERS: [(ScalarType, u32); 9] = [
     (ScalarType::NfProto, 2),
@@ -116,7 +114,7 @@ pub(super) fn push(out: &mut Vec<u8>, scalar: &Scalar) {
             out.resize(end, 0);
         }
         Scalar::FibType(kind) => out.extend_from_slice(&(*kind as u32).to_ne_bytes()),
-        Scalar::NfProto(family) => out.push(family_number(*family)),
+        Scalar::NfProto(family) => out.push(family.number()),
     }
 }
 
@@ -130,14 +128,6 @@ pub(super) fn push_all(out: &mut Vec<u8>, values: &[Scalar]) {
         push(out, one);
         let padded = start + (out.len() - start).next_multiple_of(4);
         out.resize(padded, 0);
-    }
-}
-
-/// The number of a family of IP.
-pub(super) fn family_number(family: IpFamily) -> u8 {
-    match family {
-        IpFamily::V4 => uapi::family::IPV4,
-        IpFamily::V6 => uapi::family::IPV6,
     }
 }
 
@@ -160,8 +150,7 @@ pub(super) fn scalar(one: &ScalarType, bytes: &[u8]) -> Option<Scalar> {
         ScalarType::Interface => interface(bytes),
         ScalarType::FibType => fib_type(number()?).map(Scalar::FibType),
         ScalarType::NfProto => match bytes {
-            [uapi::family::IPV4] => Some(Scalar::NfProto(IpFamily::V4)),
-            [uapi::family::IPV6] => Some(Scalar::NfProto(IpFamily::V6)),
+            [number] => IpFamily::from_number(*number).map(Scalar::NfProto),
             _ => None,
         },
         ScalarType::Other(_) => None,
@@ -219,36 +208,6 @@ pub(super) fn is_single(key: &Key) -> bool {
     key.is_exact() && !key.first().iter().any(is_pattern)
 }
 
-/// The interval that prefix bits of an address make.
-pub(super) fn prefix(address: &[u8], bits: usize) -> Option<(Scalar, Scalar)> {
-    let one = match address.len() {
-        4 => ScalarType::Ipv4Addr,
-        16 => ScalarType::Ipv6Addr,
-        _ => return None,
-    };
-    let last: Vec<u8> = address
-        .iter()
-        .enumerate()
-        .map(|(nth, byte)| {
-            byte | 0xff_u8.checked_shr(bits.saturating_sub(8 * nth).try_into().unwrap_or(8)).unwrap_or(0)
-        })
-        .collect();
-    Some((scalar(&one, address)?, scalar(&one, &last)?))
-}
-
-/// How many bits the prefix has that an interval of addresses is.
-pub(super) fn prefix_bits(first: &Scalar, last: &Scalar) -> Option<usize> {
-    let (mut low, mut high) = (Vec::new(), Vec::new());
-    first.addr().zip(last.addr())?;
-    push(&mut low, first);
-    push(&mut high, last);
-    let wide = |bytes: &[u8]| bytes.iter().fold(0_u128, |all, byte| all << 8 | u128::from(*byte));
-    let (low_number, high_number) = (wide(&low), wide(&high));
-    let differ = low_number ^ high_number;
-    let is_prefix = differ & differ.wrapping_add(1) == 0 && low_number & differ == 0;
-    (is_prefix && low.len() == high.len()).then(|| 8 * low.len() - differ.count_ones() as usize)
-}
-
 /// Adds one to a number in network order. `None` if it has no successor.
 pub(super) fn successor(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut next = bytes.to_vec();
@@ -278,7 +237,6 @@ pub(super) fn predecessor(bytes: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::IpCidr;
 
     #[test]
     fn numbers_of_types_are_those_of_nft() {
@@ -314,15 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn prefixes_and_neighbours() {
-        for (text, bits) in [("10.0.0.0/8", 8), ("0.0.0.0/0", 0), ("10.1.2.4/31", 31), ("fd00::/57", 57)] {
-            let key = Key::cidr(&IpCidr::parse_sloppy(text).unwrap());
-            let (first, last) = (key.first()[0], key.last()[0]);
-            assert_eq!(prefix_bits(&first, &last), Some(bits), "{text}");
-            let mut address = Vec::new();
-            push(&mut address, &first);
-            assert_eq!(prefix(&address, bits), Some((first, last)), "{text}");
-        }
+    fn neighbours() {
         assert_eq!(successor(&[0, 255]), Some(vec![1, 0]));
         assert_eq!(successor(&[255, 255]), None);
         assert_eq!(predecessor(&[1, 0]), Some(vec![0, 255]));

@@ -1,6 +1,7 @@
 //! Statements as the expressions of a rule: what is loaded into registers, compared, looked up and done.
 
-use crate::net::IpFamily;
+use crate::net::{IpFamily, Protocol};
+use crate::program::nft::value::prefix_len;
 use crate::program::nft::{
     Data, DataType, Expr, MapRef, Meta, Name, NatFlags, NatTarget, NumgenMode, Payload, RejectWith, Right,
     Rule, Scalar, SetOp, Stmt, Table, Transport, Verdict,
@@ -8,12 +9,10 @@ use crate::program::nft::{
 
 use super::anonymous;
 use super::attribute::Buffer;
-use super::datatype::{self, family_number};
+use super::datatype;
 use super::element::{push_data, push_verdict};
-use super::uapi::{element, expression as x, register, rule};
+use super::uapi::{REGISTERS, element, expression as x, register, rule};
 
-/// How many registers of four bytes there are.
-const REGISTERS: usize = 16;
 /// The loopback device has this index in every network namespace (LOOPBACK_IFINDEX).
 pub(super) const LOOPBACK: u32 = 1;
 pub(super) const LOOPBACK_NAME: &str = "lo";
@@ -177,7 +176,7 @@ impl Writer<'_> {
             self.compare(operator, &low);
             return Some(());
         }
-        if let (Some(bits), Expr::Payload(payload)) = (datatype::prefix_bits(first, last), left) {
+        if let (Some(bits), Expr::Payload(payload)) = (prefix_len(first, last).map(usize::from), left) {
             return self.in_prefix(*payload, operator, &low, bits);
         }
         self.load_all(left)?;
@@ -280,7 +279,7 @@ impl Writer<'_> {
         bits |= flags(how);
         self.push("nat", |data| {
             data.put_u32(x::NAT_TYPE, x::NAT_DNAT);
-            data.put_u32(x::NAT_FAMILY, u32::from(family_number(family)));
+            data.put_u32(x::NAT_FAMILY, u32::from(family.number()));
             if let Some(register) = address {
                 data.put_u32(x::NAT_ADDRESS, register);
             }
@@ -445,12 +444,7 @@ impl Writer<'_> {
 
     /// Makes sure that a packet has the header that comes to be looked at.
     fn need_protocol(&mut self, transport: Transport) -> Option<()> {
-        let number = match transport {
-            Transport::Any => return Some(()),
-            Transport::Tcp => 6,
-            Transport::Udp => 17,
-            Transport::Sctp => 132,
-        };
+        let Some(number) = transport.protocol().map(Protocol::number) else { return Some(()) };
         match self.protocol {
             Some(known) => (known == number).then_some(()),
             None => {

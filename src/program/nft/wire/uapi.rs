@@ -152,6 +152,9 @@ pub(super) mod family {
     pub(crate) const IPV6: u8 = 10;
 }
 
+/// How many registers of 4 bytes there are.
+pub(super) const REGISTERS: usize = 16;
+
 /// enum nft_registers: the verdict, four of 16 bytes, and the same as sixteen of 4 bytes.
 pub(super) mod register {
     pub(crate) const VERDICT: u32 = 0;

@@ -16,7 +16,6 @@ use crate::program::nft::{
 
 use self::set::LiveSet;
 use super::attribute::{Buffer, ByKind};
-use super::datatype::family_number;
 use super::uapi::{self, chain, element, family, generation, message, table, verdict};
 use super::userdata;
 
@@ -109,7 +108,7 @@ impl Reading {
     /// What to send for an answer.
     pub fn request(&self, question: Question<'_>) -> Request {
         let mut buffer = Buffer::default();
-        let family = if question == Question::Generation { 0 } else { family_number(self.family) };
+        let family = if question == Question::Generation { 0 } else { self.family.number() };
         buffer.bytes.extend_from_slice(&[family, 0, 0, 0]);
         let (kind, names_table) = match question {
             Question::Generation => (message::GET_GENERATION, false),

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::net::IpFamily;
+use crate::net::{IpCidr, IpFamily, Protocol};
 use crate::program::nft::name::Names;
 use crate::program::nft::{
     CtState, Data, DataType, Expr, InterfaceName, Key, Keys, MapRef, Meta, NatFlags, NatTarget, NumgenMode,
@@ -16,11 +16,8 @@ use super::super::anonymous;
 use super::super::attribute::{Attributes, ByKind};
 use super::super::datatype;
 use super::super::expression::{LOOPBACK, LOOPBACK_NAME, location, refusal};
-use super::super::uapi::{element, expression as x, register, rule};
+use super::super::uapi::{REGISTERS, element, expression as x, register, rule};
 use super::set::{LiveSet, said, value};
-
-/// How many registers of four bytes there are.
-const REGISTERS: usize = 16;
 
 /// What a register holds.
 #[derive(Debug, Clone)]
@@ -368,9 +365,11 @@ impl Machine<'_> {
             }
             Loaded::Prefix { payload, bits } => {
                 let mut address = with.to_vec();
-                address.resize(datatype::length(&Expr::Payload(payload).scalar_type()), 0);
-                let (first, last) = datatype::prefix(&address, bits)?;
-                self.matched(Expr::Payload(payload), negated, Key::intervals([(first, last)]))
+                let one = Expr::Payload(payload).scalar_type();
+                address.resize(datatype::length(&one), 0);
+                let addr = datatype::scalar(&one, &address)?.addr()?;
+                let cidr = IpCidr::new(addr, u8::try_from(bits).ok()?)?;
+                self.matched(Expr::Payload(payload), negated, Key::cidr(&cidr))
             }
             Loaded::CtState(Some(states)) if negated && is_zero => {
                 self.push(Stmt::CtState { states: known_states(states)?, negated: false })
@@ -431,12 +430,7 @@ impl Machine<'_> {
         if !expr.parts().iter().any(is_port) || self.protocol.is_none() {
             return Some(expr);
         }
-        let transport = match self.protocol? {
-            6 => Transport::Tcp,
-            17 => Transport::Udp,
-            132 => Transport::Sctp,
-            _ => return None,
-        };
+        let transport = Transport::from(Protocol::from_number(self.protocol?)?);
         self.leave_out_dependency()?;
         let told = |part: &Expr| match part {
             Expr::Payload(Payload::SourcePort(_)) => Expr::Payload(Payload::SourcePort(transport)),
@@ -573,7 +567,7 @@ impl Machine<'_> {
     }
 
     fn nat(&mut self, data: &ByKind<'_>) -> Option<()> {
-        let is_ours = data.number(x::NAT_FAMILY)? == u32::from(datatype::family_number(self.family));
+        let is_ours = data.number(x::NAT_FAMILY)? == u32::from(self.family.number());
         let is_range = |first, last| data.has(last) && data.get(first) != data.get(last);
         if data.number(x::NAT_TYPE)? != x::NAT_DNAT
             || !is_ours
