@@ -19,6 +19,9 @@
 mod api_server;
 mod cluster;
 mod layouts;
+#[path = "../tests/it/replay.rs"]
+#[allow(dead_code, reason = "tests need more of it")]
+mod replay;
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
