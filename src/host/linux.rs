@@ -10,6 +10,7 @@ use super::cluster::{self, ClusterOptions, Notice};
 use super::error::{HostError, HostErrorKind, RestoreError};
 use super::forward::{self, ForwardError, ForwardOptions, Forwarder};
 use super::ipvs::Ipvs;
+use super::netlink::Netlink;
 use super::serve::{Server, Sites};
 use super::watch::Watch;
 use super::xtables::Xtables;
@@ -34,6 +35,8 @@ pub struct LinuxHost {
     forwarder: Option<Forwarder>,
     watch: Option<Watch>,
     server: Option<Server>,
+    /// For changes of nftables.
+    transactions: Option<Netlink>,
 }
 
 impl LinuxHost {
@@ -47,6 +50,7 @@ impl LinuxHost {
             forwarder: None,
             watch: None,
             server: None,
+            transactions: None,
         }
     }
 }
@@ -153,7 +157,7 @@ impl Host for LinuxHost {
     }
 
     fn nft_change(&mut self, batch: &Batch) -> Result<(), RestoreError> {
-        nf_tables::change(batch)
+        nf_tables::change(&mut self.transactions, batch)
     }
 
     fn nft_read(&mut self, family: IpFamily, table: &str) -> Result<Option<Table>, HostError> {

@@ -186,21 +186,20 @@ impl Netlink {
     }
 
     /// Sends messages that are taken as a whole or not at all. They have their headers: the `n` that count are numbered from
-    /// 0, and the last of them asks for an answer.
-    pub(super) fn transact(protocol: isize, bytes: &[u8], n: usize) -> Result<(), Refused> {
-        let mut netlink = Netlink::open(protocol)?;
+    /// 0, and the last of them asks for an answer. After a refusal more may come: the socket is of no use then.
+    pub(super) fn transact(&mut self, bytes: &[u8], n: usize) -> Result<(), Refused> {
         // Which attribute is to blame. Kernels before 4.12 cannot tell.
-        let _ = netlink.socket.set_ext_ack(true);
+        let _ = self.socket.set_ext_ack(true);
         // The kernel takes it in one piece. Without the right to more it is refused.
         let room = bytes.len().saturating_add(SOCKET_BUFFER);
-        let _ = sockopt::set_socket_send_buffer_size_force(&netlink.socket, room)
-            .or_else(|_| sockopt::set_socket_send_buffer_size(&netlink.socket, room));
-        netlink.sequence = u32::try_from(n.saturating_sub(1)).map_err(io::Error::other)?;
-        netlink.socket.send(bytes, 0)?;
+        let _ = sockopt::set_socket_send_buffer_size_force(&self.socket, room)
+            .or_else(|_| sockopt::set_socket_send_buffer_size(&self.socket, room));
+        self.sequence = u32::try_from(n.saturating_sub(1)).map_err(io::Error::other)?;
+        self.socket.send(bytes, 0)?;
         let (mut replies, mut is_answered) = (Replies::default(), false);
         // All that is to come is there. When the whole is refused, the last message has no answer.
         loop {
-            match netlink.receive(&mut replies, n, RecvFlags::DONTWAIT) {
+            match self.receive(&mut replies, n, RecvFlags::DONTWAIT) {
                 Ok(is_last) => is_answered |= is_last,
                 Err(error) if is(&error, Errno::NOBUFS) => replies.is_cut = true,
                 Err(error) if is(&error, Errno::AGAIN) => break,

@@ -19,11 +19,17 @@ const ERESTART: i32 = 85;
 /// From how many sets on a table is read by two threads.
 const MANY_SETS: usize = 1000;
 
-/// Takes a transaction, or nothing of it.
-pub(super) fn change(batch: &Batch) -> Result<(), RestoreError> {
+/// Takes a transaction, or nothing of it. The socket is kept for the next one: when it is closed the kernel waits until what
+/// the transaction deleted is gone, which takes many times as long as a small change.
+pub(super) fn change(kept: &mut Option<Netlink>, batch: &Batch) -> Result<(), RestoreError> {
     again(FIRST_PAUSE, || {
-        Netlink::transact(NETLINK_NETFILTER, batch.bytes(), batch.n_messages())
-            .map_err(|refused| explained(batch, &refused))
+        let mut transact = || {
+            let mut netlink = kept.take().map_or_else(|| Netlink::open(NETLINK_NETFILTER), Ok)?;
+            netlink.transact(batch.bytes(), batch.n_messages())?;
+            *kept = Some(netlink);
+            Ok(())
+        };
+        transact().map_err(|refused: Refused| explained(batch, &refused))
     })
 }
 
