@@ -249,13 +249,19 @@ fn serve(stream: &TcpStream, shared: &(Mutex<State>, Condvar)) -> std::io::Resul
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let (mut header, mut authorization, mut length) = (String::new(), String::new(), 0);
-    while reader.read_line(&mut header)? > 2 {
+    loop {
+        header.clear();
+        match reader.read_line(&mut header)? {
+            // It was killed while it asked.
+            0 => return Ok(()),
+            1 | 2 => break,
+            _ => {}
+        }
         match header.trim_end().split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value)) {
             Some((name, _)) if name == "authorization" => header.trim_end().clone_into(&mut authorization),
             Some((name, value)) if name == "content-length" => length = value.parse().unwrap(),
             Some(_) | None => {}
         }
-        header.clear();
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;

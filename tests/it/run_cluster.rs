@@ -104,7 +104,7 @@ fn the_first_sync_waits_for_both_lists_and_gives_what_manifests_give() {
     let ran = run(&mut host, RUN).ok(0);
     assert_eq!(
         ran.out,
-        "synced iptables in 0.000 s: +2 -0 ~0 Service ports (+ shop/api:http, + shop/web:http), 18 steps, 34 rules\n\
+        "synced iptables in 0.000 s: +2 -0 ~0 Service ports (+ shop/api:http, + shop/web:http), 4 steps, 34 rules\n\
          the node is in step, in iptables mode; SIGTERM ends it\nended; the rules stay\n"
     );
     assert_eq!(rules(&host), compiled(&services(), &slices()));
