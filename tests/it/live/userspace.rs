@@ -329,11 +329,14 @@ fn all_endpoints_dead_but_one_and_one_that_dies_and_comes_back() {
         let load: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(move || {
-                    let mut met = BTreeSet::new();
+                    let (mut met, mut n_cut) = (BTreeSet::new(), 0);
                     while !stop.load(Ordering::Relaxed) {
-                        met.insert(bench.ask().unwrap());
+                        match bench.ask() {
+                            Ok(name) => drop(met.insert(name)),
+                            Err(_) => n_cut += 1,
+                        }
                     }
-                    met
+                    (met, n_cut)
                 })
             })
             .collect();
@@ -348,8 +351,10 @@ fn all_endpoints_dead_but_one_and_one_that_dies_and_comes_back() {
             assert_eq!(bench.ask().unwrap(), ALIVE);
         }
         stop.store(true, Ordering::Relaxed);
-        for met in load.into_iter().map(|one| one.join().unwrap()) {
+        for (met, n_cut) in load.into_iter().map(|one| one.join().unwrap()) {
             assert!(met.contains(ALIVE));
+            // Only the one that the endpoint had when it died.
+            assert!(n_cut <= 1, "{n_cut}");
         }
     });
 }
