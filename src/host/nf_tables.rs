@@ -113,8 +113,20 @@ fn attempt(family: IpFamily, name: &Name) -> io::Result<Option<Option<Table>>> {
         return Ok(None);
     }
     let names = reading.set_names();
-    let Some(messages) = elements_of_all(&mut netlink, &reading, &names)? else { return Ok(None) };
-    messages.iter().for_each(|answer| reading.take(answer.kind, &answer.body));
+    // The kernel looks for a set from the first one on each time: of many, two threads look.
+    let (some, others) = names.split_at(if names.len() < MANY_SETS { names.len() } else { names.len() / 2 });
+    let others = thread::scope(|scope| {
+        let others = (!others.is_empty())
+            .then(|| scope.spawn(|| elements(&Reading::new(family, name.clone()), others)));
+        for set in some {
+            is_same = is_same && list(&mut netlink, &mut reading, Question::Elements(set))?;
+        }
+        others.map_or(Ok(Some(Vec::new())), |others| {
+            others.join().unwrap_or_else(|_| Err(io::Error::other("a thread has stopped")))
+        })
+    })?;
+    let Some(others) = others.filter(|_| is_same) else { return Ok(None) };
+    others.iter().for_each(|answer| reading.take(answer.kind, &answer.body));
     for question in [Question::Rules, Question::Objects, Question::Flowtables] {
         is_same &= list(&mut netlink, &mut reading, question)?;
     }
@@ -122,31 +134,9 @@ fn attempt(family: IpFamily, name: &Name) -> io::Result<Option<Option<Table>>> {
     Ok(is_same.then(|| reading.finish()))
 }
 
-/// The elements of all sets; `None` if something changed meanwhile.
-fn elements_of_all(
-    netlink: &mut Netlink,
-    reading: &Reading,
-    names: &[Box<str>],
-) -> io::Result<Option<Vec<Message>>> {
-    if names.len() < MANY_SETS {
-        return elements(netlink, reading, names);
-    }
-    // The kernel looks for a set from the first one on each time: of many, two threads look.
-    let (some, others) = names.split_at(names.len() / 2);
-    let (some, others) = thread::scope(|scope| {
-        let others = scope.spawn(|| elements(&mut Netlink::open(NETLINK_NETFILTER)?, reading, others));
-        (elements(netlink, reading, some), others.join())
-    });
-    let others = others.map_err(|_| io::Error::other("a thread has stopped"))?;
-    Ok(some?.zip(others?).map(|(some, others)| [some, others].concat()))
-}
-
-/// The elements of some sets; `None` if something changed meanwhile.
-fn elements(
-    netlink: &mut Netlink,
-    reading: &Reading,
-    names: &[Box<str>],
-) -> io::Result<Option<Vec<Message>>> {
+/// The elements of some sets, asked for as `reading` would; `None` if something changed meanwhile.
+fn elements(reading: &Reading, names: &[Box<str>]) -> io::Result<Option<Vec<Message>>> {
+    let mut netlink = Netlink::open(NETLINK_NETFILTER)?;
     let mut found = Vec::new();
     for name in names {
         let request = message(reading, Question::Elements(name));

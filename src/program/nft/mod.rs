@@ -35,7 +35,7 @@ pub use name::{Comment, CommentError, Name, NameError};
 pub use places::keep_places;
 pub use rule::{CtState, MapRef, NatFlags, NatTarget, RejectWith, Right, Rule, SetOp, Stmt};
 pub use set::{DataType, Element, Set, SetFlags};
-pub use value::{Data, FibType, InterfaceName, Key, Keys, Scalar, ScalarType, Values, Verdict};
+pub use value::{Data, DataValues, FibType, InterfaceName, Key, Keys, Scalar, ScalarType, Values, Verdict};
 
 use std::collections::BTreeMap;
 use std::fmt;

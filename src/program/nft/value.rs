@@ -265,6 +265,9 @@ impl fmt::Debug for Scalar {
 /// Values side by side: one, or a concatenation. Most are kept in place: there can be hundreds of thousands.
 pub type Values = SmallVec<[Scalar; 3]>;
 
+/// Values that a map gives: an address and a port, mostly.
+pub type DataValues = SmallVec<[Scalar; 2]>;
+
 /// First and last value of a network.
 pub(super) fn ends(cidr: &IpCidr) -> (Scalar, Scalar) {
     let host_bits = cidr.family().bits() - cidr.prefix_len();
@@ -426,7 +429,7 @@ pub enum Data {
     /// A verdict.
     Verdict(Verdict),
     /// Values.
-    Values(Values),
+    Values(DataValues),
 }
 
 impl Data {

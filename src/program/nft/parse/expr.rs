@@ -123,7 +123,7 @@ pub(super) fn verdict_data(value: &Value, names: &mut Names) -> Option<Data> {
 pub(super) fn target_data(value: &Value, family: IpFamily) -> Option<Data> {
     let with_port = [ScalarType::addr(family), ScalarType::InetService];
     let types = if value.get("concat").is_some() { &with_port[..] } else { &with_port[..1] };
-    values(value, types).map(Data::Values)
+    values(value, types).map(Data::values)
 }
 
 /// A key: a value, interval or prefix for each type.

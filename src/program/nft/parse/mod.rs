@@ -280,7 +280,7 @@ fn element(set: &Set, value: &Value, names: &mut Names) -> Option<(Key, Element)
             let [key, data] = value.as_array()?.as_slice() else { return None };
             let data = match kind {
                 DataType::Verdict => Data::Verdict(statement::verdict(data, names)?),
-                DataType::Values(types) => Data::Values(expr::values(data, types)?),
+                DataType::Values(types) => Data::values(expr::values(data, types)?),
             };
             (key, Some(data))
         }

@@ -122,7 +122,7 @@ impl LiveSet {
             (None, None) => None,
             (Some(DataType::Verdict), Some(data)) => Some(Data::Verdict(said(&data, names)?)),
             (Some(DataType::Values(types)), Some(data)) => {
-                Some(Data::Values(datatype::scalars(types, data.get(element::VALUE)?)?))
+                Some(Data::values(datatype::scalars(types, data.get(element::VALUE)?)?))
             }
             (None, Some(_)) | (Some(_), None) => return None,
         };
