@@ -9,6 +9,7 @@
 //! `cargo bench --bench process -- --write DIR 10000` only writes the cluster, to measure by other means.
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::print_stdout,
     clippy::disallowed_methods,
     reason = "a benchmark runs programs, takes the time and prints it"
