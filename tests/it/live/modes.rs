@@ -8,7 +8,7 @@ use svcproxy::host::XtablesVariant;
 use svcproxy::net::Protocol;
 
 use super::{Folder, Way, must, testdata};
-use crate::rig::{Answer, At, Rig, RigSpec};
+use crate::rig::{Answer, At, Namespace, Rig, RigSpec};
 
 /// One datagram, one answer: a packet that meets no rule has no second chance within it.
 const LIMIT: Duration = Duration::from_millis(700);
@@ -121,4 +121,35 @@ fn from_one_layout_of_iptables_legacy_to_the_other_and_back() {
 fn from_one_layout_of_iptables_nft_to_the_other_and_back() {
     let nft = XtablesVariant::Nft;
     changes_of_mode_lose_nothing(nft, [Way::Iptables(nft), Way::IptablesFast(nft)]);
+}
+
+/// So many Services that a table is made in stages.
+fn many() -> String {
+    let mut text = String::new();
+    for n in 0..1100 {
+        let (high, low) = (n / 250, n % 250 + 1);
+        text += &format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: s{n}, namespace: shop}}\nspec:\n  clusterIP: 10.96.{high}.{low}\n  \
+             ports: [{{name: http, port: 80, protocol: TCP}}]\n---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: s{n}, namespace: shop, labels: {{kubernetes.io/service-name: s{n}}}}}\naddressType: IPv4\n\
+             endpoints: [{{addresses: [10.128.{high}.{low}]}}, {{addresses: [10.129.{high}.{low}]}}]\nports: [{{name: http, port: 8080, protocol: TCP}}]\n---\n"
+        );
+    }
+    text
+}
+
+#[test]
+fn from_one_layout_of_nftables_to_the_other_with_many_services() {
+    let Some(namespace) = Namespace::new("many") else { return };
+    if !Way::Nftables.works() {
+        return;
+    }
+    let folder = Folder::new();
+    let path = folder.write("many.yaml", &many());
+    for layout in ["fast", "kube-proxy", "fast"] {
+        let of_layout =
+            ["-f", &path, "--mode", "nftables", "--layout", layout, "--node", "n", "--family", "ipv4"];
+        must(&namespace, &[&["apply"], &of_layout[..]].concat());
+        must(&namespace, &[&["diff"], &of_layout[..]].concat());
+    }
 }
