@@ -32,13 +32,22 @@ pub(super) fn watch(
     let document = document(&trace.packet);
     writeln!(console.err, "waiting up to {} s for a packet: {}", limit.as_secs(), trace.packet)?;
     host.nft_watch(&document, (WATCH_FAMILY, WATCH_TABLE), limit, &mut |line| {
-        lines.extend(parse_line(line))
+        lines.extend(parse_line(line));
+        lines.last().is_some_and(begins)
     })?;
-    // The first packet is the one: those that follow meet no translation.
-    let Some(id) = lines.first().map(|line| line.id.clone()) else { return Ok(None) };
+    // The first packet is the one: those that follow meet no translation. One that was under way when the watch began is told
+    // from where it was.
+    let Some(id) = lines.iter().find(|line| begins(line)).map(|line| line.id.clone()) else {
+        return Ok(None);
+    };
     lines.retain(|line| line.id == id && line.table != WATCH_TABLE);
     let is_known = |line: &TraceLine| knows(observed, family, line);
     Ok(Some(compare(trace, lines, &is_known)))
+}
+
+/// Whether a line is the first of a packet: the table that asks for its way says so itself.
+fn begins(line: &TraceLine) -> bool {
+    line.table == WATCH_TABLE
 }
 
 /// nftrace sees nothing of iptables-legacy, whose own TRACE writes into the kernel's log.

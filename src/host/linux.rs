@@ -151,7 +151,7 @@ impl Host for LinuxHost {
         document: &str,
         table: (&str, &str),
         limit: Duration,
-        on_line: &mut dyn FnMut(&str),
+        on_line: &mut dyn FnMut(&str) -> bool,
     ) -> Result<(), HostError> {
         nft_watch::watch(document, table, limit, on_line)
     }

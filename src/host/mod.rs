@@ -177,14 +177,14 @@ pub trait Host: Send {
     fn nft_run(&mut self, document: &[u8], check: bool) -> Result<(), RestoreError>;
 
     /// Puts a table there for as long as the call lasts (`document`: one command a line; the table with `flags owner`), and gives
-    /// every line of `nft monitor trace` to `on_line`, until a moment after the first, or until the limit is over.
-    /// However this process ends, the table goes with it.
+    /// every line of `nft monitor trace` to `on_line`, until a moment after the first that it says is one to wait for, or until
+    /// the limit is over. However this process ends, the table goes with it.
     fn nft_watch(
         &mut self,
         document: &str,
         table: (&str, &str),
         limit: Duration,
-        on_line: &mut dyn FnMut(&str),
+        on_line: &mut dyn FnMut(&str) -> bool,
     ) -> Result<(), HostError>;
 
     /// Changes a table of nftables by netlink: all of it as one transaction, or nothing. The line of an error is that of the

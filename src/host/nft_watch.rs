@@ -31,7 +31,7 @@ impl Drop for Running {
 }
 
 /// Puts a table there, one command a line, and gives every line that the kernel tells of packets to `on_line`, until a
-/// moment after the first, or until the limit is over. `family` and `table` name the table.
+/// moment after the first that it says is one to wait for, or until the limit is over. `family` and `table` name the table.
 ///
 /// The table belongs to the process that made it (`flags owner`), and that one ends when this one does, however it ends: the kernel
 /// then takes the table away.
@@ -39,7 +39,7 @@ pub(super) fn watch(
     document: &str,
     (family, table): (&str, &str),
     limit: Duration,
-    on_line: &mut dyn FnMut(&str),
+    on_line: &mut dyn FnMut(&str) -> bool,
 ) -> Result<(), HostError> {
     // The one that stays tells nobody what the kernel refused.
     nft::run(document.as_bytes(), true).map_err(|refused| refused.error)?;
@@ -65,11 +65,10 @@ pub(super) fn watch(
     loop {
         match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => {
-                if !heard {
+                if on_line(&line) && !heard {
                     heard = true;
                     deadline = deadline.min(Instant::now() + SETTLED);
                 }
-                on_line(&line);
             }
             Err(RecvTimeoutError::Timeout) => return Ok(()),
             Err(RecvTimeoutError::Disconnected) => return Err(broken("it ended by itself")),

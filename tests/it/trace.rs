@@ -488,6 +488,8 @@ fn watching(lines: &[&str]) -> FakeHost {
     host.nft.insert(("ip".to_owned(), "t".to_owned()), table.into());
     host.traced = lines.iter().map(|line| format!("trace id 1a {line}")).collect();
     host.traced.push("trace id 1b ip t pre policy drop".to_owned());
+    // It was under way when the watch began.
+    host.traced.insert(0, "trace id 19 ip t pre policy accept".to_owned());
     host
 }
 

@@ -422,13 +422,15 @@ impl Host for FakeHost {
         document: &str,
         (family, table): (&str, &str),
         _limit: Duration,
-        on_line: &mut dyn FnMut(&str),
+        on_line: &mut dyn FnMut(&str) -> bool,
     ) -> Result<(), HostError> {
         self.calls.push(format!("nft watch with {family} {table}"));
         self.documents.push((RestoreMode::Commit, document.to_owned()));
         self.fails("nft_watch")?;
         self.need_nft()?;
-        self.traced.iter().for_each(|line| on_line(line));
+        for line in &self.traced {
+            on_line(line);
+        }
         Ok(())
     }
 
