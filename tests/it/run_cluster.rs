@@ -12,7 +12,7 @@ use svcproxy::host::{
 use svcproxy::net::{IpFamily, Protocol};
 
 use crate::api_server::{node, service, slice};
-use crate::cli::{Ran, run};
+use crate::cli::{Ran, machine, run};
 
 const RUN: &str = "run --master http://192.0.2.9 --node node-1 --family ipv4";
 
@@ -549,6 +549,25 @@ fn in_nftables_mode_too_a_refused_service_is_set_aside() {
     assert!(ran.err.contains("Service shop/api is set aside until it changes"), "{}", ran.err);
     let metrics = ask(&host, "127.0.0.1:10249", "/metrics").1;
     assert!(metrics.contains("\nkubeproxy_services_set_aside 1\n"), "{metrics}");
+}
+
+#[test]
+fn a_service_of_manifests_that_is_refused_is_counted_and_no_server_is_told() {
+    let run_files = "run -f shop --node node-1 --mode iptables --family ipv4";
+    let mut host = machine();
+    run(&mut host, run_files).ok(0);
+    let is_load = |(mode, text): &&(RestoreMode, String)| {
+        *mode == RestoreMode::Commit && text.contains("-A KUBE-SERVICES")
+    };
+    let (_, document) = host.documents.iter().find(is_load).unwrap();
+    let line = document.lines().position(|line| line.contains("shop/api:grpc")).unwrap() + 1;
+    let mut host = machine();
+    host.fail_next_restore(Some(line), "no such thing");
+    let ran = run(&mut host, run_files);
+    assert!(ran.err.contains("Service shop/api is set aside until it changes"), "{}", ran.err);
+    let metrics = ask(&host, "127.0.0.1:10249", "/metrics").1;
+    assert!(metrics.contains("\nkubeproxy_services_set_aside 1\n"), "{metrics}");
+    assert_eq!(host.notices, []);
 }
 
 #[test]

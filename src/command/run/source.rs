@@ -43,8 +43,6 @@ struct Objects {
     node_deadline: Duration,
     /// In which words it has been told that the server does not answer.
     failing: BTreeSet<String>,
-    /// What is left out.
-    troubles: Troubles,
 }
 
 /// Where what is wanted comes from.
@@ -57,6 +55,8 @@ pub(super) struct Source<'a> {
     pub(super) input: Input,
     /// `None` for manifests.
     objects: Option<Objects>,
+    /// What of it is left out.
+    troubles: Troubles,
     touched: Touched,
 }
 
@@ -101,11 +101,10 @@ impl<'a> Source<'a> {
                     .into(),
                 node_deadline: host.now() + NODE_WAIT,
                 failing: BTreeSet::new(),
-                troubles: Troubles::default(),
             });
         }
         let touched = Touched { everything: !is_cluster, ..Touched::default() };
-        Ok(Source { run, args, last, input, objects, touched })
+        Ok(Source { run, args, last, input, objects, troubles: Troubles::default(), touched })
     }
 
     /// Whether the node is to get traffic: the API server knows it, and it is not about to go (reference section 6.3).
@@ -133,7 +132,7 @@ impl<'a> Source<'a> {
 
     /// How many Services are left out.
     pub(super) fn n_left_out(&self) -> usize {
-        self.objects.as_ref().map_or(0, |objects| objects.troubles.n_services())
+        self.troubles.n_services()
     }
 
     /// The machine refuses these Services, and no others: tells the API server, if there is one.
@@ -142,11 +141,11 @@ impl<'a> Source<'a> {
         services: &BTreeMap<ServiceName, String>,
         host: &mut dyn Host,
     ) -> Result<(), Error> {
-        let Some(Objects { troubles, .. }) = &mut self.objects else { return Ok(()) };
-        for notice in troubles.refuse(services) {
-            host.report_to_cluster(notice)?;
+        let news = self.troubles.refuse(services);
+        if self.is_files() {
+            return Ok(());
         }
-        Ok(())
+        news.into_iter().try_for_each(|notice| host.report_to_cluster(notice).map_err(Error::from))
     }
 
     /// What has changed since this was asked last.
@@ -201,9 +200,8 @@ impl<'a> Source<'a> {
 
     /// Takes what the API server tells.
     fn hear(&mut self, event: ClusterEvent, host: &mut dyn Host, log: &mut Log<'_, '_>) -> Result<(), Error> {
-        let Some(Objects { store, awaited, failing, troubles, .. }) = &mut self.objects else {
-            return Ok(());
-        };
+        let Some(Objects { store, awaited, failing, .. }) = &mut self.objects else { return Ok(()) };
+        let troubles = &mut self.troubles;
         let cluster = &mut self.input.loaded.cluster;
         let key = |namespace: Box<str>, name: Box<str>| ObjectKey {
             namespace: namespace.into(),
