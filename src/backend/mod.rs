@@ -22,3 +22,12 @@ pub use lifted::{CarryingRule, EndpointLoad, LiftedName, LiftedPolicies, LiftedP
 pub use owned::{chain_scope, holds_ours, scope, strangers};
 pub use server_change::server_changes;
 pub use table_change::table_changes;
+
+use crate::program::Tag;
+use crate::resolve::{NodeView, PortView};
+
+/// The Service ports of a view, each with the tag of what is made for it: its place in `view.ports`.
+fn tagged_ports(view: &NodeView) -> impl Iterator<Item = (Tag, &PortView)> {
+    let tag = |index| Tag(u32::try_from(index).unwrap_or(u32::MAX));
+    view.ports.iter().enumerate().map(move |(index, port)| (tag(index), port))
+}

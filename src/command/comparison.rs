@@ -47,6 +47,11 @@ impl Machine {
         Some(self.compiler(args, cluster, config, node, families).map(|compiler| compiler.wanted(cluster)))
     }
 
+    /// For input that has been found fit.
+    fn compiler_for(&self, args: &InputArgs, input: &Input) -> Result<Compiler, Error> {
+        self.compiler(args, &input.loaded.cluster, &input.config, &input.node, &input.families)
+    }
+
     fn compiler(
         &self,
         args: &InputArgs,
@@ -121,10 +126,9 @@ impl Comparison {
         let spinner = progress::spinner(console, "reading this machine's rules");
         let (wanted, live) = std::thread::scope(|scope| {
             let live = scope.spawn(|| live::read(host, &machine.abilities, variant, &input.families));
-            let (cluster, config, node) = (&input.loaded.cluster, &input.config, &input.node);
             // In this thread: with glibc others get their memory page by page.
-            let compiler = machine.compiler(args, cluster, config, node, &input.families);
-            (compiler.map(|compiler| compiler.wanted(cluster)), live.join())
+            let compiler = machine.compiler_for(args, input);
+            (compiler.map(|compiler| compiler.wanted(&input.loaded.cluster)), live.join())
         });
         spinner.finish_and_clear();
         // No iptables, no nft: said before what that entails.
@@ -146,9 +150,8 @@ impl Comparison {
         host: &mut dyn Host,
     ) -> Result<Comparison, Error> {
         let machine = Machine::ask(host, TargetArgs::default(), NftArgs::default())?;
-        let (cluster, config, node) = (&input.loaded.cluster, &input.config, &input.node);
-        let compiler = machine.compiler(args, cluster, config, node, &input.families)?;
-        let wanted = compiler.wanted(cluster);
+        let compiler = machine.compiler_for(args, input)?;
+        let wanted = compiler.wanted(&input.loaded.cluster);
         let live = live::read(host, &machine.abilities, variant, &input.families)?;
         let compared = Comparison::of_machine(args, input, wanted, live, &machine, host)?;
         Ok(Comparison { compiler: Some(compiler), ..compared })

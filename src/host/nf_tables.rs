@@ -140,21 +140,21 @@ fn elements(reading: &Reading, names: &[Box<str>]) -> io::Result<Option<Vec<Mess
     let mut found = Vec::new();
     for name in names {
         let request = message(reading, Question::Elements(name));
-        match netlink.stream(request, &mut |answer| found.push(answer)) {
-            Ok(true) => {}
-            Ok(false) => return Ok(None),
-            Err(error) if netlink::is(&error, Errno::NOENT) => return Ok(None),
-            Err(error) => return Err(error),
+        if !stream(&mut netlink, request, &mut |answer| found.push(answer))? {
+            return Ok(None);
         }
     }
     Ok(Some(found))
 }
 
-/// Whether the list stayed the same while it was read. One that is gone by now did not.
 fn list(netlink: &mut Netlink, reading: &mut Reading, question: Question<'_>) -> io::Result<bool> {
     let request = message(reading, question);
-    let done = netlink.stream(request, &mut |answer| reading.take(answer.kind, &answer.body));
-    match done {
+    stream(netlink, request, &mut |answer| reading.take(answer.kind, &answer.body))
+}
+
+/// Whether the list stayed the same while it was read. One that is gone by now did not.
+fn stream(netlink: &mut Netlink, request: Message, take: &mut dyn FnMut(Message)) -> io::Result<bool> {
+    match netlink.stream(request, take) {
         Err(error) if netlink::is(&error, Errno::NOENT) => Ok(false),
         other => other,
     }

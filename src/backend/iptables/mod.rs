@@ -38,10 +38,9 @@ pub use policy::policies;
 
 use std::collections::BTreeMap;
 
-use crate::backend::Layout;
 use crate::backend::skeleton::{self, user_chain};
+use crate::backend::{Layout, tagged_ports};
 use crate::net::IpCidr;
-use crate::program::Tag;
 use crate::program::xtables::{
     AddrMatch, Chain, ChainName, Rule, RuleOrder, Ruleset, Table, TableName, prefix_tree,
 };
@@ -74,8 +73,7 @@ pub fn is_large(n_endpoints: usize) -> bool {
 pub fn lower(view: &NodeView, options: &LowerOptions) -> Ruleset {
     let mut chains = Chains::default();
     let large = is_large(view.n_endpoints);
-    for (index, port) in view.ports.iter().enumerate() {
-        let tag = Tag(u32::try_from(index).unwrap_or(u32::MAX));
+    for (tag, port) in tagged_ports(view) {
         service::lower_port(view, options, port, tag, large, &mut chains);
     }
     let mut ruleset = chains.into_ruleset(view, options);

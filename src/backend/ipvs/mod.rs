@@ -27,12 +27,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::backend::tagged_ports;
 use crate::model::{Config, Ipvs};
 use crate::net::IpFamily;
+use crate::program::Program;
 use crate::program::ipset::Sets;
 use crate::program::ipvs::{SchedulerName, SchedulerNameError, Timeouts, VirtualServers};
 use crate::program::xtables::{Rule, Ruleset};
-use crate::program::{Program, Tag};
 use crate::resolve::NodeView;
 
 use service::Lowering;
@@ -119,11 +120,7 @@ struct Parts {
 /// Lowers the view of one family. The tag of a rule or a virtual server is the index of its Service port in `view.ports`.
 pub fn lower(view: &NodeView, options: &LowerOptions) -> Lowered {
     let mut parts = Parts::default();
-    let lowering = |(index, port)| {
-        let tag = Tag(u32::try_from(index).unwrap_or(u32::MAX));
-        Lowering { view, options, port, tag }
-    };
-    let all = || view.ports.iter().enumerate().map(lowering);
+    let all = || tagged_ports(view).map(|(tag, port)| Lowering { view, options, port, tag });
     // Node ports come last: an address that a Service has is not taken for the node port of another.
     all().for_each(|port| port.lower_vips(&mut parts));
     all().for_each(|port| port.lower_node_port(&mut parts));

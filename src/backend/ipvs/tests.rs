@@ -7,10 +7,11 @@ use std::time::Duration;
 use crate::backend::{self, LiftedVip};
 use crate::model::{Config, Ipvs, Mode, ServiceName};
 use crate::net::{AddrPort, IpCidr, IpFamily, PerFamily, Protocol};
+
 use crate::program::ipset::Entry;
 use crate::program::ipvs::{Flags, RealServer, SchedulerName, ServiceKey, Timeouts, VirtualServer};
 use crate::program::xtables::{ChainName, Ruleset, TableName, check, emit};
-use crate::program::{Dummy, Program};
+use crate::program::{Dummy, Program, Tag};
 use crate::resolve::{
     Frontend, FrontendKind, Habits, LocalTraffic, NodePortScope, NodeView, PoolEndpoint, PoolKind, PortView,
     Route, Routes, SourceRanges, Vip,

@@ -28,11 +28,10 @@ pub use names::{WATCH_CHAIN, WATCH_FAMILY, WATCH_TABLE};
 pub use owned::{is_fixed, is_hashed, may_stand_alone, owns_table};
 pub use policy::policies;
 
-use crate::backend::Layout;
+use crate::backend::{Layout, tagged_ports};
 use crate::net::IpCidr;
-use crate::program::Tag;
 use crate::program::nft::{Chain, Comment, Element, Family, Key, Name, Rule, Set, Table};
-use crate::resolve::{NodeView, PortView};
+use crate::resolve::NodeView;
 
 /// What the lowering needs to know beside the view.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +54,7 @@ pub fn lower(view: &NodeView, options: &LowerOptions) -> Table {
     base::add(&mut table, view, options);
     match options.layout {
         Layout::KubeProxy => {
-            tagged(view).for_each(|(tag, port)| service::add(&mut table, view, options, port, tag));
+            tagged_ports(view).for_each(|(tag, port)| service::add(&mut table, view, options, port, tag));
         }
         Layout::Fast => flat::add(&mut table, view, options),
     }
@@ -65,12 +64,6 @@ pub fn lower(view: &NodeView, options: &LowerOptions) -> Table {
         table.sets.values_mut().for_each(|set| set.comment = None);
     }
     table
-}
-
-/// Service ports with the tags of what is made for them.
-fn tagged(view: &NodeView) -> impl Iterator<Item = (Tag, &PortView)> {
-    let tag = |index| Tag(u32::try_from(index).unwrap_or(u32::MAX));
-    view.ports.iter().enumerate().map(move |(index, port)| (tag(index), port))
 }
 
 /// The table with nothing in it: what a kernel can be asked with whether it takes comments of objects.

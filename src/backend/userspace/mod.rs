@@ -38,7 +38,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use crate::backend::answerers::asked;
-use crate::backend::skeleton;
+use crate::backend::{skeleton, tagged_ports};
 use crate::net::{IpFamily, Port, Protocol};
 use crate::program::Program;
 use crate::program::conntrack::Answerers;
@@ -89,8 +89,8 @@ pub fn lower(view: &NodeView, options: &LowerOptions) -> Lowered {
     let mut chains = Chains::default();
     let mut listeners = Listeners::new();
     let mut answerers = Answerers::default();
-    for (index, port) in view.ports.iter().enumerate() {
-        service::lower_port(view, options, port, index, &ports, &mut chains);
+    for (tag, port) in tagged_ports(view) {
+        service::lower_port(view, options, (tag, port), &ports, &mut chains);
         let of_port: Listeners = endpoint::listeners(view.family, options.listen, port, &ports).collect();
         if port.name.protocol == Protocol::Udp && !of_port.is_empty() {
             for asked in port.frontends.iter().flat_map(|frontend| asked(view, frontend)) {

@@ -26,12 +26,10 @@ struct Lowering<'a> {
 pub(super) fn lower_port(
     view: &NodeView,
     options: &LowerOptions,
-    port: &PortView,
-    index: usize,
+    (tag, port): (Tag, &PortView),
     ports: &ProxyPorts,
     out: &mut Chains,
 ) {
-    let tag = Tag(u32::try_from(index).unwrap_or(u32::MAX));
     let one = Lowering { view, options, port, tag, ports };
     for frontend in &port.frontends {
         let routes = port.routes(frontend.kind);

@@ -108,7 +108,7 @@ impl Destinations {
 pub(super) fn add(table: &mut Table, view: &NodeView, options: &LowerOptions) {
     base::add(table, view, options);
     let mut lists = Collected::default();
-    for (tag, port) in super::tagged(view) {
+    for (tag, port) in crate::backend::tagged_ports(view) {
         service::add((table, &mut lists), view, options, port, tag);
     }
     lists.fill(table, view.family);
