@@ -7,7 +7,6 @@ use std::time::Duration;
 use crate::backend::{self, LiftedVip};
 use crate::model::{Config, Ipvs, Mode, ServiceName};
 use crate::net::{AddrPort, IpCidr, IpFamily, PerFamily, Protocol};
-
 use crate::program::ipset::Entry;
 use crate::program::ipvs::{Flags, RealServer, SchedulerName, ServiceKey, Timeouts, VirtualServer};
 use crate::program::xtables::{ChainName, Ruleset, TableName, check, emit};
