@@ -19,6 +19,8 @@
 #[allow(dead_code, reason = "tests need more of it")]
 mod api_server;
 mod cluster;
+#[path = "../tests/it/http.rs"]
+mod http;
 mod layouts;
 #[path = "../tests/it/replay.rs"]
 #[allow(dead_code, reason = "tests need more of it")]

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! IPv6 addresses stand in brackets where a port follows. `node` without an address is the node's own address. `bridged`
-//! says that a pod's packet came in by a port of a bridge, `unbridged` that it did not. What follows `#` is a comment. Choices without a probability share what is left in equal parts.
+//! says that a pod's packet came in by a port of a bridge, `unbridged` that it did not. What follows `#` is a comment.
+//! Choices without a probability share what is left in equal parts.
 
 use std::collections::BTreeMap;
 use std::fmt;

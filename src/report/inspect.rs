@@ -68,9 +68,13 @@ pub fn write_services(out: &mut dyn io::Write, inspections: &[Inspection], detai
     }
     let rows = services(inspections).map(|(reading, (name, protocol), service)| {
         let vips: Vec<String> = service.port.vips.iter().map(|vip| vip_text(service, *vip)).collect();
-        let endpoints = known(reading, || match detail.wide {
-            true => listed(service.port.endpoints.iter().map(ToString::to_string).collect()),
-            false => service.port.endpoints.len().to_string(),
+        let endpoints = known(reading, || {
+            let all = &service.port.endpoints;
+            if detail.wide {
+                listed(all.iter().map(ToString::to_string).collect())
+            } else {
+                all.len().to_string()
+            }
         });
         let mut row = vec![name.clone(), protocol.to_string(), vips.join(" "), endpoints];
         if detail.wide {

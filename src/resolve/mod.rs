@@ -64,7 +64,8 @@ fn view(node: &NodeContext, family: IpFamily, mut ports: Vec<PortView>) -> NodeV
 }
 
 /// What the node does for one Service port in one family; `None` if the Service has no cluster IP in it (reference
-/// section 1.4), or if a process would have to carry SCTP. A function of nothing but its arguments, so that a change of one Service costs one call.
+/// section 1.4), or if a process would have to carry SCTP. A function of nothing but its arguments, so that a change of one
+/// Service costs one call.
 pub fn resolve_port(
     node: &NodeContext,
     family: IpFamily,

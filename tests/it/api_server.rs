@@ -3,13 +3,14 @@
 //! bookmarks and refusals are those that a real one sent (`testdata/api-server`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::http::{self, Asked};
 use crate::replay;
 
 /// How long a request may be waited for.
@@ -62,16 +63,7 @@ impl ApiServer {
         let address = listener.local_addr().unwrap();
         let state = State { habits, version: 1, ..State::default() };
         let shared = Arc::new((Mutex::new(state), Condvar::new()));
-        let of_thread = Arc::downgrade(&shared);
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (Some(shared), Ok(stream)) = (of_thread.upgrade(), stream) else { return };
-                std::thread::spawn(move || {
-                    // A client that goes away is no failure.
-                    let _ = serve(&stream, &shared);
-                });
-            }
-        });
+        http::answer(listener, &shared, serve);
         ApiServer { address, shared }
     }
 
@@ -245,32 +237,14 @@ fn decoded(text: &str) -> String {
 }
 
 fn serve(stream: &TcpStream, shared: &(Mutex<State>, Condvar)) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream);
-    let mut line = String::new();
-    reader.read_line(&mut line)?;
-    let (mut header, mut authorization, mut length) = (String::new(), String::new(), 0);
-    loop {
-        header.clear();
-        match reader.read_line(&mut header)? {
-            // It was killed while it asked.
-            0 => return Ok(()),
-            1 | 2 => break,
-            _ => {}
-        }
-        match header.trim_end().split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value)) {
-            Some((name, _)) if name == "authorization" => header.trim_end().clone_into(&mut authorization),
-            Some((name, value)) if name == "content-length" => length = value.parse().unwrap(),
-            Some(_) | None => {}
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
+    let Some(Asked { line, headers, body }) = http::read(stream)? else { return Ok(()) };
     let request = Request::parse(&line);
     let mut state = shared.0.lock().unwrap();
     if state.is_down {
         return Ok(());
     }
-    state.requests.push(format!("{} {authorization}", line.trim_end()));
+    let authorization = headers.get("authorization").map_or("", String::as_str);
+    state.requests.push(format!("{line} {authorization}"));
     shared.1.notify_all();
     if request.method != "GET" {
         let answer = write(&request, &body, &mut state);

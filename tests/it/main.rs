@@ -15,6 +15,7 @@ mod explain;
 mod generated;
 mod given;
 mod host_live;
+mod http;
 mod inspect;
 mod ipset_text;
 mod layouts;

@@ -1,12 +1,14 @@
 //! What a real API server said (`testdata/api-server`), said again to whoever asks the same.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
+
+use crate::http::{self, Asked};
 
 /// One request with its response.
 #[derive(Debug, Clone)]
@@ -55,16 +57,7 @@ impl Replay {
             left.entry(exchange.request.clone()).or_default().push_back(exchange);
         }
         let left = Arc::new(Mutex::new(left));
-        let of_thread = Arc::downgrade(&left);
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (Some(left), Ok(stream)) = (of_thread.upgrade(), stream) else { return };
-                std::thread::spawn(move || {
-                    // A client that goes away is no failure.
-                    let _ = serve(&stream, &left);
-                });
-            }
-        });
+        http::answer(listener, &left, serve);
         Replay { address, left }
     }
 
@@ -76,25 +69,14 @@ impl Replay {
 }
 
 fn serve(mut stream: &TcpStream, left: &Mutex<Left>) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream);
-    let mut request = String::new();
-    reader.read_line(&mut request)?;
-    let (mut header, mut length) = (String::new(), 0);
-    while reader.read_line(&mut header)? > 2 {
-        if let Some(n) = header.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = n.trim().parse().unwrap();
-        }
-        header.clear();
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    let next = left.lock().unwrap().get_mut(request.trim_end()).and_then(VecDeque::pop_front);
+    let Some(Asked { line, body, .. }) = http::read(stream)? else { return Ok(()) };
+    let next = left.lock().unwrap().get_mut(&line).and_then(VecDeque::pop_front);
     let same = next.filter(|exchange| match &exchange.sent {
         Some(sent) => without_names(sent.clone()) == without_names(serde_json::from_slice(&body).unwrap()),
         None => body.is_empty(),
     });
     let Some(exchange) = same else {
-        reader.read_to_end(&mut Vec::new())?;
+        stream.read_to_end(&mut Vec::new())?;
         return Ok(());
     };
     write!(

@@ -15,9 +15,9 @@
 //!                  KUBE-SEP-   DNAT to one endpoint          nat POSTROUTING -> KUBE-POSTROUTING: masquerade if marked
 //! ```
 //!
-//! In the fast layout the chains with a rule for each VIP or node port are trees of KUBE-IP- and KUBE-PORTS- chains; KUBE-SVC- and KUBE-SVL- themselves do
-//! the DNAT, or by KUBE-SEPS- chains if the endpoints are many; KUBE-POSTROUTING and KUBE-FORWARD tell who is sent back to
-//! itself.
+//! In the fast layout the chains with a rule for each VIP or node port are trees of KUBE-IP- and KUBE-PORTS- chains; KUBE-SVC-
+//! and KUBE-SVL- themselves do the DNAT, or by KUBE-SEPS- chains if the endpoints are many; KUBE-POSTROUTING and KUBE-FORWARD
+//! tell who is sent back to itself.
 
 mod base;
 mod carried;
