@@ -73,14 +73,16 @@ impl Followed {
         };
         let PerFamily { v4, v6 } = views;
         for (family, view) in [(IpFamily::V4, v4), (IpFamily::V6, v6)] {
-            followed.insert(family, view.map(|view| view.ports).unwrap_or_default());
+            followed.insert(family, view);
         }
         Some(followed)
     }
 
-    fn insert(&mut self, family: IpFamily, ports: Vec<PortView>) {
+    /// Adds the ports of a view, which knows how many endpoints all have with these.
+    fn insert(&mut self, family: IpFamily, view: Option<NodeView>) {
+        let Some(NodeView { ports, n_endpoints, .. }) = view else { return };
+        *self.n_endpoints.get_mut(family) = n_endpoints;
         for port in ports {
-            *self.n_endpoints.get_mut(family) += port.n_endpoints;
             self.claims.get_mut(family).add(&port);
             self.ports.get_mut(family).insert(port.name.clone(), port);
         }
@@ -167,11 +169,8 @@ impl Followed {
                 .collect();
             let ports = self.ports.get_mut(family);
             let gone: Vec<PortView> = gone.iter().filter_map(|name| ports.remove(name)).collect();
-            let n_gone: usize = gone.iter().map(|port| port.n_endpoints).sum();
-            let n_endpoints = self.n_endpoints.get_mut(family);
-            *n_endpoints = n_endpoints.saturating_sub(n_gone);
             self.claims.get_mut(family).remove(gone.iter());
-            self.insert(family, view.map(|view| view.ports).unwrap_or_default());
+            self.insert(family, view);
         }
     }
 }
