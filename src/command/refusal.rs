@@ -61,6 +61,7 @@ fn document_of(step: &Step) -> Option<(IpFamily, &Emitted)> {
         | Step::SetSysctl { .. }
         | Step::Ipset { .. }
         | Step::Ipvs { .. }
+        | Step::HandOver { .. }
         | Step::AddDummy { .. }
         | Step::DeleteDummy { .. }
         | Step::AddAddresses { .. }

@@ -2,12 +2,15 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use crate::net::{AddrPort, IpFamily, Protocol};
 use crate::plan::{DELETE_CHAINS, Step};
+use crate::program::conntrack::Flow;
 use crate::program::ipset::Change;
 use crate::program::xtables::emit;
 
-use super::{Host, HostError, RestoreError, RestoreMode, XtablesVariant};
+use super::{Host, HostError, HostErrorKind, RestoreError, RestoreMode, XtablesVariant};
 
 /// Takes one step.
 pub fn execute(host: &mut dyn Host, variant: XtablesVariant, step: &Step) -> Result<(), RestoreError> {
@@ -28,6 +31,7 @@ pub fn execute(host: &mut dyn Host, variant: XtablesVariant, step: &Step) -> Res
         Step::SetSysctl { key, value } => host.sysctl_write(key, value).map_err(failed),
         Step::Ipset { changes, .. } => host.ipset_change(changes).map_err(numbered),
         Step::Ipvs { requests, .. } => host.ipvs_change(requests).map_err(numbered),
+        Step::HandOver { asked } => hand_over(host, asked).map_err(failed),
         Step::AddDummy { device } => host.dummy_add(device).map_err(failed),
         Step::DeleteDummy { device } => host.dummy_delete(device).map_err(failed),
         Step::AddAddresses { device, addresses } => host.addresses_add(device, addresses).map_err(failed),
@@ -35,6 +39,33 @@ pub fn execute(host: &mut dyn Host, variant: XtablesVariant, step: &Step) -> Res
             host.addresses_delete(device, addresses).map_err(failed)
         }
     }
+}
+
+/// How often flows are looked for that are to be handed over, at most.
+const HAND_OVER_ROUNDS: usize = 5;
+/// How long answers under way may take to come in, before flows are looked for again.
+const HAND_OVER_PAUSE: Duration = Duration::from_millis(50);
+
+/// Has the kernel forget UDP flows of virtual servers, and those that were under way meanwhile. Where the kernel does not tell
+/// of flows, they end by themselves.
+fn hand_over(host: &mut dyn Host, asked: &BTreeSet<AddrPort>) -> Result<(), HostError> {
+    let families: BTreeSet<IpFamily> = asked.iter().map(|asked| asked.family()).collect();
+    for _ in 0..HAND_OVER_ROUNDS {
+        let mut theirs: Vec<Flow> = Vec::new();
+        for family in &families {
+            match host.conntrack_flows(*family, Protocol::Udp) {
+                Ok(flows) => theirs.extend(flows.into_iter().filter(|flow| flow.goes_by(asked))),
+                Err(error) if error.kind == HostErrorKind::Unsupported => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if theirs.is_empty() {
+            break;
+        }
+        host.conntrack_forget(&theirs)?;
+        std::thread::sleep(HAND_OVER_PAUSE);
+    }
+    Ok(())
 }
 
 /// Asks the tools whether they would take steps, and changes nothing. Steps that no tool can try, or whose tool is not
@@ -76,6 +107,7 @@ pub fn rehearse(
                     | Step::SetSysctl { .. }
                     | Step::Ipset { .. }
                     | Step::Ipvs { .. }
+                    | Step::HandOver { .. }
                     | Step::AddDummy { .. }
                     | Step::DeleteDummy { .. }
                     | Step::AddAddresses { .. }
@@ -92,6 +124,7 @@ pub fn rehearse(
             | Step::AddNfacct { .. }
             | Step::SetSysctl { .. }
             | Step::Ipvs { .. }
+            | Step::HandOver { .. }
             | Step::AddDummy { .. }
             | Step::DeleteDummy { .. }
             | Step::AddAddresses { .. }
@@ -144,6 +177,7 @@ mod tests {
     use crate::host::{FakeHost, HostErrorKind};
     use crate::net::IpFamily;
     use crate::program::Emitted;
+    use crate::program::conntrack::Tuple;
     use crate::program::ipset::Sets;
     use crate::program::ipset::diff::{diff, fill};
     use crate::program::ipset::parse::parse;
@@ -189,6 +223,34 @@ mod tests {
         let both = MAKE.to_owned() + "create T hash:ip,port family inet maxelem 65536\n";
         assert!(rehearse(&mut host, XtablesVariant::Legacy, &[sets(&both), rules(ASK)]).is_ok());
         assert!(host.sets.is_empty() && host.tables.values().all(|tables| tables.0.is_empty()));
+    }
+
+    #[test]
+    fn hands_over_what_virtual_servers_carry() {
+        let at = |text: &str| text.parse::<AddrPort>().unwrap();
+        let (client, vip, endpoint) = (at("10.0.0.9:4000"), at("10.96.0.1:53"), at("10.0.0.1:53"));
+        let carried = Flow {
+            protocol: Protocol::Udp,
+            original: Tuple { from: client, to: vip },
+            reply: Tuple { from: endpoint, to: client },
+            by_rule: false,
+            zone: 0,
+            id: 1,
+        };
+        let by_rule = Flow { by_rule: true, id: 2, ..carried };
+        let mut host = FakeHost::new();
+        host.flows = vec![carried, by_rule];
+        let step = Step::HandOver { asked: [vip].into() };
+        let mut taken = |host: &mut FakeHost| execute(host, XtablesVariant::Legacy, &step);
+        taken(&mut host).unwrap();
+        assert_eq!(
+            (host.flows.as_slice(), host.calls.as_slice()),
+            (&[by_rule][..], &["conntrack forget 1".to_owned()][..])
+        );
+        for (kind, is_error) in [(HostErrorKind::Unsupported, false), (HostErrorKind::Permission, true)] {
+            host.fail_next("conntrack_flows", HostError::new("ask", kind, ""));
+            assert_eq!(taken(&mut host).is_err(), is_error, "{kind:?}");
+        }
     }
 
     #[test]

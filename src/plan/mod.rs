@@ -106,6 +106,7 @@ pub fn plan(wanted: &Program, live: &Program, scopes: &PerFamily<Scope>) -> Plan
     }
     steps.append(&mut come);
     steps.append(&mut switch_on);
+    steps.extend(ipvs.hand_over(wanted));
     steps.extend(ipvs.switch_off());
     steps.append(&mut go);
     steps.extend(ipvs.drain());

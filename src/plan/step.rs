@@ -1,9 +1,10 @@
 //! Effects as data: one thing that is done to a host.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::net::IpFamily;
+use crate::net::{AddrPort, IpFamily};
 use crate::program::xtables::{ChainName, Rule, TableName};
 use crate::program::{Emitted, ipset, ipvs, nft};
 
@@ -74,6 +75,11 @@ pub enum Step {
         /// What they do, in a word or two.
         what: &'static str,
     },
+    /// Has the kernel forget UDP flows that virtual servers carry, so that each goes by the rules from its next packet on.
+    HandOver {
+        /// What the virtual servers are asked at.
+        asked: BTreeSet<AddrPort>,
+    },
     /// Makes a dummy device, and leaves it down.
     AddDummy {
         /// Its name.
@@ -111,6 +117,7 @@ impl Step {
             | Step::SetSysctl { .. }
             | Step::Ipset { .. }
             | Step::Ipvs { .. }
+            | Step::HandOver { .. }
             | Step::AddDummy { .. }
             | Step::DeleteDummy { .. }
             | Step::AddAddresses { .. }
@@ -132,6 +139,7 @@ impl Step {
             | Step::SetSysctl { .. }
             | Step::Ipset { .. }
             | Step::Ipvs { .. }
+            | Step::HandOver { .. }
             | Step::AddDummy { .. }
             | Step::DeleteDummy { .. }
             | Step::AddAddresses { .. }
@@ -179,6 +187,10 @@ impl fmt::Display for Step {
             }
             Step::Ipvs { requests, what } => {
                 write!(f, "ipvs: {what}, {}", counted(requests.len(), "request"))
+            }
+            Step::HandOver { asked } => {
+                let servers = counted(asked.len(), "virtual server");
+                write!(f, "conntrack: hand over UDP flows of {servers} to the rules")
             }
             Step::AddDummy { device } => write!(f, "link: add dummy {device}"),
             Step::DeleteDummy { device } => write!(f, "link: delete dummy {device}"),
@@ -232,6 +244,10 @@ mod tests {
             (
                 Step::Ipvs { requests: vec![ipvs::Request::DeleteService(mark)], what: "delete" },
                 "ipvs: delete, 1 request",
+            ),
+            (
+                Step::HandOver { asked: ["10.0.0.1:53".parse().unwrap()].into() },
+                "conntrack: hand over UDP flows of 1 virtual server to the rules",
             ),
             (Step::AddDummy { device: device.clone() }, "link: add dummy d0"),
             (Step::DeleteDummy { device: device.clone() }, "link: delete dummy d0"),

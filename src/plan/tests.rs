@@ -72,6 +72,7 @@ fn words(plan: &Plan) -> Vec<String> {
             Step::SetSysctl { key, .. } => format!("sysctl {key}"),
             Step::Ipset { what, .. } => format!("ipset {what}"),
             Step::Ipvs { requests, what } => format!("ipvs {what} {}", requests.len()),
+            Step::HandOver { asked } => format!("hand over {}", asked.len()),
             Step::AddDummy { device } => format!("add {device}"),
             Step::DeleteDummy { device } => format!("delete {device}"),
             Step::AddAddresses { addresses, .. } => format!("add {addresses:?}"),
@@ -244,6 +245,19 @@ fn what_takes_over_from_rules_that_rewrite_destinations_stands_before_they_go() 
         plan(&live, &with_ipvs(NAT, Some(&[1]))),
         ["restore", "delete [10.96.0.1]", "ipvs remove and drain 1"]
     );
+    // All of them: flows that began there go on by the rules.
+    live.dummies = Some(BTreeMap::new());
+    let udp = |text| {
+        let mut program = with_ipvs(text, Some(&[1]));
+        let servers = program.ipvs.v4.as_mut().unwrap();
+        let server = servers.values().next().unwrap().clone();
+        let at = AddrPort::new(VIP.parse().unwrap(), 53);
+        servers.insert(ServiceKey::Address { protocol: Protocol::Udp, at }, server);
+        program
+    };
+    let handed_over = ["hand over 1", "delete [10.96.0.1]", "ipvs remove and drain 2"];
+    assert_eq!(plan(&live, &udp(NAT)), [&["restore"], &handed_over[..]].concat());
+    assert_eq!(plan(&live, &udp(&old)), handed_over, "the rules were in before");
 }
 
 #[test]

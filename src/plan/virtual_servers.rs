@@ -6,10 +6,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::net::{IpFamily, PerFamily};
+use crate::net::{AddrPort, IpFamily, PerFamily, Protocol};
 use crate::program::ipset::diff::{self as sets_diff, SetsDiff};
 use crate::program::ipvs::diff::{self as servers_diff, ServersDiff};
-use crate::program::ipvs::{Request, Timeouts};
+use crate::program::ipvs::{Request, ServiceKey, Timeouts};
 use crate::program::{Dummy, Program, Scope};
 
 use super::Step;
@@ -75,6 +75,28 @@ impl Differences {
             steps.push(Step::AddAddresses { device: device.clone(), addresses: add.clone() });
         }
         steps
+    }
+
+    /// Has flows that began at virtual servers go on by the rules of the mode that has taken over: all that leads packets to
+    /// virtual servers goes, and there are rules.
+    pub(super) fn hand_over(&self, wanted: &Program) -> Option<Step> {
+        let has_rules = |family| {
+            wanted.xtables.get(family).as_ref().is_some_and(|rules| !rules.tables.is_empty())
+                || wanted.nft.get(family).table().is_some()
+        };
+        if wanted.dummies.as_ref().is_none_or(|wanted| !wanted.is_empty()) {
+            return None;
+        }
+        let families = IpFamily::ALL.into_iter().filter(|family| has_rules(*family));
+        let servers = families.filter_map(|family| self.servers.get(family).as_ref());
+        let asked: BTreeSet<AddrPort> = servers
+            .flat_map(|servers| &servers.remove)
+            .filter_map(|request| match request {
+                Request::DeleteService(ServiceKey::Address { protocol: Protocol::Udp, at }) => Some(*at),
+                _ => None,
+            })
+            .collect();
+        (!asked.is_empty()).then_some(Step::HandOver { asked })
     }
 
     /// What keeps packets from virtual servers that go, and takes these.

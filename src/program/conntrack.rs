@@ -26,6 +26,8 @@ pub struct Flow {
     pub original: Tuple,
     /// The replies as they come: `from` is who answers, wherever rules have sent the flow.
     pub reply: Tuple,
+    /// Whether a rule has rewritten its destination (`IPS_DST_NAT`). What IPVS sends elsewhere is not told so.
+    pub by_rule: bool,
     /// The zone, which keeps apart flows that are equal otherwise; 0 is that of all who do not care.
     pub zone: u16,
     /// What tells it from a later one with the same tuples.
@@ -36,6 +38,15 @@ impl Flow {
     /// The family of the client.
     pub fn family(&self) -> IpFamily {
         self.original.from.family()
+    }
+
+    /// Whether it goes by one of these virtual servers of IPVS, and by no rule; or is the answer of such a flow, which was
+    /// forgotten between the question and the answer: that answer is then the first packet of a flow of its own.
+    pub fn goes_by(&self, virtual_servers: &BTreeSet<AddrPort>) -> bool {
+        let is_question = virtual_servers.contains(&self.original.to)
+            && self.reply.from != self.original.to
+            && !self.by_rule;
+        is_question || virtual_servers.contains(&self.reply.to)
     }
 }
 
@@ -110,6 +121,7 @@ mod tests {
             protocol: Protocol::Udp,
             original: Tuple { from: client, to: at(asked) },
             reply: Tuple { from: at(answerer), to: client },
+            by_rule: true,
             zone: 0,
             id: 1,
         }
@@ -121,6 +133,25 @@ mod tests {
             answerers.add(Protocol::Udp, *asked, who.iter().map(|one| at(one)));
         }
         answerers
+    }
+
+    #[test]
+    fn flows_of_virtual_servers_are_told_from_those_of_rules() {
+        let servers = [at("10.96.0.10:53")].into();
+        let of_rule = flow("10.96.0.10:53", "10.1.0.1:5353");
+        let of_server = Flow { by_rule: false, ..of_rule };
+        let answer = Flow {
+            original: of_rule.reply,
+            reply: Tuple { from: of_rule.original.from, to: of_rule.original.to },
+            ..of_server
+        };
+        let elsewhere = Flow { by_rule: false, ..flow("10.96.0.11:53", "10.1.0.1:5353") };
+        let unanswered = Flow { by_rule: false, ..flow("10.96.0.10:53", "10.96.0.10:53") };
+        for (flow, expected) in
+            [(of_rule, false), (of_server, true), (answer, true), (elsewhere, false), (unanswered, false)]
+        {
+            assert_eq!(flow.goes_by(&servers), expected, "{flow:?}");
+        }
     }
 
     #[test]

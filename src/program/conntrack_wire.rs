@@ -23,6 +23,7 @@ const HEADER: usize = 4;
 mod attribute {
     pub(super) const TUPLE_ORIG: u16 = 1;
     pub(super) const TUPLE_REPLY: u16 = 2;
+    pub(super) const STATUS: u16 = 3;
     pub(super) const ID: u16 = 12;
     pub(super) const ZONE: u16 = 18;
     pub(super) const FILTER: u16 = 25;
@@ -49,6 +50,8 @@ mod proto_attribute {
     pub(super) const DST_PORT: u16 = 3;
 }
 
+/// `IPS_DST_NAT`
+const STATUS_DST_NAT: u32 = 1 << 5;
 /// `CTA_FILTER_ORIG_FLAGS`
 const FILTER_ORIG_FLAGS: u16 = 1;
 /// What of the tuple in the request counts: its protocol (`CTA_FILTER_F_CTA_PROTO_NUM` of the kernel's own headers).
@@ -95,17 +98,21 @@ pub fn flow(message: &Message) -> Option<Flow> {
         return None;
     }
     let (mut original, mut reply, mut zone, mut id) = (None, None, 0, 0);
+    let mut by_rule = false;
     for (kind, value) in well_formed(message.body.get(HEADER..)?) {
         match kind {
             attribute::TUPLE_ORIG => original = tuple(value),
             attribute::TUPLE_REPLY => reply = tuple(value),
+            attribute::STATUS => {
+                by_rule = u32::from_be_bytes(value.try_into().ok()?) & STATUS_DST_NAT != 0;
+            }
             attribute::ZONE => zone = u16::from_be_bytes(value.try_into().ok()?),
             attribute::ID => id = u32::from_be_bytes(value.try_into().ok()?),
             _ => {}
         }
     }
     let ((protocol, original), (_, reply)) = (original?, reply?);
-    Some(Flow { protocol, original, reply, zone, id })
+    Some(Flow { protocol, original, reply, by_rule, zone, id })
 }
 
 fn header(family: IpFamily) -> Vec<u8> {
@@ -204,11 +211,14 @@ mod tests {
             protocol: Protocol::Udp,
             original: Tuple { from: at("127.0.0.1:4000"), to: at("10.9.9.9:53") },
             reply: Tuple { from: at("127.0.0.1:5353"), to: at("127.0.0.1:4000") },
+            by_rule: true,
             zone: 0,
             id: 0xacfc_63d1,
         };
         assert_eq!(flow(&told), Some(expected));
         assert_eq!(flow(&Message { kind: GET, ..told.clone() }), None);
+        let status = Message { kind: NEW, body: bytes(&TOLD.replace("000001a8", "00000188")) };
+        assert_eq!(flow(&status), Some(Flow { by_rule: false, ..expected }));
         // Nothing of what is cut off is made up.
         for length in 0..60 {
             assert_eq!(flow(&Message { kind: NEW, body: told.body[..length].to_vec() }), None, "{length}");
@@ -231,8 +241,12 @@ mod tests {
         let original = &bytes(TOLD)[HEADER..HEADER + 0x34];
         let id = bytes("08000c00acfc63d1");
         assert_eq!(delete(&v4), Message { kind: DELETE, body: [&[2, 0, 0, 0], original, &id].concat() });
-        let v6 =
-            Flow { original: Tuple { from: at("[fd00::1]:4000"), to: at("[fd00::2]:53") }, zone: 258, ..v4 };
+        let v6 = Flow {
+            original: Tuple { from: at("[fd00::1]:4000"), to: at("[fd00::2]:53") },
+            zone: 258,
+            by_rule: false,
+            ..v4
+        };
         let told = Message { kind: NEW, body: [delete(&v6).body, reply_of(&v6)].concat() };
         assert_eq!(flow(&told), Some(v6));
     }

@@ -314,9 +314,14 @@ impl Rig {
 
     /// A UDP socket at a place, connected to an address: a flow that lasts.
     pub(crate) fn udp_flow(&self, from: At, to: SocketAddr) -> UdpFlow {
+        self.udp_flow_from(from, 0, to)
+    }
+
+    /// The same from a port of one's own choice.
+    pub(crate) fn udp_flow_from(&self, from: At, port: u16, to: SocketAddr) -> UdpFlow {
         let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0u16; 8].into() };
         let socket = self.ns(from).inside(|| {
-            let socket = UdpSocket::bind((any, 0)).unwrap();
+            let socket = UdpSocket::bind((any, port)).unwrap();
             socket.connect(to).unwrap();
             socket
         });
