@@ -241,7 +241,7 @@ mod tests {
         let mut host = FakeHost::new();
         host.flows = vec![carried, by_rule];
         let step = Step::HandOver { asked: [vip].into() };
-        let mut taken = |host: &mut FakeHost| execute(host, XtablesVariant::Legacy, &step);
+        let taken = |host: &mut FakeHost| execute(host, XtablesVariant::Legacy, &step);
         taken(&mut host).unwrap();
         assert_eq!(
             (host.flows.as_slice(), host.calls.as_slice()),

@@ -91,9 +91,10 @@ impl Differences {
         let servers = families.filter_map(|family| self.servers.get(family).as_ref());
         let asked: BTreeSet<AddrPort> = servers
             .flat_map(|servers| &servers.remove)
-            .filter_map(|request| match request {
-                Request::DeleteService(ServiceKey::Address { protocol: Protocol::Udp, at }) => Some(*at),
-                _ => None,
+            .filter_map(|request| {
+                let Request::DeleteService(key) = request else { return None };
+                let ServiceKey::Address { protocol: Protocol::Udp, at } = key else { return None };
+                Some(*at)
             })
             .collect();
         (!asked.is_empty()).then_some(Step::HandOver { asked })
