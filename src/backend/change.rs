@@ -10,7 +10,7 @@ use crate::program::listener::{ListenerKey, Listeners};
 use crate::program::xtables::diff::{ChainChange, RulesetDiff, TableDiff};
 use crate::program::xtables::{ChainName, Rule, RuleOrder, Ruleset, TableName, emit};
 
-use super::{LiftedName, LiftedPort, LiftedVip, iptables, userspace};
+use super::{LiftedName, LiftedPolicies, LiftedPort, LiftedVip, iptables, userspace};
 
 /// How a Service port differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -307,16 +307,27 @@ fn port_changes(
     names.iter().filter_map(|name| Some((name.clone(), change(name)?))).collect()
 }
 
-/// Service ports that differ between two readings of them.
+/// Service ports and their policies, read back from one side.
+pub(super) type Reading = (BTreeMap<LiftedName, LiftedPort>, BTreeMap<LiftedName, LiftedPolicies>);
+
+/// Service ports that differ between two readings: by themselves, by a policy, or in what else it is that carries them.
 pub(super) fn port_differences(
-    wanted: BTreeMap<LiftedName, LiftedPort>,
-    mut live: BTreeMap<LiftedName, LiftedPort>,
+    wanted: Reading,
+    live: Reading,
+    is_carried_otherwise: &dyn Fn(&LiftedName) -> bool,
 ) -> BTreeMap<LiftedName, PortChange> {
+    let ((wanted, wanted_policies), (mut live, live_policies)) = (wanted, live);
+    let lead_alike = |name: &LiftedName| {
+        let policies = wanted_policies.get(name).zip(live_policies.get(name));
+        policies.is_none_or(|(wanted, live)| wanted.lead_alike(live))
+    };
     let mut changes = BTreeMap::new();
     for (name, wanted) in wanted {
         match live.remove(&name) {
             None => drop(changes.insert(name, PortChange::Added(wanted))),
-            Some(live) if live != wanted => drop(changes.insert(name, PortChange::Changed { live, wanted })),
+            Some(live) if live != wanted || !lead_alike(&name) || is_carried_otherwise(&name) => {
+                changes.insert(name, PortChange::Changed { live, wanted });
+            }
             Some(_) => {}
         }
     }

@@ -81,6 +81,18 @@ pub struct LiftedPolicies {
     pub endpoint_loads: BTreeMap<AddrPort, EndpointLoad>,
 }
 
+impl LiftedPolicies {
+    /// Whether both lead the same clients to the same endpoints, as far as both tell: how often they did is not asked.
+    pub(super) fn lead_alike(&self, other: &LiftedPolicies) -> bool {
+        let alike =
+            |one: Option<bool>, other: Option<bool>| one.zip(other).is_none_or(|(one, other)| one == other);
+        self.affinity_seconds == other.affinity_seconds
+            && self.source_ranges == other.source_ranges
+            && alike(self.internal_local, other.internal_local)
+            && alike(self.external_local, other.external_local)
+    }
+}
+
 /// What an endpoint has to do for the virtual servers of a Service port, all together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EndpointLoad {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::net::{AddrPort, IpFamily, Port};
+use crate::net::IpFamily;
 use crate::program::Program;
 use crate::program::ipset::diff::{SetChange, SetsDiff};
 use crate::program::ipset::{Entry, SetName, Sets};
@@ -12,7 +12,7 @@ use crate::program::ipvs::{self as language, ServiceKey, VirtualServer, VirtualS
 use crate::resolve::NodeView;
 
 use super::change::{ChainDelta, Changes, ObjectChange, PortChange, port_differences};
-use super::{LiftedName, LiftedPort, LiftedVip, ipvs};
+use super::{LiftedName, ipvs};
 
 /// Explains the difference between two programs in IPVS mode, or to none of it. The view names the Services; without one
 /// that it knows a virtual server goes by its own address.
@@ -29,7 +29,9 @@ pub fn server_changes(
         (servers, wanted.ipvs.get(family), live.ipvs.get(family))
     {
         changes.chains.extend(server_deltas(difference, wanted_servers, live_servers));
-        changes.ports = port_changes(view, difference, (wanted_servers, wanted), (live_servers, live));
+        if !difference.servers.is_empty() || sets.is_some_and(|sets| !sets.is_empty()) {
+            changes.ports = port_changes(view, difference, (wanted_servers, wanted), (live_servers, live));
+        }
     }
     if let (Some(difference), Some(wanted), Some(live)) = (sets, &wanted.ipset, &live.ipset) {
         let of_family = |name: &SetName| ipvs::set_family(name) == Some(family);
@@ -64,42 +66,30 @@ fn server_lines(key: &ServiceKey, server: &VirtualServer) -> Vec<String> {
     String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
 }
 
-/// Service ports of which a virtual server differs.
+/// Service ports of which a virtual server or a policy differs.
 fn port_changes(
     view: &NodeView,
     difference: &ServersDiff,
     (wanted_servers, wanted): (&VirtualServers, &Program),
     (live_servers, live): (&VirtualServers, &Program),
 ) -> BTreeMap<LiftedName, PortChange> {
-    if difference.servers.is_empty() {
-        return BTreeMap::new();
-    }
     let none = Sets::new();
-    let lift = |servers: &VirtualServers, program: &Program| {
+    let mut differing = BTreeSet::new();
+    let mut read = |servers: &VirtualServers, program: &Program| {
         let sets = program.ipset.as_ref().unwrap_or(&none);
         // All virtual servers of a Service port are lifted together: its others tell what it is.
-        ipvs::ports(&ipvs::lift(servers, sets), sets, Some(view))
+        let lifted = ipvs::lift(servers, sets);
+        differing
+            .extend(ipvs::lifted_names(&lifted, Some(view), &|key| difference.servers.contains_key(key)));
+        (ipvs::ports(&lifted, sets, Some(view)), ipvs::policies(&lifted, sets, Some(view)))
     };
-    let mut changes = port_differences(lift(wanted_servers, wanted), lift(live_servers, live));
+    let (wanted, live) = (read(wanted_servers, wanted), read(live_servers, live));
+    let mut changes = port_differences(wanted, live, &|name| differing.contains(name));
+    let is_of_policy =
+        |change: &PortChange| matches!(change, PortChange::Changed { live, wanted } if live == wanted);
     // What is of nobody that changes is of others, and stays.
-    let differing: BTreeSet<AddrPort> = difference.servers.keys().filter_map(address_of).collect();
-    let differing_ports: BTreeSet<Port> = differing.iter().map(|at| at.port).collect();
-    let goes = |port: &LiftedPort| {
-        port.vips.iter().any(|vip| match vip {
-            LiftedVip::Address(at) => differing.contains(at),
-            LiftedVip::NodePort(port) => differing_ports.contains(port),
-            LiftedVip::HealthCheck(_) => false,
-        })
-    };
-    changes.retain(|_, change| goes(change.port()));
+    changes.retain(|name, change| differing.contains(name) || is_of_policy(change));
     changes
-}
-
-fn address_of(key: &ServiceKey) -> Option<AddrPort> {
-    match key {
-        ServiceKey::Address { at, .. } => Some(*at),
-        ServiceKey::Mark { .. } => None,
-    }
 }
 
 fn set_deltas<'a>(

@@ -91,6 +91,8 @@ fn element_line(from: &Set, key: &crate::program::nft::Key) -> Option<String> {
 
 /// Service ports that differ between the two tables.
 fn port_changes(wanted: Option<&Table>, live: Option<&Table>) -> BTreeMap<LiftedName, PortChange> {
-    let lift = |side: Option<&Table>| side.map(nftables::lift).unwrap_or_default();
-    port_differences(lift(wanted), lift(live))
+    let read = |side: Option<&Table>| {
+        side.map(|table| (nftables::lift(table), nftables::policies(table))).unwrap_or_default()
+    };
+    port_differences(read(wanted), read(live), &|_| false)
 }

@@ -6,6 +6,7 @@
 mod api_server;
 mod cases;
 mod cli;
+mod cli_diff;
 mod cli_ipvs;
 #[cfg(feature = "kube")]
 mod cluster;

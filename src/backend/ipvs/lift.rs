@@ -1,10 +1,10 @@
 //! Virtual servers → Services. The kernel keeps no names of Services: sets tell what kind of address it is, and whoever
 //! knows the decisions for a node can tell whose.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::backend::{CarryingRule, EndpointLoad, LiftedName, LiftedPolicies, LiftedPort, LiftedVip};
-use crate::net::{AddrPort, IpFamily, Protocol};
+use crate::net::{AddrPort, IpCidr, IpFamily, Protocol};
 use crate::program::ipset::{self, Entry, Sets};
 use crate::program::ipvs::{
     Counters, Flags, RealServer, Request, ServiceKey, VirtualServer, VirtualServers, emit,
@@ -146,6 +146,19 @@ fn name(server: &LiftedServer, owners: &Owners<'_>) -> LiftedName {
     (name, server.protocol)
 }
 
+/// The names that [`ports`] gives to the Service ports of some virtual servers.
+pub fn lifted_names(
+    servers: &[LiftedServer],
+    view: Option<&NodeView>,
+    is_asked: &dyn Fn(&ServiceKey) -> bool,
+) -> BTreeSet<LiftedName> {
+    let owners = view.map(owners).unwrap_or_default();
+    let asked = servers
+        .iter()
+        .filter(|server| is_asked(&ServiceKey::Address { protocol: server.protocol, at: server.at }));
+    asked.map(|server| name(server, &owners)).collect()
+}
+
 /// Policies of the Service ports, by the names that [`ports`] gives them.
 pub fn policies(
     servers: &[LiftedServer],
@@ -153,6 +166,7 @@ pub fn policies(
     view: Option<&NodeView>,
 ) -> BTreeMap<LiftedName, LiftedPolicies> {
     let owners = view.map(owners).unwrap_or_default();
+    let ranges = source_ranges(sets);
     let mut all: BTreeMap<LiftedName, LiftedPolicies> = BTreeMap::new();
     for server in servers {
         let policies = all.entry(name(server, &owners)).or_default();
@@ -170,16 +184,25 @@ pub fn policies(
                 policies.external_local = Some(holds_local_node_port(sets, family, protocol, at));
             }
         }
-        let ranges = sets.get(&SetId::LoadBalancerSourceCidr.name(family));
-        for entry in ranges.into_iter().flat_map(|set| &set.entries) {
-            if let Entry::IpPortNet(addr, of, port, net) = entry
-                && (*addr, *of, *port) == (at.addr, protocol, at.port)
-            {
-                policies.source_ranges.push(net.to_string());
-            }
+        if let Some(ranges) = ranges.get(&(protocol, at)) {
+            policies.source_ranges.extend(ranges.iter().map(ToString::to_string));
         }
     }
     all
+}
+
+/// Who may use each VIP that not everybody may.
+fn source_ranges(sets: &Sets) -> BTreeMap<(Protocol, AddrPort), Vec<&IpCidr>> {
+    let mut ranges: BTreeMap<(Protocol, AddrPort), Vec<&IpCidr>> = BTreeMap::new();
+    for family in IpFamily::ALL {
+        let set = sets.get(&SetId::LoadBalancerSourceCidr.name(family));
+        for entry in set.into_iter().flat_map(|set| &set.entries) {
+            if let Entry::IpPortNet(addr, protocol, port, net) = entry {
+                ranges.entry((*protocol, AddrPort::new(*addr, *port))).or_default().push(net);
+            }
+        }
+    }
+    ranges
 }
 
 /// The virtual servers that carry a Service port, and the entries of sets that are for it.
