@@ -1,5 +1,6 @@
 //! IPVS in the kernel (generic netlink): its version, its virtual servers, changes to them, and why it refuses one.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
@@ -9,8 +10,9 @@ use super::error::{HostError, HostErrorKind};
 use super::genl::Genl;
 use super::netlink::is;
 use super::tool;
+use crate::net::AddrPort;
 use crate::program::ipvs::wire::{self, WireError};
-use crate::program::ipvs::{Request, ServiceKey, Timeouts, VirtualServer, VirtualServers};
+use crate::program::ipvs::{RealServer, Request, ServiceKey, Timeouts, VirtualServer, VirtualServers};
 
 /// The module, and how long loading it with its like may take.
 const MODULE: &str = "ip_vs";
@@ -38,12 +40,10 @@ impl Ipvs {
     pub(super) fn read(&mut self) -> Result<VirtualServers, HostError> {
         let action = "read virtual servers";
         let mut genl = self.need(action)?;
-        // One list after the other: the kernel has one of a socket under way, and works on it only while it is asked.
-        let mut list = |asked: &wire::Message| {
-            genl.dump(asked.command, &asked.body).map_err(|error| failed(action, &error))
-        };
         let mut servers = VirtualServers::new();
-        for body in list(&wire::get_services())? {
+        // One list after the other: the kernel has one of a socket under way, and works on it only while it is asked.
+        let wire::Message { command, body } = wire::get_services();
+        for body in genl.dump(command, &body).map_err(|error| failed(action, &error))? {
             let (key, mut server) = match wire::service(&body) {
                 Ok(service) => service,
                 // None that Services get, and no reason to see nothing of those.
@@ -52,12 +52,29 @@ impl Ipvs {
                     continue;
                 }
             };
-            for body in list(&wire::get_destinations(&key))? {
-                let (at, real_server) =
-                    wire::destination(&body, key.family()).map_err(|error| unreadable(action, &error))?;
-                server.real_servers.insert(at, real_server);
-            }
+            server.real_servers = real_servers(&mut genl, &key, action)?;
             servers.insert(key, server);
+        }
+        Ok(servers)
+    }
+
+    /// Those of these virtual servers that are there, with their real servers.
+    pub(super) fn read_some(&mut self, keys: &[ServiceKey]) -> Result<VirtualServers, HostError> {
+        let action = "read virtual servers";
+        let mut genl = self.need(action)?;
+        let mut servers = VirtualServers::new();
+        for key in keys {
+            let wire::Message { command, body } = wire::get_service(key);
+            let bodies = match genl.ask(command, &body) {
+                Ok(bodies) => bodies,
+                Err(error) if is(&error, Errno::SRCH) => continue,
+                Err(error) => return Err(failed(action, &error)),
+            };
+            for body in bodies {
+                let (key, mut server) = wire::service(&body).map_err(|error| unreadable(action, &error))?;
+                server.real_servers = real_servers(&mut genl, &key, action)?;
+                servers.insert(key, server);
+            }
         }
         Ok(servers)
     }
@@ -119,6 +136,17 @@ fn load_module() {
         Ok(done) => tracing::info!("cannot load the module {MODULE}: {}", done.stderr.trim()),
         Err(error) => tracing::info!("{error}"),
     }
+}
+
+fn real_servers(
+    genl: &mut Genl,
+    key: &ServiceKey,
+    action: &str,
+) -> Result<BTreeMap<AddrPort, RealServer>, HostError> {
+    let wire::Message { command, body } = wire::get_destinations(key);
+    let bodies = genl.dump(command, &body).map_err(|error| failed(action, &error))?;
+    let read = |body: Vec<u8>| wire::destination(&body, key.family());
+    bodies.into_iter().map(read).collect::<Result<_, _>>().map_err(|error| unreadable(action, &error))
 }
 
 fn answer(genl: &mut Genl, asked: &wire::Message, action: &str) -> Result<Vec<u8>, HostError> {

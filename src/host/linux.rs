@@ -204,6 +204,10 @@ impl Host for LinuxHost {
         self.ipvs.read()
     }
 
+    fn ipvs_read_some(&mut self, keys: &[ipvs::ServiceKey]) -> Result<ipvs::VirtualServers, HostError> {
+        self.ipvs.read_some(keys)
+    }
+
     fn ipvs_change(&mut self, requests: &[ipvs::Request]) -> Result<(), (usize, HostError)> {
         self.ipvs.change(requests)
     }

@@ -46,7 +46,7 @@ use crate::net::{IpFamily, Protocol};
 use crate::plan::Landmark;
 use crate::program::conntrack::Flow;
 use crate::program::ipset::{Change, Sets};
-use crate::program::ipvs::{Request, Timeouts, VirtualServers};
+use crate::program::ipvs::{Request, ServiceKey, Timeouts, VirtualServers};
 use crate::program::listener::{Listeners, Status};
 use crate::program::nft::{Table, wire::Batch};
 use cluster::{ClusterOptions, Notice};
@@ -226,6 +226,9 @@ pub trait Host: Send {
     /// All virtual servers with their real servers, and how many connections these have. `Unsupported` if the kernel has no
     /// IPVS.
     fn ipvs_read(&mut self) -> Result<VirtualServers, HostError>;
+
+    /// Those of these virtual servers that are there, told as [`Host::ipvs_read`] tells them.
+    fn ipvs_read_some(&mut self, keys: &[ServiceKey]) -> Result<VirtualServers, HostError>;
 
     /// Changes virtual servers: requests are taken in their order, each for itself. The error names the first that was
     /// refused by its index; those before it are done, those after it may be done or not.

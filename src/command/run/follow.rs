@@ -2,22 +2,27 @@
 //! what they are to be. What it costs does not grow with the cluster.
 //!
 //! In nftables mode every Service has objects and elements of its own, and what the table has is remembered. In iptables mode it
-//! has chains of its own; a change that touches chains of all, as that of a VIP does, is compared with everything. Nobody asks
-//! the kernel: whether somebody else has changed it shows when all is compared again, or when the kernel refuses a change.
+//! has chains of its own; a change that touches chains of all, as that of a VIP does, is compared with everything. In IPVS mode
+//! that is so of all but real servers and entries of sets. Of the kernel nothing is asked but what the virtual servers of these
+//! Services have to do, since one that leaves keeps its connections: whether somebody else has changed something shows when
+//! all is compared again, or when the kernel refuses a change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::backend::{iptables, nftables};
-use crate::host::XtablesTools;
+use crate::host::{Host, XtablesTools};
 use crate::model::{Cluster, Mode, ServiceName, ServicePortName};
 use crate::net::{IpFamily, PerFamily};
 use crate::pipeline::{Compiler, Wanted};
+use crate::program::ipset::{SetKind, SetName};
+use crate::program::ipvs::ServiceKey;
 use crate::program::xtables::{Chain, ChainName, Ruleset, TableName};
 use crate::program::{NftTable, Program, nft};
 use crate::resolve::{Claims, NodeView, PortView};
 
 use super::super::comparison::Comparison;
 use super::super::live::Live;
+use super::super::virtual_servers;
 
 /// More Services than one in so many of the cluster are compared with all of it.
 const MAX_SHARE: usize = 4;
@@ -48,6 +53,8 @@ enum Rules {
     Nft(Box<PerFamily<Option<nft::Table>>>),
     /// With which tools those of iptables mode were made.
     Xtables(Option<XtablesTools>),
+    /// The same of IPVS mode.
+    Ipvs(Option<XtablesTools>),
 }
 
 impl Followed {
@@ -62,7 +69,8 @@ impl Followed {
                 Rules::Nft(Box::new(PerFamily { v4: table(v4), v6: table(v6) }))
             }
             Mode::Iptables => Rules::Xtables(compared.live.tools),
-            Mode::Ipvs | Mode::Userspace => return None,
+            Mode::Ipvs => Rules::Ipvs(compared.live.tools),
+            Mode::Userspace => return None,
         };
         let mut followed = Followed {
             compiler,
@@ -95,7 +103,12 @@ impl Followed {
 
     /// What is wanted of Services that have changed, and of all that share something with them, beside what the node has of
     /// these. `None` if a comparison of everything is cheaper, or needed.
-    pub(super) fn compare(&self, cluster: &Cluster, changed: &BTreeSet<&ServiceName>) -> Option<Part> {
+    pub(super) fn compare(
+        &self,
+        cluster: &Cluster,
+        changed: &BTreeSet<&ServiceName>,
+        host: &mut dyn Host,
+    ) -> Option<Part> {
         let (names, views) = self.sharing(cluster, changed)?;
         let old_views = PerFamily::from_fn(|family| {
             let view = views.get(family).as_ref()?;
@@ -107,6 +120,7 @@ impl Followed {
         let live = match &self.rules {
             Rules::Nft(tables) => live_tables(tables, &before.program, &mut wanted.program),
             Rules::Xtables(tools) => live_chains(&before, &wanted, tools.as_ref())?,
+            Rules::Ipvs(tools) => live_servers(&before.program, &wanted.program, tools.as_ref(), host)?,
         };
         Some(Part { names, before, compared: Comparison::of(wanted, live) })
     }
@@ -205,6 +219,36 @@ fn live_chains(before: &Wanted, wanted: &Wanted, tools: Option<&XtablesTools>) -
     Some(Live { tools: tools.cloned(), ..Live::of_program(before.program.clone()) })
 }
 
+/// What IPVS has of these Services: their sets as they were made, their virtual servers as they are now. `None` if more differs
+/// than how these are set and what they lead to, and which entries sets have; or if the kernel has others.
+fn live_servers(
+    before: &Program,
+    wanted: &Program,
+    tools: Option<&XtablesTools>,
+    host: &mut dyn Host,
+) -> Option<Live> {
+    fn keys(program: &Program, family: IpFamily) -> impl Iterator<Item = &ServiceKey> {
+        program.ipvs.get(family).iter().flat_map(|servers| servers.keys())
+    }
+    fn kinds(program: &Program) -> impl Iterator<Item = (&SetName, &SetKind)> {
+        program.ipset.iter().flatten().map(|(name, set)| (name, &set.kind))
+    }
+    let same_servers = IpFamily::ALL.into_iter().all(|family| keys(before, family).eq(keys(wanted, family)));
+    if !same_servers
+        || before.xtables != wanted.xtables
+        || before.dummies != wanted.dummies
+        || !kinds(before).eq(kinds(wanted))
+    {
+        return None;
+    }
+    let families: BTreeSet<IpFamily> =
+        IpFamily::ALL.into_iter().filter(|family| wanted.ipvs.get(*family).is_some()).collect();
+    let asked: Vec<ServiceKey> = families.iter().flat_map(|family| keys(wanted, *family)).copied().collect();
+    let are = host.ipvs_read_some(&asked).ok().filter(|are| are.len() == asked.len())?;
+    let live = Program { ipvs: virtual_servers::split(are, &families), ..before.clone() };
+    Some(Live { tools: tools.cloned(), ..Live::of_program(live) })
+}
+
 /// The chains that several Services share, and the built-in ones.
 fn shared(rules: Option<&Ruleset>) -> Vec<(TableName, &ChainName, &Chain)> {
     let tables = rules.into_iter().flat_map(|rules| &rules.tables);
@@ -219,13 +263,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::backend::Layout;
+    use crate::backend::{Layout, ipvs};
+    use crate::host::{FakeHost, XtablesVariant, execute};
     use crate::model::{
         Conditions, Config, Endpoint, Placeholders, Service, ServicePort, ServiceType, TrafficPolicy,
     };
     use crate::net::{AddrPort, Protocol};
     use crate::pipeline::Lowering;
     use crate::plan;
+    use crate::program::ipvs::{Connections, RealServer};
     use crate::program::nft::diff::{ChainChange, SetChange, TableDiff};
     use crate::program::xtables;
     use crate::resolve::NodeContext;
@@ -377,22 +423,23 @@ mod tests {
         Compiler {
             node: NodeContext::new(&config, &node, &addresses),
             families: [IpFamily::V4].into(),
-            lowering: if mode == Mode::Nftables {
-                Lowering::Nftables(nftables::LowerOptions {
+            lowering: match mode {
+                Mode::Nftables => Lowering::Nftables(nftables::LowerOptions {
                     masquerade_mark: 0x4000,
                     masquerade_all: false,
                     object_comments: true,
                     layout,
                     service_cidrs: Vec::new(),
-                })
-            } else {
-                Lowering::Iptables(PerFamily::from_fn(|_| iptables::LowerOptions {
+                }),
+                Mode::Iptables => Lowering::Iptables(PerFamily::from_fn(|_| iptables::LowerOptions {
                     masquerade_mark: 0x4000,
                     random_fully: true,
                     nfacct: false,
                     tcp_be_liberal: false,
                     layout,
-                }))
+                })),
+                Mode::Ipvs => Lowering::Ipvs(Box::new(ipvs::LowerOptions::of(&config).unwrap())),
+                Mode::Userspace => unreachable!(),
             },
         }
     }
@@ -450,7 +497,7 @@ mod tests {
             for events in &later {
                 let changed: BTreeSet<ServiceName> =
                     events.iter().map(|event| happens(event, &mut cluster)).collect();
-                let Some(part) = followed.compare(&cluster, &changed.iter().collect()) else {
+                let Some(part) = followed.compare(&cluster, &changed.iter().collect(), &mut FakeHost::new()) else {
                     followed = Followed::after(whole(&compiler, &cluster), Mode::Nftables).unwrap();
                     continue;
                 };
@@ -498,7 +545,7 @@ mod tests {
             let mut followed = Followed::after(all, Mode::Iptables).unwrap();
             for (event, is_move) in &later {
                 let name = if *is_move { moves(event, &mut cluster) } else { happens(event, &mut cluster) };
-                match followed.compare(&cluster, &[&name].into()) {
+                match followed.compare(&cluster, &[&name].into(), &mut FakeHost::new()) {
                     Some(part) => {
                         let difference = part.compared.plan.rules.v4.clone().unwrap();
                         let wanted = rules(&part.compared.wanted.program);
@@ -517,12 +564,44 @@ mod tests {
                 prop_assert!(left.tables.is_empty(), "{:?}", left.tables);
             }
         }
+
+        #[test]
+        fn virtual_servers_of_a_part_lead_where_those_of_the_whole_lead(
+            first in prop::collection::vec(event(), 40),
+            later in prop::collection::vec((event(), prop::bool::weighted(0.9)), 1..16),
+        ) {
+            let mut cluster = Cluster::default();
+            first.iter().for_each(|event| drop(happens(event, &mut cluster)));
+            let compiler = compiler(Mode::Ipvs, Layout::KubeProxy);
+            let mut host = FakeHost::new();
+            let begin = |host: &mut FakeHost, cluster: &Cluster| {
+                let all = whole(&compiler, cluster);
+                host.virtual_servers = all.wanted.program.ipvs.v4.clone().unwrap();
+                host.sets = all.wanted.program.ipset.clone().unwrap();
+                Followed::after(all, Mode::Ipvs).unwrap()
+            };
+            let mut followed = begin(&mut host, &cluster);
+            for (event, is_move) in &later {
+                let name = if *is_move { moves(event, &mut cluster) } else { happens(event, &mut cluster) };
+                match followed.compare(&cluster, &[&name].into(), &mut host) {
+                    Some(part) => {
+                        for step in &part.compared.plan.steps {
+                            execute::execute(&mut host, XtablesVariant::Legacy, step).unwrap();
+                        }
+                        followed.take(part);
+                    }
+                    None => followed = begin(&mut host, &cluster),
+                }
+                let wanted = compiler.wanted(&cluster);
+                prop_assert_eq!(&host.virtual_servers, wanted.program.ipvs.v4.as_ref().unwrap());
+                prop_assert_eq!(&host.sets, wanted.program.ipset.as_ref().unwrap());
+            }
+        }
     }
 
-    #[test]
-    fn a_part_of_iptables_mode_is_its_own_chains_and_nothing_else() {
-        let mut cluster = Cluster::default();
-        let at = |service, vip, endpoints: &[u8]| Event {
+    /// A Service with these endpoints and nothing else.
+    fn at(service: u8, vip: u8, endpoints: &[u8]) -> Event {
+        Event {
             service,
             is_gone: false,
             vip,
@@ -533,12 +612,57 @@ mod tests {
             has_affinity: false,
             ranges: false,
             endpoints: endpoints.to_vec(),
-        };
+        }
+    }
+
+    /// Twenty of two endpoints each.
+    fn twenty() -> Cluster {
+        let mut cluster = Cluster::default();
         (0..20).for_each(|n| drop(happens(&at(n, n, &[n, n + 20]), &mut cluster)));
+        cluster
+    }
+
+    #[test]
+    fn a_part_of_ipvs_mode_is_its_real_servers_and_nothing_else() {
+        let mut cluster = twenty();
+        let compiler = compiler(Mode::Ipvs, Layout::KubeProxy);
+        let all = whole(&compiler, &cluster);
+        let mut host = FakeHost::new();
+        host.virtual_servers = all.wanted.program.ipvs.v4.clone().unwrap();
+        let followed = Followed::after(all, Mode::Ipvs).unwrap();
+        // Endpoints with odd numbers are not this node's, and in no set: 3 stays, 23 goes, 51 comes.
+        let moved = happens(&at(3, 3, &[3, 51]), &mut cluster);
+        let steps = |host: &mut FakeHost, cluster: &Cluster| -> Option<Vec<String>> {
+            let part = followed.compare(cluster, &[&moved].into(), host)?;
+            Some(part.compared.plan.steps.iter().map(ToString::to_string).collect())
+        };
+        assert_eq!(steps(&mut host, &cluster), Some(vec!["ipvs: change, 2 requests".to_owned()]));
+        // One that still has connections is there after it was asked to go, and when it has none is not.
+        let vip = *host.virtual_servers.keys().nth(3).unwrap();
+        let server = host.virtual_servers.get_mut(&vip).unwrap();
+        let gone: AddrPort = "10.128.0.23:8080".parse().unwrap();
+        server.real_servers.insert("10.128.0.51:8080".parse().unwrap(), RealServer::masqueraded(1));
+        let draining = Connections { active: 1, ..Connections::default() };
+        server.real_servers.insert(gone, RealServer { connections: draining, ..RealServer::masqueraded(0) });
+        assert_eq!(steps(&mut host, &cluster), Some(Vec::new()));
+        host.virtual_servers.get_mut(&vip).unwrap().real_servers.get_mut(&gone).unwrap().connections.active =
+            0;
+        assert_eq!(steps(&mut host, &cluster), Some(vec!["ipvs: remove and drain, 1 request".to_owned()]));
+        // Another address stands in more places than virtual servers; and one that somebody has deleted is to be made.
+        let mut elsewhere = cluster.clone();
+        happens(&at(3, 77, &[3, 51]), &mut elsewhere);
+        assert_eq!(steps(&mut host, &elsewhere), None);
+        host.virtual_servers.remove(&vip);
+        assert_eq!(steps(&mut host, &cluster), None);
+    }
+
+    #[test]
+    fn a_part_of_iptables_mode_is_its_own_chains_and_nothing_else() {
+        let mut cluster = twenty();
         let compiler = compiler(Mode::Iptables, Layout::KubeProxy);
         let followed = Followed::after(whole(&compiler, &cluster), Mode::Iptables).unwrap();
         let moved = happens(&at(3, 3, &[50, 51]), &mut cluster);
-        let part = followed.compare(&cluster, &[&moved].into()).unwrap();
+        let part = followed.compare(&cluster, &[&moved].into(), &mut FakeHost::new()).unwrap();
         let difference = part.compared.plan.rules.v4.clone().unwrap();
         let chains = &difference.tables[&TableName::Nat].chains;
         // One chain of the Service, two endpoints that come, two that go.
@@ -547,7 +671,7 @@ mod tests {
         for event in [at(3, 77, &[50, 51]), at(3, 3, &[])] {
             let mut cluster = cluster.clone();
             let changed = happens(&event, &mut cluster);
-            assert!(followed.compare(&cluster, &[&changed].into()).is_none());
+            assert!(followed.compare(&cluster, &[&changed].into(), &mut FakeHost::new()).is_none());
         }
     }
 }

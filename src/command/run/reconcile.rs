@@ -116,7 +116,7 @@ impl<'a> Reconciler<'a> {
         if touched.everything || touched.is_empty() || began >= self.check_at {
             return None;
         }
-        let part = followed.compare(&input.loaded.cluster, &touched.names())?;
+        let part = followed.compare(&input.loaded.cluster, &touched.names(), host)?;
         if let Err(error) = self.make_part_so(&part, input, host, log) {
             return Some(Err(error));
         }

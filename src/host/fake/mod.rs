@@ -524,6 +524,10 @@ impl Host for FakeHost {
         Ok(servers)
     }
 
+    fn ipvs_read_some(&mut self, keys: &[ipvs::ServiceKey]) -> Result<ipvs::VirtualServers, HostError> {
+        Ok(self.ipvs_read()?.into_iter().filter(|(key, _)| keys.contains(key)).collect())
+    }
+
     fn ipvs_change(&mut self, requests: &[ipvs::Request]) -> Result<(), (usize, HostError)> {
         self.calls.push(format!("ipvs change of {} requests", requests.len()));
         self.need_ipvs("change virtual servers").map_err(|error| (0, error))?;
