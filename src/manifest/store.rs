@@ -51,6 +51,20 @@ impl Touched {
         self.services.iter().chain(&self.endpoints).collect()
     }
 
+    /// What differs between two clusters.
+    pub fn between(before: &Cluster, after: &Cluster) -> Touched {
+        let mut touched = Touched {
+            everything: before.nodes != after.nodes || before.service_cidrs != after.service_cidrs,
+            ..Touched::default()
+        };
+        touched.services.extend(differing(&before.services, &after.services).cloned());
+        for family in IpFamily::ALL {
+            let ports = differing(before.endpoints.get(family), after.endpoints.get(family));
+            touched.endpoints.extend(ports.map(|port| port.service.clone()));
+        }
+        touched
+    }
+
     /// Adds what has changed since.
     pub fn append(&mut self, mut later: Touched) {
         // One by one: `append` goes through all that there is, and mostly one is added to many.
@@ -60,6 +74,16 @@ impl Touched {
         self.triggers.truncate(MAX_TRIGGERS);
         self.everything |= later.everything;
     }
+}
+
+/// Keys that only one of two maps has, or both with different values.
+fn differing<'a, K: Ord, V: PartialEq>(
+    before: &'a BTreeMap<K, V>,
+    after: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = &'a K> {
+    let gone = before.keys().filter(|key| !after.contains_key(key));
+    let others = after.iter().filter(|(key, value)| before.get(key) != Some(value));
+    gone.chain(others.map(|(key, _)| key))
 }
 
 /// What is kept of an API server's objects beside the cluster that they make.
@@ -231,5 +255,49 @@ impl ObjectStore {
             cluster.service_cidrs = cidrs;
             self.touched.everything = true;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::Source;
+    use crate::manifest::{self, LoadOptions};
+
+    fn cluster(cidr: &str, services: &[(&str, u16)], endpoints: &[(&str, u8)]) -> Cluster {
+        let mut text = format!(
+            "{{apiVersion: networking.k8s.io/v1, kind: ServiceCIDR, metadata: {{name: c}}, spec: {{cidrs: [{cidr}]}}}}\n"
+        );
+        for (index, (name, port)) in services.iter().enumerate() {
+            text += &format!(
+                "---\n{{apiVersion: v1, kind: Service, metadata: {{namespace: n, name: {name}}}, \
+                 spec: {{clusterIP: 10.96.0.{index}, ports: [{{port: {port}}}]}}}}\n"
+            );
+        }
+        for (name, host) in endpoints {
+            text += &format!(
+                "---\n{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{namespace: n, name: {name}, \
+                 labels: {{kubernetes.io/service-name: {name}}}}}, addressType: IPv4, ports: [{{port: 80}}], \
+                 endpoints: [{{addresses: [10.128.0.{host}]}}]}}\n"
+            );
+        }
+        let source = Source { name: "cluster.yaml".to_owned(), text };
+        let options = LoadOptions { namespace: "default".to_owned(), placeholders: None, strict: false };
+        let loaded = manifest::load(&[source], &options);
+        assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
+        loaded.cluster
+    }
+
+    #[test]
+    fn tells_what_differs_between_two_clusters() {
+        let before = cluster("10.96.0.0/16", &[("a", 80), ("b", 80), ("c", 80)], &[("a", 1), ("b", 2)]);
+        assert!(Touched::between(&before, &before).is_empty());
+        let after = cluster("10.96.0.0/16", &[("a", 80), ("b", 81), ("d", 80)], &[("a", 1), ("c", 2)]);
+        let names = |names: &[&str]| names.iter().map(|name| ServiceName::new("n", name)).collect();
+        let touched = Touched::between(&before, &after);
+        assert_eq!(touched.services, names(&["b", "c", "d"]));
+        assert_eq!((touched.endpoints, touched.everything), (names(&["b", "c"]), false));
+        let elsewhere = cluster("10.97.0.0/16", &[], &[]);
+        assert!(Touched::between(&cluster("10.96.0.0/16", &[], &[]), &elsewhere).everything);
     }
 }

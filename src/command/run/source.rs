@@ -162,10 +162,8 @@ impl<'a> Source<'a> {
     ) -> Result<bool, Error> {
         match event {
             Event::Changed => {
-                if !self.read_again(host, log)? {
-                    return Ok(false);
-                }
-                self.touched.everything = true;
+                let touched = self.read_again(host, log)?;
+                self.touched.append(touched);
             }
             Event::Cluster(events) => {
                 for event in events {
@@ -177,11 +175,11 @@ impl<'a> Source<'a> {
         Ok(!self.touched.is_empty())
     }
 
-    /// Reads manifests and configuration again; whether they are others.
-    fn read_again(&mut self, host: &mut dyn Host, log: &mut Log<'_, '_>) -> Result<bool, Error> {
+    /// Reads manifests and configuration again; what differs.
+    fn read_again(&mut self, host: &mut dyn Host, log: &mut Log<'_, '_>) -> Result<Touched, Error> {
         let texts = input::gather(self.args, &self.args.filenames, host)?;
         if self.last == texts {
-            return Ok(false);
+            return Ok(Touched::default());
         }
         self.last = texts;
         let mut read = understand(self.run, &self.last, log)?;
@@ -194,8 +192,11 @@ impl<'a> Source<'a> {
             read.loaded.cluster = std::mem::take(&mut self.input.loaded.cluster);
             read.renew_node(self.args);
         }
-        self.input = read;
-        Ok(true)
+        let before = std::mem::replace(&mut self.input, read);
+        let mut touched = Touched::between(&before.loaded.cluster, &self.input.loaded.cluster);
+        let settings = |input: &Input| (input.config.clone(), input.node.clone(), input.families.clone());
+        touched.everything |= self.objects.is_some() || settings(&before) != settings(&self.input);
+        Ok(touched)
     }
 
     /// Takes what the API server tells.

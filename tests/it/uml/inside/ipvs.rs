@@ -84,6 +84,13 @@ fn reads_back_what_it_made() {
         bring(host, &servers(SERVERS));
         // It shows no thresholds in this form.
         assert_eq!(shown(namespace), lines(&SERVERS.replace(" -x 10 -y 5", "")));
+        // Some of them, in no order, and one that is not there.
+        let gone = ServiceKey::Mark { family: IpFamily::V6, mark: 4711 };
+        let mut asked: Vec<ServiceKey> = servers(SERVERS).into_keys().skip(1).collect();
+        asked.reverse();
+        let mut some = servers(SERVERS);
+        some.pop_first();
+        assert_eq!(host.ipvs_read_some(&[&[gone], &asked[..]].concat()), Ok(some));
         // Another namespace has others.
         assert_eq!(
             Namespace::new("other").unwrap().inside(|| LinuxHost::new().ipvs_read()),
