@@ -78,10 +78,10 @@ fn port_changes(
     let mut read = |servers: &VirtualServers, program: &Program| {
         let sets = program.ipset.as_ref().unwrap_or(&none);
         // All virtual servers of a Service port are lifted together: its others tell what it is.
-        let lifted = ipvs::lift(servers, sets);
-        differing
-            .extend(ipvs::lifted_names(&lifted, Some(view), &|key| difference.servers.contains_key(key)));
-        (ipvs::ports(&lifted, sets, Some(view)), ipvs::policies(&lifted, sets, Some(view)))
+        let lifted = ipvs::lift(servers, sets, Some(view));
+        let differ = lifted.iter().filter(|server| difference.servers.contains_key(&server.key()));
+        differing.extend(differ.map(|server| server.name.clone()));
+        (ipvs::ports(&lifted, sets, Some(view)), ipvs::policies(&lifted, sets))
     };
     let (wanted, live) = (read(wanted_servers, wanted), read(live_servers, live));
     let mut changes = port_differences(wanted, live, &|name| differing.contains(name));

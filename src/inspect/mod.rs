@@ -115,9 +115,9 @@ pub fn readings(held: &Held<'_>, family: IpFamily) -> Vec<Reading> {
         });
     }
     if let Some((servers, sets)) = held.servers() {
-        let lifted = ipvs::lift(servers, sets);
+        let lifted = ipvs::lift(servers, sets, held.view);
         let ports = ipvs::ports(&lifted, sets, held.view);
-        let services = joined(ports, ipvs::policies(&lifted, sets, held.view));
+        let services = joined(ports, ipvs::policies(&lifted, sets));
         let counted = lifted.iter().any(|server| server.counters.is_some());
         let (source, mode, knows_endpoints) = (Source::Ipvs, Mode::Ipvs, true);
         readings.push(Reading { source, mode, family, services, counted, knows_endpoints });

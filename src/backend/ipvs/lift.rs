@@ -1,7 +1,7 @@
 //! Virtual servers → Services. The kernel keeps no names of Services: sets tell what kind of address it is, and whoever
 //! knows the decisions for a node can tell whose.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::backend::{CarryingRule, EndpointLoad, LiftedName, LiftedPolicies, LiftedPort, LiftedVip};
 use crate::net::{AddrPort, IpCidr, IpFamily, Protocol};
@@ -17,6 +17,9 @@ use super::owned::{holds_local_node_port, holds_node_port, holds_vip, set_family
 /// A virtual server as it tells of itself, and what sets tell of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiftedServer {
+    /// The Service port that it serves. One that no Service port of the view was made for goes by its own address, or by its
+    /// node port; so do all without a view.
+    pub name: LiftedName,
     /// Its protocol.
     pub protocol: Protocol,
     /// Where it answers.
@@ -32,6 +35,11 @@ pub struct LiftedServer {
 }
 
 impl LiftedServer {
+    /// What the kernel knows it by.
+    pub fn key(&self) -> ServiceKey {
+        ServiceKey::Address { protocol: self.protocol, at: self.at }
+    }
+
     /// The endpoints that get new connections.
     fn taking(&self) -> impl Iterator<Item = AddrPort> + '_ {
         self.endpoints.iter().filter(|(_, endpoint)| endpoint.weight > 0).map(|(at, _)| *at)
@@ -57,11 +65,15 @@ impl LiftedServer {
 
     /// Where the Service answers.
     fn vip(&self) -> LiftedVip {
-        match self.kind {
-            Some(FrontendKind::NodePort) => LiftedVip::NodePort(self.at.port),
-            Some(FrontendKind::ClusterIp | FrontendKind::ExternalIp | FrontendKind::LoadBalancer) | None => {
-                LiftedVip::Address(self.at)
-            }
+        vip(self.kind, self.at)
+    }
+}
+
+fn vip(kind: Option<FrontendKind>, at: AddrPort) -> LiftedVip {
+    match kind {
+        Some(FrontendKind::NodePort) => LiftedVip::NodePort(at.port),
+        Some(FrontendKind::ClusterIp | FrontendKind::ExternalIp | FrontendKind::LoadBalancer) | None => {
+            LiftedVip::Address(at)
         }
     }
 }
@@ -83,14 +95,17 @@ fn owners(view: &NodeView) -> Owners<'_> {
 }
 
 /// The virtual servers for addresses. Those for marks are not of Services.
-pub fn lift(servers: &VirtualServers, sets: &Sets) -> Vec<LiftedServer> {
+pub fn lift(servers: &VirtualServers, sets: &Sets, view: Option<&NodeView>) -> Vec<LiftedServer> {
+    let owners = view.map(owners).unwrap_or_default();
     let lifted = |(key, server): (&ServiceKey, &VirtualServer)| {
         let ServiceKey::Address { protocol, at } = *key else { return None };
         let persistent = server.flags.contains(Flags::PERSISTENT);
+        let kind = kind(sets, protocol, at);
         Some(LiftedServer {
+            name: name(protocol, vip(kind, at), &owners),
             protocol,
             at,
-            kind: kind(sets, protocol, at),
+            kind,
             endpoints: server.real_servers.clone(),
             counters: server.counters,
             affinity_seconds: persistent.then_some(server.persistence_seconds),
@@ -112,18 +127,16 @@ fn kind(sets: &Sets, protocol: Protocol, at: AddrPort) -> Option<FrontendKind> {
     of_vip.map(|(_, kind)| kind).or_else(of_node)
 }
 
-/// The Service ports that virtual servers of one family serve, by name. One that no Service port of the view was made for
-/// goes by its own address, or by its node port; so do all without a view.
+/// The Service ports that virtual servers of one family serve, by name; with the health checks of the view.
 pub fn ports(
     servers: &[LiftedServer],
     sets: &Sets,
     view: Option<&NodeView>,
 ) -> BTreeMap<LiftedName, LiftedPort> {
-    let owners = view.map(owners).unwrap_or_default();
     let mut ports: BTreeMap<LiftedName, LiftedPort> = BTreeMap::new();
     for server in servers {
         let vip = server.vip();
-        let port = ports.entry(name(server, &owners)).or_default();
+        let port = ports.entry(server.name.clone()).or_default();
         port.vips.insert(vip);
         if server.kind == Some(FrontendKind::ClusterIp) {
             port.cluster_ip = Some(server.at);
@@ -139,37 +152,18 @@ pub fn ports(
     ports
 }
 
-fn name(server: &LiftedServer, owners: &Owners<'_>) -> LiftedName {
-    let vip = server.vip();
-    let owner = owners.get(&(server.protocol, vip));
+fn name(protocol: Protocol, vip: LiftedVip, owners: &Owners<'_>) -> LiftedName {
+    let owner = owners.get(&(protocol, vip));
     let name = owner.map_or_else(|| format!("virtual server {vip}"), |port| port.name.to_string());
-    (name, server.protocol)
+    (name, protocol)
 }
 
-/// The names that [`ports`] gives to the Service ports of some virtual servers.
-pub fn lifted_names(
-    servers: &[LiftedServer],
-    view: Option<&NodeView>,
-    is_asked: &dyn Fn(&ServiceKey) -> bool,
-) -> BTreeSet<LiftedName> {
-    let owners = view.map(owners).unwrap_or_default();
-    let asked = servers
-        .iter()
-        .filter(|server| is_asked(&ServiceKey::Address { protocol: server.protocol, at: server.at }));
-    asked.map(|server| name(server, &owners)).collect()
-}
-
-/// Policies of the Service ports, by the names that [`ports`] gives them.
-pub fn policies(
-    servers: &[LiftedServer],
-    sets: &Sets,
-    view: Option<&NodeView>,
-) -> BTreeMap<LiftedName, LiftedPolicies> {
-    let owners = view.map(owners).unwrap_or_default();
+/// Policies of the Service ports, by name.
+pub fn policies(servers: &[LiftedServer], sets: &Sets) -> BTreeMap<LiftedName, LiftedPolicies> {
     let ranges = source_ranges(sets);
     let mut all: BTreeMap<LiftedName, LiftedPolicies> = BTreeMap::new();
     for server in servers {
-        let policies = all.entry(name(server, &owners)).or_default();
+        let policies = all.entry(server.name.clone()).or_default();
         server.add_load(policies);
         policies.affinity_seconds = policies.affinity_seconds.or(server.affinity_seconds);
         let Some(kind) = server.kind else { continue };
@@ -212,11 +206,9 @@ pub fn carried(
     view: Option<&NodeView>,
     asked: &LiftedName,
 ) -> Vec<CarryingRule> {
-    let owners = view.map(owners).unwrap_or_default();
     let mut rules = Vec::new();
-    for lifted in lift(servers, sets).iter().filter(|server| name(server, &owners) == *asked) {
-        let LiftedServer { protocol, at, .. } = *lifted;
-        let key = ServiceKey::Address { protocol, at };
+    for lifted in lift(servers, sets, view).iter().filter(|server| server.name == *asked) {
+        let key = lifted.key();
         let Some(server) = servers.get(&key) else { continue };
         let mut text = Vec::new();
         emit::write_request(&mut text, &Request::NewService(key, server.clone()));

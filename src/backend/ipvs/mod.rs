@@ -20,7 +20,7 @@ mod owned;
 mod service;
 mod sets;
 
-pub use lift::{LiftedServer, carried, lift, lifted_names, policies, ports};
+pub use lift::{LiftedServer, carried, lift, policies, ports};
 pub use owned::{Ownership, holds_ours, scope, set_family};
 
 use std::collections::BTreeSet;

@@ -385,7 +385,7 @@ fn virtual_servers_are_read_back_to_the_service_that_they_are_for() {
         lowered.servers.get_mut(&key(vip)).unwrap().real_servers.values_mut().for_each(|one| one.weight = 0);
     };
     endpoints(&mut lowered, "203.0.113.1:80");
-    let lifted = lift(&lowered.servers, &lowered.sets);
+    let lifted = lift(&lowered.servers, &lowered.sets, Some(&view));
     let kinds: Vec<_> = lifted.iter().map(|one| (one.at.to_string(), one.kind)).collect();
     assert_eq!(
         kinds,
@@ -412,7 +412,8 @@ fn virtual_servers_are_read_back_to_the_service_that_they_are_for() {
     assert_eq!(port.closed, [LiftedVip::Address(at("203.0.113.1:80"))].into());
 
     // Without decisions they go by their addresses.
-    let strangers = ports(&lifted, &lowered.sets, None);
+    let unnamed = lift(&lowered.servers, &lowered.sets, None);
+    let strangers = ports(&unnamed, &lowered.sets, None);
     let names: Vec<&str> = strangers.keys().map(|(name, _)| name.as_str()).collect();
     let expected = ["10.96.0.10:80", "198.51.100.7:80", "203.0.113.1:80", "node:30080"];
     assert_eq!(names, expected.map(|at| format!("virtual server {at}")));
