@@ -593,4 +593,7 @@ fn the_configuration_may_change_but_not_what_cannot_while_it_runs() {
     let masked = host.documents.iter().any(|(_, text)| text.contains("0x8000/0x8000"));
     assert!(masked && !host.virtual_servers.is_empty());
     assert_eq!(ask(&host, "127.0.0.1:10249", "/proxyMode").1, "ipvs");
+    // Of the Services none has changed since they were listed.
+    let metrics = ask(&host, "127.0.0.1:10249", "/metrics").1;
+    assert!(metrics.contains("\nkubeproxy_sync_proxy_rules_service_changes_total 2\n"), "{metrics}");
 }

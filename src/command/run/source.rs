@@ -9,7 +9,8 @@ use clap::Args;
 use crate::host::cluster::{ClusterEvent, ClusterOptions, ClusterResource};
 use crate::host::{Event, Host};
 use crate::manifest::{Kind, ObjectKey, ObjectStore, Touched};
-use crate::model::{Mode, ServiceName};
+use crate::model::{Config, Mode, Node, ServiceName};
+use crate::net::IpFamily;
 
 use super::super::input::{self, Input, Notes, Texts};
 use super::super::options::{InputArgs, OptionalInput};
@@ -188,15 +189,19 @@ impl<'a> Source<'a> {
             return Err(Error::input("neither the node nor userspace mode can change while it runs")
                 .hint("end it and start it again"));
         }
+        let everything = Touched { everything: true, ..Touched::default() };
         if self.objects.is_some() {
+            // The cluster is not of these texts: something else in them is another.
             read.loaded.cluster = std::mem::take(&mut self.input.loaded.cluster);
             read.renew_node(self.args);
+            self.input = read;
+            return Ok(everything);
         }
         let before = std::mem::replace(&mut self.input, read);
-        let mut touched = Touched::between(&before.loaded.cluster, &self.input.loaded.cluster);
-        let settings = |input: &Input| (input.config.clone(), input.node.clone(), input.families.clone());
-        touched.everything |= self.objects.is_some() || settings(&before) != settings(&self.input);
-        Ok(touched)
+        if settings(&before) != settings(&self.input) {
+            return Ok(everything);
+        }
+        Ok(Touched::between(&before.loaded.cluster, &self.input.loaded.cluster))
     }
 
     /// Takes what the API server tells.
@@ -260,6 +265,11 @@ impl<'a> Source<'a> {
         self.touched.append(touched);
         Ok(())
     }
+}
+
+/// What every Service depends on, beside the cluster.
+fn settings(input: &Input) -> (&Config, &Node, &BTreeSet<IpFamily>) {
+    (&input.config, &input.node, &input.families)
 }
 
 /// Reads manifests and configuration once, and watches nothing.
