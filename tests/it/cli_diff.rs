@@ -34,7 +34,7 @@ fn spec() -> Value {
     })
 }
 
-/// What becomes of a field of the specification, by its JSON pointer's parent.
+/// Fields of the specification that take the place of those in it, each with a name.
 fn changes() -> Vec<(&'static str, Value)> {
     let affinity = |seconds: u32| json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": seconds}}});
     vec![
