@@ -64,13 +64,7 @@ impl Ipvs {
         let mut genl = self.need(action)?;
         let mut servers = VirtualServers::new();
         for key in keys {
-            let wire::Message { command, body } = wire::get_service(key);
-            let bodies = match genl.ask(command, &body) {
-                Ok(bodies) => bodies,
-                Err(error) if is(&error, Errno::SRCH) => continue,
-                Err(error) => return Err(failed(action, &error)),
-            };
-            for body in bodies {
+            for body in find(&mut genl, key, action)?.into_iter().flatten() {
                 let (key, mut server) = wire::service(&body).map_err(|error| unreadable(action, &error))?;
                 server.real_servers = real_servers(&mut genl, &key, action)?;
                 servers.insert(key, server);
@@ -82,12 +76,7 @@ impl Ipvs {
     /// Whether there is a virtual server.
     pub(super) fn has(&mut self, key: &ServiceKey) -> Result<bool, HostError> {
         let action = "look for a virtual server";
-        let wire::Message { command, body } = wire::get_service(key);
-        match self.need(action)?.ask(command, &body) {
-            Ok(_) => Ok(true),
-            Err(error) if is(&error, Errno::SRCH) => Ok(false),
-            Err(error) => Err(failed(action, &error)),
-        }
+        Ok(find(&mut self.need(action)?, key, action)?.is_some())
     }
 
     /// Takes requests in their order; the index of the first that was refused.
@@ -135,6 +124,16 @@ fn load_module() {
         Ok(done) if done.status.success() => tracing::info!("loaded the module {MODULE}"),
         Ok(done) => tracing::info!("cannot load the module {MODULE}: {}", done.stderr.trim()),
         Err(error) => tracing::info!("{error}"),
+    }
+}
+
+/// What the kernel tells of a virtual server; `None` if there is none.
+fn find(genl: &mut Genl, key: &ServiceKey, action: &str) -> Result<Option<Vec<Vec<u8>>>, HostError> {
+    let wire::Message { command, body } = wire::get_service(key);
+    match genl.ask(command, &body) {
+        Ok(told) => Ok(Some(told)),
+        Err(error) if is(&error, Errno::SRCH) => Ok(None),
+        Err(error) => Err(failed(action, &error)),
     }
 }
 
