@@ -1,7 +1,7 @@
 //! Has the kernel forget UDP flows that go where rules would not send them any more (reference sections 5.5 and 6.1).
 
-use crate::host::{Host, HostError};
-use crate::program::conntrack::{Answerers, Flow};
+use crate::host::Host;
+use crate::program::conntrack::Answerers;
 
 /// What became of them, in words.
 pub(super) enum Forgotten {
@@ -15,23 +15,11 @@ pub(super) enum Forgotten {
 
 /// Forgets them, after the rules are in: `before` are the answerers of earlier rules, as far as these are known.
 pub(super) fn forget_stale(wanted: &Answerers, before: &Answerers, host: &mut dyn Host) -> Forgotten {
-    match try_to_forget(wanted, before, host) {
+    let mut kinds = wanted.kinds();
+    kinds.extend(before.kinds());
+    match host.conntrack_forget_those(&kinds, &|flow| wanted.is_stale(flow, before)) {
         Ok(0) => Forgotten::None,
         Ok(n) => Forgotten::Told(format!("{n} stale UDP flow{} forgotten", if n == 1 { "" } else { "s" })),
         Err(error) => Forgotten::Refused(format!("UDP flows may go on to endpoints that are gone: {error}")),
     }
-}
-
-fn try_to_forget(wanted: &Answerers, before: &Answerers, host: &mut dyn Host) -> Result<usize, HostError> {
-    let mut kinds = wanted.kinds();
-    kinds.extend(before.kinds());
-    let mut stale: Vec<Flow> = Vec::new();
-    for (protocol, family) in kinds {
-        let flows = host.conntrack_flows(family, protocol)?;
-        stale.extend(flows.into_iter().filter(|flow| wanted.is_stale(flow, before)));
-    }
-    if !stale.is_empty() {
-        host.conntrack_forget(&stale)?;
-    }
-    Ok(stale.len())
 }

@@ -4,9 +4,8 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::net::{AddrPort, IpFamily, Protocol};
+use crate::net::{AddrPort, Protocol};
 use crate::plan::{DELETE_CHAINS, Step};
-use crate::program::conntrack::Flow;
 use crate::program::ipset::Change;
 use crate::program::xtables::emit;
 
@@ -49,21 +48,14 @@ const HAND_OVER_PAUSE: Duration = Duration::from_millis(50);
 /// Has the kernel forget UDP flows of virtual servers, and those that were under way meanwhile. Where the kernel does not tell
 /// of flows, they end by themselves.
 fn hand_over(host: &mut dyn Host, asked: &BTreeSet<AddrPort>) -> Result<(), HostError> {
-    let families: BTreeSet<IpFamily> = asked.iter().map(|asked| asked.family()).collect();
+    let kinds = asked.iter().map(|asked| (Protocol::Udp, asked.family())).collect();
     for _ in 0..HAND_OVER_ROUNDS {
-        let mut theirs: Vec<Flow> = Vec::new();
-        for family in &families {
-            match host.conntrack_flows(*family, Protocol::Udp) {
-                Ok(flows) => theirs.extend(flows.into_iter().filter(|flow| flow.goes_by(asked))),
-                Err(error) if error.kind == HostErrorKind::Unsupported => {}
-                Err(error) => return Err(error),
-            }
+        match host.conntrack_forget_those(&kinds, &|flow| flow.goes_by(asked)) {
+            Ok(0) => break,
+            Ok(_) => std::thread::sleep(HAND_OVER_PAUSE),
+            Err(error) if error.kind == HostErrorKind::Unsupported => break,
+            Err(error) => return Err(error),
         }
-        if theirs.is_empty() {
-            break;
-        }
-        host.conntrack_forget(&theirs)?;
-        std::thread::sleep(HAND_OVER_PAUSE);
     }
     Ok(())
 }
@@ -177,7 +169,7 @@ mod tests {
     use crate::host::{FakeHost, HostErrorKind};
     use crate::net::IpFamily;
     use crate::program::Emitted;
-    use crate::program::conntrack::Tuple;
+    use crate::program::conntrack::{Flow, Tuple};
     use crate::program::ipset::Sets;
     use crate::program::ipset::diff::{diff, fill};
     use crate::program::ipset::parse::parse;

@@ -220,6 +220,22 @@ pub trait Host: Send {
     /// Forgets flows: the rules see their next packets as those of new ones. One that is gone already is fine.
     fn conntrack_forget(&mut self, flows: &[Flow]) -> Result<(), HostError>;
 
+    /// Has the kernel forget those flows of some kinds that are asked for; how many there were.
+    fn conntrack_forget_those(
+        &mut self,
+        kinds: &BTreeSet<(Protocol, IpFamily)>,
+        is_asked: &dyn Fn(&Flow) -> bool,
+    ) -> Result<usize, HostError> {
+        let mut those: Vec<Flow> = Vec::new();
+        for (protocol, family) in kinds {
+            those.extend(self.conntrack_flows(*family, *protocol)?.into_iter().filter(is_asked));
+        }
+        if !those.is_empty() {
+            self.conntrack_forget(&those)?;
+        }
+        Ok(those.len())
+    }
+
     /// The version of IPVS in the kernel, as 1.2.1; `None` if it has none. Loads the module if it must.
     fn ipvs_version(&mut self) -> Result<Option<(u8, u8, u8)>, HostError>;
 
