@@ -14,6 +14,7 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
 
 use super::cluster::{ClusterEvent, Connection, Notice};
 use super::error::{HostError, HostErrorKind};
@@ -47,6 +48,8 @@ pub(super) struct Watch {
     inotify: AsyncFd<OwnedFd>,
     paths: Vec<PathBuf>,
     folders: BTreeMap<i32, Names>,
+    /// Since when there is a change that has not been told.
+    untold: Option<Instant>,
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
@@ -75,8 +78,9 @@ impl Watch {
         drop(entered);
         let paths = paths.iter().map(PathBuf::from).collect();
         let folders = BTreeMap::new();
+        let (untold, cluster) = (None, None);
         let mut watch =
-            Watch { runtime, inotify, paths, folders, terminate, interrupt, hang_up, cluster: None };
+            Watch { runtime, inotify, paths, folders, untold, terminate, interrupt, hang_up, cluster };
         watch.look_around()?;
         Ok(watch)
     }
@@ -142,14 +146,14 @@ impl Watch {
 
     /// Waits for the next event.
     pub(super) fn next(&mut self, limit: Duration) -> Result<Event, HostError> {
-        let Watch { runtime, inotify, folders, terminate, interrupt, hang_up, cluster, .. } = self;
+        let Watch { runtime, inotify, folders, untold, terminate, interrupt, hang_up, cluster, .. } = self;
         let event = runtime.block_on(async {
             tokio::select! {
                 biased;
                 _ = terminate.recv() => Ok(Event::Stop),
                 _ = interrupt.recv() => Ok(Event::Stop),
                 _ = hang_up.recv() => Ok(Event::Changed),
-                changed = settled(inotify, folders) => changed.map(|()| Event::Changed),
+                changed = settled(inotify, folders, untold) => changed.map(|()| Event::Changed),
                 told = told(cluster) => Ok(Event::Cluster(told)),
                 () = tokio::time::sleep(limit) => Ok(Event::TimeUp),
             }
@@ -192,18 +196,30 @@ async fn told(cluster: &mut Option<Connection>) -> Vec<ClusterEvent> {
     }
 }
 
-/// Ends when something has changed and nothing more follows.
-async fn settled(inotify: &AsyncFd<OwnedFd>, folders: &BTreeMap<i32, Names>) -> io::Result<()> {
-    while !drained(inotify, folders).await? {}
-    let more = async {
-        loop {
-            match tokio::time::timeout(QUIET, drained(inotify, folders)).await {
-                Ok(read) => read?,
-                Err(_) => return io::Result::Ok(()),
-            };
+/// Ends when something has changed and nothing more follows. Whoever waits for something else meanwhile loses no change: what
+/// has been read is in `untold`.
+async fn settled(
+    inotify: &AsyncFd<OwnedFd>,
+    folders: &BTreeMap<i32, Names>,
+    untold: &mut Option<Instant>,
+) -> io::Result<()> {
+    let since = loop {
+        match *untold {
+            Some(since) => break since,
+            None if drained(inotify, folders).await? => *untold = Some(Instant::now()),
+            None => {}
         }
     };
-    tokio::time::timeout(LATEST, more).await.unwrap_or(Ok(()))
+    let until = since + LATEST;
+    loop {
+        let quiet = Instant::now() + QUIET;
+        match tokio::time::timeout_at(quiet.min(until), drained(inotify, folders)).await {
+            Ok(read) => read?,
+            Err(_) => break,
+        };
+    }
+    *untold = None;
+    Ok(())
 }
 
 /// Waits for events and reads all there are; whether one of them matters.
@@ -290,6 +306,16 @@ mod tests {
             std::fs::rename(&draft, &file).unwrap();
             assert_eq!(watch.next(LONG).unwrap(), Event::Changed);
         }
+    }
+
+    #[test]
+    fn a_change_is_told_although_the_wait_for_it_was_over_before() {
+        let folder = Folder::new("patience");
+        let mut watch = Watch::start(&[folder.0.to_string_lossy().into_owned()]).unwrap();
+        std::fs::write(folder.0.join("a.yaml"), "a").unwrap();
+        assert_eq!(watch.next(SHORT).unwrap(), Event::TimeUp);
+        assert_eq!(watch.next(LONG).unwrap(), Event::Changed);
+        assert_eq!(watch.next(SHORT).unwrap(), Event::TimeUp);
     }
 
     #[test]
