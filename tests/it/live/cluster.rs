@@ -21,6 +21,8 @@ struct Bench {
     process: Option<Child>,
     /// One that was started before it, and has not ended.
     other: Option<Child>,
+    /// How many were started: each has its own log.
+    started: u32,
     /// The state of the random numbers.
     seed: u64,
 }
@@ -41,7 +43,7 @@ impl Bench {
             mode: {"syncPeriod": "1h", "minSyncPeriod": "20ms"},
         });
         folder.write("config.json", &config.to_string());
-        Some(Bench { namespace, folder, server, process: None, other: None, seed: 7 })
+        Some(Bench { namespace, folder, server, process: None, other: None, started: 0, seed: 7 })
     }
 
     fn path(&self, name: &str) -> String {
@@ -51,8 +53,9 @@ impl Bench {
     /// Starts a process. Another one that runs already goes on, beside it.
     fn start(&mut self) {
         self.other = self.process.take();
+        self.started += 1;
         let (config, url) = (self.path("config.json"), self.server.url());
-        let said = fs::File::create(self.path("run.log")).unwrap();
+        let said = fs::File::create(self.log_path()).unwrap();
         let errors = said.try_clone().unwrap();
         let child = self.namespace.inside(|| {
             Command::new(PROGRAM)
@@ -77,8 +80,18 @@ impl Bench {
         self.process = Some(child);
     }
 
+    fn log_path(&self) -> String {
+        self.path(&format!("run-{}.log", self.started))
+    }
+
+    /// What the process that was started last has said.
     fn log(&self) -> String {
-        fs::read_to_string(self.path("run.log")).unwrap_or_default()
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Waits until that process has said this.
+    fn says(&self, what: &str) {
+        until(|| if self.log().contains(what) { Ok(()) } else { Err(self.log()) });
     }
 
     /// Waits until the rules are those that the server's objects compile to.
@@ -196,7 +209,7 @@ fn stays_in_step(way: Way, habits: Habits, flush: &[&str]) {
     bench.namespace.run(flush);
     bench.is_in_step();
     bench.server.set_down(true);
-    until(|| if bench.log().contains("does not tell") { Ok(()) } else { Err(bench.log()) });
+    bench.says("does not tell");
     bench.namespace.run(flush);
     bench.is_in_step();
     (0..EVENTS).for_each(|_| bench.event());
@@ -236,9 +249,10 @@ fn two_at_once_do_not_undo_each_other() {
     let Some(mut bench) = Bench::new(Way::Nftables, Habits::default()) else { return };
     (0..EVENTS).for_each(|_| bench.event());
     bench.start();
-    bench.is_in_step();
+    bench.says("is in step");
     bench.start();
-    until(|| if bench.log().contains("is in step") { Ok(()) } else { Err(bench.log()) });
+    bench.says("is in step");
+    bench.is_in_step();
     assert!(bench.log().contains("it is tried again"), "the first has the ports: {}", bench.log());
     for _ in 0..2 {
         (0..EVENTS).for_each(|_| bench.event());

@@ -23,7 +23,8 @@ impl Running {
     /// Starts it in a namespace, and waits until it answers questions.
     pub(super) fn start(namespace: &Namespace, folder: &Folder, args: &[&str]) -> Running {
         let socket = folder.0.join("run.sock").to_str().unwrap().to_owned();
-        let said = fs::File::create(folder.0.join("run.err")).unwrap();
+        let path = folder.0.join("run.err");
+        let said = fs::File::options().create(true).append(true).open(path).unwrap();
         let child = namespace.inside(|| {
             Command::new(PROGRAM)
                 .args(["run", "--socket", &socket])
