@@ -1,6 +1,7 @@
 //! Cluster → what is wanted of a node: resolve and lower, joined once for all commands.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::backend::{self, iptables, ipvs, nftables, userspace};
 use crate::model::Cluster;
@@ -37,12 +38,10 @@ impl Wanted {
         self.without_proxy_port.clear();
         self.program.listeners = None;
         self.answerers = Answerers::default();
+        keep_ports(&mut options, live);
         for family in IpFamily::ALL {
             let Some(view) = self.views.get(family) else { continue };
-            let of_family = options.get_mut(family);
-            of_family.previous =
-                live.xtables.get(family).as_ref().map(userspace::proxy_ports).unwrap_or_default();
-            let lowered = userspace::lower(view, of_family);
+            let lowered = userspace::lower(view, options.get(family));
             self.take_lowered(family, lowered);
         }
         self.userspace = Some(options);
@@ -62,6 +61,13 @@ impl Wanted {
         let names = lowered.without_port.iter().map(|((name, protocol), _)| format!("{name} {protocol}"));
         self.without_proxy_port.extend(names);
         lowered.add_to(&mut self.program, family);
+    }
+}
+
+fn keep_ports(options: &mut PerFamily<userspace::LowerOptions>, live: &Program) {
+    for family in IpFamily::ALL {
+        let ports = live.xtables.get(family).as_ref().map(userspace::proxy_ports);
+        options.get_mut(family).previous = Arc::new(ports.unwrap_or_default());
     }
 }
 
@@ -108,6 +114,13 @@ impl Compiler {
         let view =
             |family| self.families.contains(&family).then(|| resolve::resolve(cluster, &self.node, family));
         PerFamily::from_fn(view)
+    }
+
+    /// In userspace mode, has what is made from now on keep the proxy ports that live rules lead to.
+    pub fn keep_proxy_ports(&mut self, live: &Program) {
+        if let Lowering::Userspace(options) = &mut self.lowering {
+            keep_ports(options, live);
+        }
     }
 
     /// What decisions want of the node.

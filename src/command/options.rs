@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use clap::{Args, FromArgMatches, ValueEnum};
 
@@ -335,7 +336,7 @@ impl InputArgs {
             host: *host.get(family),
             ports: config.userspace.port_range.clone().unwrap_or(userspace::DEFAULT_RANGE),
             taken: BTreeSet::new(),
-            previous: userspace::ProxyPorts::new(),
+            previous: Arc::default(),
         })
     }
 

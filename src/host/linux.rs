@@ -272,6 +272,10 @@ impl Host for LinuxHost {
         }
     }
 
+    fn forward_retarget(&mut self, listeners: &Listeners) -> Result<(), HostError> {
+        self.forwarder.as_mut().ok_or_else(|| not_started("lead ports elsewhere"))?.retarget(listeners)
+    }
+
     fn forward_drain(&mut self, limit: Duration) -> Result<usize, HostError> {
         let mut forwarder = self.forwarder.take().ok_or_else(|| not_started("drain"))?;
         let watch = &mut self.watch;

@@ -295,6 +295,10 @@ pub trait Host: Send {
     /// Opens, changes and closes listeners until they are as wanted. Connections stay.
     fn forward_set(&mut self, wanted: &Listeners) -> Result<(), ForwardError>;
 
+    /// Has listeners that are open lead elsewhere, without a look at the others. Connections stay. `NotFound` if one is not open:
+    /// then all lead where they led.
+    fn forward_retarget(&mut self, listeners: &Listeners) -> Result<(), HostError>;
+
     /// Closes all listeners, waits up to a limit until the connections have ended, or until the process is told to end once
     /// more, and cuts those that are left: how many they were.
     fn forward_drain(&mut self, limit: Duration) -> Result<usize, HostError>;

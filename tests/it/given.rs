@@ -1,6 +1,7 @@
 //! From texts to what tests begin with: cluster, configuration, node, context.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use svcproxy::backend::iptables::LowerOptions;
 use svcproxy::backend::{Layout, iptables, ipvs, nftables, userspace};
@@ -66,7 +67,7 @@ pub(crate) fn userspace_options(given: &Given, family: IpFamily) -> userspace::L
         host: Some(*given.context.node_ips.get(family)).filter(|addr| !addr.is_loopback()),
         ports: userspace::DEFAULT_RANGE,
         taken: BTreeSet::new(),
-        previous: userspace::ProxyPorts::new(),
+        previous: Arc::default(),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use svcproxy::backend::iptables::{self, LowerOptions};
@@ -440,7 +441,7 @@ proptest! {
                 host: Some(address(family, NODES, 10)),
                 ports: userspace::DEFAULT_RANGE,
                 taken: BTreeSet::new(),
-                previous: userspace::ProxyPorts::new(),
+                previous: Arc::default(),
             };
             let lowered = userspace::lower(&view, &options);
             prop_assert_eq!(check::check(&lowered.ruleset).len(), 0);
@@ -450,7 +451,7 @@ proptest! {
             let read = parse::parse(std::str::from_utf8(&text).unwrap(), family).unwrap();
             prop_assert!(given::same_rules(&read, &lowered.ruleset));
             // What the live rules lead to is found again, and kept.
-            let previous = userspace::proxy_ports(&read);
+            let previous = userspace::proxy_ports(&read).into();
             let again = userspace::lower(&view, &userspace::LowerOptions { previous, ..options });
             prop_assert_eq!(&again, &lowered);
             let mut program = Program::default();

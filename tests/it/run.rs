@@ -79,6 +79,20 @@ fn a_change_is_carried_out_and_a_broken_one_is_not() {
 }
 
 #[test]
+fn other_endpoints_change_their_listener_and_nothing_else() {
+    let mut host = machine();
+    let moved = changed(|text| text.replace("10.128.2.31", "10.128.2.32"));
+    host.events.extend([(Event::Changed, moved), (Event::Changed, changed(str::to_owned))]);
+    let ran = run(&mut host, RUN);
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    let told = "+0 -0 ~1 Service ports (~ shop/api:grpc), 0 steps, 0 rules";
+    assert_eq!(ran.out.matches(told).count(), 2, "{}", ran.out);
+    let n_calls = |what: &str| host.calls.iter().filter(|call| call.starts_with(what)).count();
+    // At the start the ports are opened, before the rules and after; the rules are never read again.
+    assert_eq!((n_calls("listen on"), n_calls("lead 1 ports elsewhere")), (2, 2), "{:#?}", host.calls);
+}
+
+#[test]
 fn flows_that_cannot_be_forgotten_stop_nobody() {
     let mut host = machine();
     let detail = "this kernel does not tell of connection tracking";

@@ -36,6 +36,7 @@ pub use ports::{DEFAULT_RANGE, PortOwner, ProxyPorts, Role, assign};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use crate::backend::answerers::asked;
 use crate::backend::{skeleton, tagged_ports};
@@ -58,7 +59,7 @@ pub struct LowerOptions {
     /// Ports of the range that somebody else has.
     pub taken: BTreeSet<(Protocol, Port)>,
     /// The proxy ports that owners had before.
-    pub previous: ProxyPorts,
+    pub previous: Arc<ProxyPorts>,
 }
 
 /// The rules of one family with the listeners that they lead to.

@@ -69,9 +69,6 @@ pub fn assign(
         }
     }
     let mut free: BTreeMap<Protocol, BTreeSet<Port>> = BTreeMap::new();
-    for protocol in Protocol::ALL {
-        free.insert(protocol, range.clone().filter(|port| !used.contains(&(protocol, *port))).collect());
-    }
     let size = u64::from(range.end().saturating_sub(*range.start())) + 1;
     for owner in owners {
         if ports.contains_key(owner) {
@@ -82,7 +79,9 @@ pub fn assign(
         let place = hash.iter().fold(0_u64, |all, byte| all.wrapping_mul(31).wrapping_add(u64::from(*byte)));
         // Within the range: its size is that of a port at most.
         let start = range.start().saturating_add(Port::try_from(place % size).unwrap_or_default());
-        let Some(free) = free.get_mut(protocol) else { continue };
+        let free = free
+            .entry(*protocol)
+            .or_insert_with(|| range.clone().filter(|port| !used.contains(&(*protocol, *port))).collect());
         if let Some(port) = free.range(start..).next().or_else(|| free.first()).copied() {
             free.remove(&port);
             ports.insert(owner.clone(), port);

@@ -55,7 +55,7 @@ fn options() -> LowerOptions {
         host: Some(IpAddr::from([192, 168, 0, 10])),
         ports: 41000..=41999,
         taken: BTreeSet::new(),
-        previous: [((("default/web:http".to_owned(), Protocol::Tcp), Role::Cluster), 41000)].into(),
+        previous: Arc::new([((("default/web:http".to_owned(), Protocol::Tcp), Role::Cluster), 41000)].into()),
     }
 }
 
@@ -141,7 +141,7 @@ fn external_ips_and_node_ports_have_their_chains() {
     assert_eq!(vips, ["10.50.0.1:80", "10.96.0.20:80", "node:30080"]);
     assert_eq!(port.endpoints.len(), 2);
     assert!(port.closed.is_empty());
-    assert_eq!(proxy_ports(&lowered.ruleset), options().previous);
+    assert_eq!(proxy_ports(&lowered.ruleset), *options().previous);
 }
 
 #[test]

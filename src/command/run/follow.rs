@@ -3,7 +3,7 @@
 //!
 //! In nftables mode every Service has objects and elements of its own, and what the table has is remembered. In iptables mode it
 //! has chains of its own; a change that touches chains of all, as that of a VIP does, is compared with everything. In IPVS mode
-//! that is so of all but real servers and entries of sets. Of the kernel nothing is asked but what the virtual servers of these
+//! that is so of all but real servers and entries of sets, in userspace mode of all but where listeners lead. Of the kernel nothing is asked but what the virtual servers of these
 //! Services have to do, since one that leaves keeps its connections: whether somebody else has changed something shows when
 //! all is compared again, or when the kernel refuses a change.
 
@@ -16,6 +16,7 @@ use crate::net::{IpFamily, PerFamily};
 use crate::pipeline::{Compiler, Wanted};
 use crate::program::ipset::{SetKind, SetName};
 use crate::program::ipvs::ServiceKey;
+use crate::program::listener::ListenerKey;
 use crate::program::xtables::{Chain, ChainName, Ruleset, TableName};
 use crate::program::{NftTable, Program, nft};
 use crate::resolve::{Claims, NodeView, PortView};
@@ -55,12 +56,14 @@ enum Rules {
     Xtables(Option<XtablesTools>),
     /// The same of IPVS mode.
     Ipvs(Option<XtablesTools>),
+    /// The same of userspace mode.
+    Userspace(Option<XtablesTools>),
 }
 
 impl Followed {
-    /// The node after all steps of a comparison of everything. `None` where a part cannot be told from the whole.
+    /// The node after all steps of a comparison of everything. `None` for one that was made without a compiler.
     pub(super) fn after(compared: Comparison, mode: Mode) -> Option<Followed> {
-        let compiler = compared.compiler?;
+        let mut compiler = compared.compiler?;
         let Wanted { views, program, .. } = compared.wanted;
         let table = |table| if let NftTable::Present(table) = table { Some(table) } else { None };
         let rules = match mode {
@@ -70,7 +73,10 @@ impl Followed {
             }
             Mode::Iptables => Rules::Xtables(compared.live.tools),
             Mode::Ipvs => Rules::Ipvs(compared.live.tools),
-            Mode::Userspace => return None,
+            Mode::Userspace => {
+                compiler.keep_proxy_ports(&program);
+                Rules::Userspace(compared.live.tools)
+            }
         };
         let mut followed = Followed {
             compiler,
@@ -121,6 +127,7 @@ impl Followed {
             Rules::Nft(tables) => live_tables(tables, &before.program, &mut wanted.program),
             Rules::Xtables(tools) => live_chains(&before, &wanted, tools.as_ref())?,
             Rules::Ipvs(tools) => live_servers(&before.program, &wanted.program, tools.as_ref(), host)?,
+            Rules::Userspace(tools) => live_listeners(&before.program, &wanted.program, tools.as_ref())?,
         };
         Some(Part { names, before, compared: Comparison::of(wanted, live) })
     }
@@ -249,6 +256,15 @@ fn live_servers(
     Some(Live { tools: tools.cloned(), ..Live::of_program(live) })
 }
 
+/// What userspace mode has of these Services. `None` if more differs than where their listeners lead.
+fn live_listeners(before: &Program, wanted: &Program, tools: Option<&XtablesTools>) -> Option<Live> {
+    fn keys(program: &Program) -> impl Iterator<Item = &ListenerKey> {
+        program.listeners.iter().flat_map(|listeners| listeners.keys())
+    }
+    let is_same = before.xtables == wanted.xtables && keys(before).eq(keys(wanted));
+    is_same.then(|| Live { tools: tools.cloned(), ..Live::of_program(before.clone()) })
+}
+
 /// The chains that several Services share, and the built-in ones.
 fn shared(rules: Option<&Ruleset>) -> Vec<(TableName, &ChainName, &Chain)> {
     let tables = rules.into_iter().flat_map(|rules| &rules.tables);
@@ -259,11 +275,12 @@ fn shared(rules: Option<&Ruleset>) -> Vec<(TableName, &ChainName, &Chain)> {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::sync::Arc;
 
     use proptest::prelude::*;
 
     use super::*;
-    use crate::backend::{Layout, ipvs};
+    use crate::backend::{Layout, ipvs, userspace};
     use crate::host::{FakeHost, XtablesVariant, execute};
     use crate::model::{
         Conditions, Config, Endpoint, Placeholders, Service, ServicePort, ServiceType, TrafficPolicy,
@@ -439,7 +456,14 @@ mod tests {
                     layout,
                 })),
                 Mode::Ipvs => Lowering::Ipvs(Box::new(ipvs::LowerOptions::of(&config).unwrap())),
-                Mode::Userspace => unreachable!(),
+                Mode::Userspace => Lowering::Userspace(PerFamily::from_fn(|_| userspace::LowerOptions {
+                    listen: None,
+                    host: None,
+                    // So few that hashes meet: what a Service had it must keep.
+                    ports: 20000..=20063,
+                    taken: BTreeSet::new(),
+                    previous: Arc::default(),
+                })),
             },
         }
     }
@@ -599,6 +623,43 @@ mod tests {
         }
     }
 
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn listeners_of_a_part_lead_where_those_of_the_whole_lead(
+            first in prop::collection::vec(event(), 40),
+            later in prop::collection::vec((event(), prop::bool::weighted(0.9)), 1..16),
+        ) {
+            let mut cluster = Cluster::default();
+            first.iter().for_each(|event| drop(happens(event, &mut cluster)));
+            let mut compiler = compiler(Mode::Userspace, Layout::KubeProxy);
+            let all = whole(&compiler, &cluster);
+            compiler.keep_proxy_ports(&all.wanted.program);
+            let mut host = FakeHost::new();
+            host.listeners = all.wanted.program.listeners.clone();
+            let mut followed = Followed::after(all, Mode::Userspace).unwrap();
+            for (event, is_move) in &later {
+                let name = if *is_move { moves(event, &mut cluster) } else { happens(event, &mut cluster) };
+                let wanted = compiler.wanted(&cluster).program;
+                match followed.compare(&cluster, &[&name].into(), &mut host) {
+                    Some(part) => {
+                        prop_assert!(part.compared.plan.steps.is_empty());
+                        host.forward_retarget(part.compared.wanted.program.listeners.as_ref().unwrap()).unwrap();
+                        followed.take(part);
+                        prop_assert_eq!(host.listeners.as_ref(), wanted.listeners.as_ref());
+                    }
+                    None => {
+                        let all = whole(&compiler, &cluster);
+                        compiler.keep_proxy_ports(&all.wanted.program);
+                        host.listeners = all.wanted.program.listeners.clone();
+                        followed = Followed::after(all, Mode::Userspace).unwrap();
+                    }
+                }
+            }
+        }
+    }
+
     /// A Service with these endpoints and nothing else.
     fn at(service: u8, vip: u8, endpoints: &[u8]) -> Event {
         Event {
@@ -672,6 +733,22 @@ mod tests {
             let mut cluster = cluster.clone();
             let changed = happens(&event, &mut cluster);
             assert!(followed.compare(&cluster, &[&changed].into(), &mut FakeHost::new()).is_none());
+        }
+    }
+    #[test]
+    fn a_part_of_userspace_mode_is_where_its_listeners_lead_and_nothing_else() {
+        let mut cluster = twenty();
+        let compiler = compiler(Mode::Userspace, Layout::KubeProxy);
+        let followed = Followed::after(whole(&compiler, &cluster), Mode::Userspace).unwrap();
+        let moved = happens(&at(3, 3, &[50, 51]), &mut cluster);
+        let part = followed.compare(&cluster, &[&moved].into(), &mut FakeHost::new()).unwrap();
+        assert_eq!((part.compared.plan.steps.len(), part.compared.plan.listeners.len()), (0, 1));
+        // A listener stays open when all endpoints go; another VIP needs other rules.
+        for (event, is_part) in [(at(3, 3, &[]), true), (at(3, 77, &[50, 51]), false)] {
+            let mut cluster = cluster.clone();
+            let changed = happens(&event, &mut cluster);
+            let part = followed.compare(&cluster, &[&changed].into(), &mut FakeHost::new());
+            assert_eq!(part.is_some(), is_part);
         }
     }
 }

@@ -124,6 +124,9 @@ impl<'a> Reconciler<'a> {
         adjust(&mut self.no_local_endpoints, &no_local_endpoints(before), &no_local_endpoints(after));
         let (before, after) = (iptables_rules(&before.program), iptables_rules(&after.program));
         adjust(&mut self.iptables_rules, &before, &after);
+        if let Some(listeners) = &part.compared.wanted.program.listeners {
+            self.listeners.extend(listeners.clone());
+        }
         let ports = part.compared.changed_ports(input);
         let mut synced = self.told(&part.compared, ports, input, host.now().saturating_sub(began));
         synced.services = Some(part.names.clone());
@@ -142,6 +145,9 @@ impl<'a> Reconciler<'a> {
         let _lock = lock::take(self.args.lock, host, log.console)?;
         pipeline::check(&part.compared.wanted.program).map_err(Error::internal)?;
         steps::take(&part.compared, input, host, log.console)?;
+        if let Some(listeners) = &part.compared.wanted.program.listeners {
+            host.forward_retarget(listeners)?;
+        }
         let (before, after) = (&part.before.answerers, &part.compared.wanted.answerers);
         if before != after {
             forget_stale(after, before, host, log)?;

@@ -1,5 +1,7 @@
 //! A machine in memory, for tests: what it holds is public, what it was asked to change is recorded, failures come on demand.
 
+mod kernel;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -255,52 +257,9 @@ impl FakeHost {
         self.ipvs_version.map(|_| ()).ok_or_else(missing)
     }
 
-    fn take(&mut self, request: &ipvs::Request) -> Result<(), HostError> {
-        use ipvs::Request::{NewService, SetService, SetTimeouts};
-        let refused = |kind, words: String| HostError::new("change virtual servers", kind, words);
-        if let NewService(_, server) | SetService(_, server) = request
-            && !self.schedulers.contains(server.scheduler.as_str())
-        {
-            let words = format!("the kernel has no IPVS scheduler `{}`", server.scheduler);
-            return Err(refused(HostErrorKind::Unsupported, words));
-        }
-        if let SetTimeouts(timeouts) = request {
-            let changed = |held: u32, asked: u32| if asked == 0 { held } else { asked };
-            self.timeouts = ipvs::Timeouts {
-                tcp: changed(self.timeouts.tcp, timeouts.tcp),
-                tcp_fin: changed(self.timeouts.tcp_fin, timeouts.tcp_fin),
-                udp: changed(self.timeouts.udp, timeouts.udp),
-            };
-        }
-        ipvs::apply::apply(&mut self.virtual_servers, request).map_err(|error| {
-            let kind = if error.is_exists() { HostErrorKind::Exists } else { HostErrorKind::NotFound };
-            refused(kind, error.to_string())
-        })?;
-        self.requests.push(request.clone());
-        Ok(())
-    }
-
     fn need_ipset(&self, action: &str) -> Result<(), HostError> {
         let missing = || HostError::new(action, HostErrorKind::Unsupported, "this kernel has no ipset");
         self.ipset_protocol.map(|_| ()).ok_or_else(missing)
-    }
-
-    fn change_sets(&mut self, change: &ipset::Change) -> Result<(), HostError> {
-        use ipset::change::ApplyError::{BadEntry, Full, NoSet, SetExists, TypesDiffer};
-        let refused = |kind, words: String| HostError::new("change sets", kind, words);
-        if let ipset::Change::Destroy(name) = change
-            && self.tables.values().any(|tables| tables.asks_set(name.as_str()))
-        {
-            return Err(refused(HostErrorKind::Busy, format!("set {name} is in use by a kernel component")));
-        }
-        ipset::change::apply(&mut self.sets, change).map_err(|error| {
-            let kind = match &error {
-                SetExists(_) => HostErrorKind::Exists,
-                NoSet(_) => HostErrorKind::NotFound,
-                BadEntry(..) | Full(_) | TypesDiffer(..) => HostErrorKind::Other,
-            };
-            refused(kind, error.to_string())
-        })
     }
 
     fn counters(&mut self, action: &str) -> Result<&mut BTreeSet<String>, HostError> {
@@ -650,6 +609,14 @@ impl Host for FakeHost {
         self.calls.push(format!("listen on {} ports", listeners.len()));
         self.listeners = Some(listeners);
         if taken.is_empty() { Ok(()) } else { Err(ForwardError::PortsInUse(taken)) }
+    }
+
+    fn forward_retarget(&mut self, listeners: &Listeners) -> Result<(), HostError> {
+        self.calls.push(format!("lead {} ports elsewhere", listeners.len()));
+        self.fails("forward_retarget")?;
+        let open = self.listeners.as_mut().filter(|open| listeners.keys().all(|key| open.contains_key(key)));
+        open.ok_or_else(|| not_found("lead ports elsewhere".to_owned()))?.extend(listeners.clone());
+        Ok(())
     }
 
     fn forward_drain(&mut self, limit: Duration) -> Result<usize, HostError> {

@@ -203,6 +203,21 @@ impl Forwarder {
         if in_use.is_empty() { Ok(()) } else { Err(ForwardError::PortsInUse(in_use)) }
     }
 
+    /// Has open listeners lead elsewhere, whatever the others do.
+    pub(super) fn retarget(&mut self, listeners: &Listeners) -> Result<(), HostError> {
+        if let Some(key) = listeners.keys().find(|key| !self.open.contains_key(key)) {
+            let action = format!("lead {key} elsewhere");
+            return Err(HostError::new(action, HostErrorKind::NotFound, "it is not open"));
+        }
+        for (key, listener) in listeners {
+            if let Some(open) = self.open.get(key) {
+                open.state.set(listener);
+                self.wanted.insert(*key, listener.clone());
+            }
+        }
+        Ok(())
+    }
+
     fn serve(&mut self, key: ListenerKey, sockets: Sockets) {
         // Hosts that all began with the first endpoint would fall upon it together.
         let start = usize::from(key.at.port) ^ usize::try_from(std::process::id()).unwrap_or_default();

@@ -335,7 +335,7 @@ impl<'a> Table<'a> {
         if let (Way::Userspace, Rules::Xtables(rules)) = (way, &rules) {
             // Those that the live rules lead to.
             for family in IpFamily::ALL {
-                let previous = lowering::proxy_ports(rules.get(family));
+                let previous = lowering::proxy_ports(rules.get(family)).into();
                 let options = lowering::LowerOptions { previous, ..given::userspace_options(&given, family) };
                 listeners.extend(lowering::lower(views.get(family), &options).listeners);
             }
