@@ -238,7 +238,7 @@ false\t''"
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -s f -l filename -d 'Manifests: a file, a folder (.yaml, .yml and .json below it), or `-` for standard input' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l kubeconfig -d 'How the API server is reached [default: clientConnection.kubeconfig of --config, else the account of this pod]' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l master -d 'The address of the API server, instead of that of --kubeconfig' -r
-complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l sync-period -d 'At least how often all rules are compared with those that are wanted, like 30s; less often if that takes more than a twentieth of the time [default: syncPeriod of the mode in --config, else 30s]' -r
+complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l sync-period -d 'At least how often all rules are compared with those that are wanted, like 30s; less often if that takes more than a twentieth of the time, and in nftables mode, as long as nobody else changes anything in nf_tables, every hour [default: syncPeriod of the mode in --config, else 30s]' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l min-sync-period -d 'How long changes are gathered after a sync, like 1s [default: minSyncPeriod of the mode in --config, else 1s]' -r
 complete -c svcproxy -n "__fish_svcproxy_using_subcommand run" -l iptables -d 'Which iptables to use' -r -f -a "auto\t'The one that holds rules of ours, else the one that holds the kubelet\'s or the most, else plain `iptables`'
 legacy\t'iptables-legacy'

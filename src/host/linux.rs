@@ -164,6 +164,10 @@ impl Host for LinuxHost {
         nf_tables::read(family, table)
     }
 
+    fn nft_generation(&mut self) -> Result<u32, HostError> {
+        nf_tables::generation()
+    }
+
     fn sysctl_read(&self, key: &str) -> Result<Option<String>, HostError> {
         sysctl::read(key)
     }

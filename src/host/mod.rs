@@ -195,6 +195,9 @@ pub trait Host: Send {
     /// modelled is kept without its words. `Unsupported` if the kernel has no nf_tables.
     fn nft_read(&mut self, family: IpFamily, table: &str) -> Result<Option<Table>, HostError>;
 
+    /// The generation of nf_tables in this network namespace: each transaction, whoever's, makes the next one.
+    fn nft_generation(&mut self) -> Result<u32, HostError>;
+
     /// The value of a kernel setting, as `net/ipv4/conf/all/route_localnet`, without its final newline. `None` if the
     /// kernel has no such setting.
     fn sysctl_read(&self, key: &str) -> Result<Option<String>, HostError>;

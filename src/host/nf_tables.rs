@@ -95,11 +95,19 @@ pub(super) fn n_rules(family: IpFamily, table: &Name, chain: &Name) -> Result<us
     }
 }
 
+/// The generation of the ruleset.
+pub(super) fn generation() -> Result<u32, HostError> {
+    let action = || "ask for the generation of nf_tables".to_owned();
+    let found = Netlink::open(NETLINK_NETFILTER).and_then(|mut netlink| generation_of(&mut netlink));
+    let found = found.map_err(|error| failed(action(), &without_module(error)))?;
+    found.ok_or_else(|| HostError::new(action(), HostErrorKind::Other, "the kernel does not tell"))
+}
+
 /// One reading; `None` if something changed meanwhile.
 fn attempt(family: IpFamily, name: &Name) -> io::Result<Option<Option<Table>>> {
     let mut netlink = Netlink::open(NETLINK_NETFILTER)?;
     let mut reading = Reading::new(family, name.clone());
-    let before = generation(&mut netlink, &reading).map_err(without_module)?;
+    let before = generation_of(&mut netlink).map_err(without_module)?;
     match netlink.ask(message(&reading, Question::Table), 0) {
         Ok(answers) => answers.iter().for_each(|answer| reading.take(answer.kind, &answer.body)),
         Err(error) if netlink::is(&error, Errno::NOENT) => return Ok(Some(None)),
@@ -130,7 +138,7 @@ fn attempt(family: IpFamily, name: &Name) -> io::Result<Option<Option<Table>>> {
     for question in [Question::Rules, Question::Objects, Question::Flowtables] {
         is_same &= list(&mut netlink, &mut reading, question)?;
     }
-    let is_same = is_same && before == generation(&mut netlink, &reading)?;
+    let is_same = is_same && before == generation_of(&mut netlink)?;
     Ok(is_same.then(|| reading.finish()))
 }
 
@@ -165,8 +173,9 @@ fn message(reading: &Reading, question: Question<'_>) -> Message {
     Message { kind: request.kind, body: request.body }
 }
 
-fn generation(netlink: &mut Netlink, reading: &Reading) -> io::Result<Option<u32>> {
-    let answers = netlink.ask(message(reading, Question::Generation), 0)?;
+fn generation_of(netlink: &mut Netlink) -> io::Result<Option<u32>> {
+    let wire::Request { kind, body } = wire::generation_request();
+    let answers = netlink.ask(Message { kind, body }, 0)?;
     Ok(answers.iter().find_map(|answer| wire::generation(answer.kind, &answer.body)))
 }
 

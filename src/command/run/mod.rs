@@ -3,6 +3,7 @@
 //! It goes round: `source` learns what has changed, `schedule` says when it is time, `reconcile` makes the node so, `log` and
 //! `vitals` tell of it. `settings` is what the kernel is told once, at the start.
 
+mod drift;
 mod follow;
 mod log;
 mod reconcile;
@@ -184,6 +185,7 @@ fn keep(
         if due.is_some_and(|due| due <= now) {
             schedule.begins();
             let synced = reconciler.sync(&mut source.input, &touched, host, log);
+            log.time = host.unix_time();
             schedule.ends(now, host.now(), synced.is_ok());
             source.refuse(reconciler.set_aside(), host)?;
             match synced {

@@ -20,6 +20,7 @@ use super::super::flows::{self, Forgotten};
 use super::super::input::Input;
 use super::super::{Error, lock, steps, virtual_servers};
 use super::RunArgs;
+use super::drift::Drift;
 use super::follow::{Followed, Part};
 use super::log::{Log, Synced};
 use super::schedule::IDLE_SHARE;
@@ -47,7 +48,7 @@ pub(super) struct Reconciler<'a> {
     /// What stands as long as nobody has flushed the rules, and where they were made.
     landmarks: (XtablesVariant, Vec<Landmark>),
     /// When everything is to be compared again, whatever has changed.
-    check_at: Duration,
+    drift: Drift,
 }
 
 impl<'a> Reconciler<'a> {
@@ -63,7 +64,7 @@ impl<'a> Reconciler<'a> {
             no_local_endpoints: BTreeMap::new(),
             iptables_rules: BTreeMap::new(),
             landmarks: (XtablesVariant::Legacy, Vec::new()),
-            check_at: Duration::ZERO,
+            drift: Drift::default(),
         }
     }
 
@@ -113,13 +114,14 @@ impl<'a> Reconciler<'a> {
     ) -> Option<Result<Synced, Error>> {
         let began = host.now();
         let mut followed = self.followed.take()?;
-        if touched.everything || touched.is_empty() || began >= self.check_at {
+        if touched.everything || self.drift.is_due(began, host) {
             return None;
         }
         let part = followed.compare(&input.loaded.cluster, &touched.names(), host)?;
         if let Err(error) = self.make_part_so(&part, input, host, log) {
             return Some(Err(error));
         }
+        self.drift.changed(&part.compared.plan.steps, host);
         let (before, after) = (&part.before, &part.compared.wanted);
         adjust(&mut self.no_local_endpoints, &no_local_endpoints(before), &no_local_endpoints(after));
         let (before, after) = (iptables_rules(&before.program), iptables_rules(&after.program));
@@ -166,6 +168,7 @@ impl<'a> Reconciler<'a> {
         let began = host.now();
         let RunArgs { lock, iptables, input: options, .. } = self.args;
         let _lock = lock::take(*lock, host, log.console)?;
+        let generation = Drift::generation(input.config.mode, host);
         let mut compared = Comparison::by_turns(&options.0, input, *iptables, host)?;
         let is_userspace = input.config.mode == Mode::Userspace;
         if is_userspace {
@@ -192,11 +195,11 @@ impl<'a> Reconciler<'a> {
             self.listeners = wanted.listeners.clone().unwrap_or_default();
             set_listeners(&self.listeners, host)?.map_err(|in_use| no_ports(&in_use))?;
         }
-        let now = host.now();
         self.no_local_endpoints = no_local_endpoints(&compared.wanted);
         self.iptables_rules = iptables_rules(&compared.wanted.program);
-        let synced = self.told(&compared, ports, input, now.saturating_sub(began));
-        self.check_at = now + input.config.sync_periods.sync.max(synced.took * IDLE_SHARE);
+        let synced = self.told(&compared, ports, input, host.now().saturating_sub(began));
+        let period = input.config.sync_periods.sync.max(synced.took * IDLE_SHARE);
+        self.drift.compared(generation, &compared.plan.steps, period, host);
         self.landmarks = (steps::variant_of(&compared), plan::landmarks(&compared.wanted.program));
         self.followed = Followed::after(compared, input.config.mode);
         Ok(synced)

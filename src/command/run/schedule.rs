@@ -16,7 +16,8 @@ use super::super::Error;
 #[command(next_help_heading = "Sync")]
 pub struct PeriodArgs {
     /// At least how often all rules are compared with those that are wanted, like 30s; less often if that takes more than a
-    /// twentieth of the time [default: syncPeriod of the mode in --config, else 30s]
+    /// twentieth of the time, and in nftables mode, as long as nobody else changes anything in nf_tables, every hour
+    /// [default: syncPeriod of the mode in --config, else 30s]
     #[arg(long, value_name = "DURATION", value_parser = duration, aliases = ["iptables-sync-period", "ipvs-sync-period"])]
     pub sync_period: Option<Duration>,
 

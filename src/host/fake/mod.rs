@@ -50,6 +50,8 @@ pub struct FakeHost {
     pub nft_installed: Option<(u32, u32, u32)>,
     /// What `nft -j list table` prints, by family (`ip`, `ip6`) and table. Changes, by either way, do not show in it.
     pub nft: BTreeMap<(String, String), Vec<u8>>,
+    /// How many transactions of nf_tables there have been.
+    pub generation: u32,
     /// What `nft monitor trace` prints.
     pub traced: Vec<String>,
     /// Whether the kernel has no IPv6.
@@ -370,10 +372,11 @@ impl Host for FakeHost {
         self.calls.push(format!("nft {word} of {} lines", text.lines().count()));
         self.documents.push((mode, text));
         self.need_nft().map_err(|error| RestoreError { line: None, error })?;
-        match self.failure(&format!("nft_{word}")) {
-            Some((line, error)) => Err(RestoreError { line, error }),
-            None => Ok(()),
+        if let Some((line, error)) = self.failure(&format!("nft_{word}")) {
+            return Err(RestoreError { line, error });
         }
+        self.generation += u32::from(!check);
+        Ok(())
     }
 
     fn nft_watch(
@@ -396,10 +399,15 @@ impl Host for FakeHost {
     fn nft_change(&mut self, batch: &Batch) -> Result<(), RestoreError> {
         self.calls.push(format!("nft change of {} messages", batch.n_messages()));
         self.batches.push(batch.clone());
-        match self.failure("nft_change") {
-            Some((line, error)) => Err(RestoreError { line, error }),
-            None => Ok(()),
+        if let Some((line, error)) = self.failure("nft_change") {
+            return Err(RestoreError { line, error });
         }
+        self.generation += 1;
+        Ok(())
+    }
+
+    fn nft_generation(&mut self) -> Result<u32, HostError> {
+        Ok(self.generation)
     }
 
     fn nft_read(&mut self, family: IpFamily, table: &str) -> Result<Option<Table>, HostError> {

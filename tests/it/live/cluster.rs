@@ -244,6 +244,44 @@ fn iptables_mode_stays_in_step_with_a_cluster() {
     stays_in_step(Way::Iptables(XtablesVariant::Nft), habits, &["iptables-nft", "-t", "nat", "-F"]);
 }
 
+/// How often all rules have been compared, and how often a part of them.
+fn n_syncs(bench: &Bench) -> [u64; 2] {
+    let metrics = bench.ask(10249, "/metrics");
+    ["full", "partial"].map(|extent| {
+        let name =
+            format!("kubeproxy_sync_{extent}_proxy_rules_duration_seconds_count{{ip_family=\"IPv4\"}} ");
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&name));
+        line.unwrap_or_else(|| panic!("no {name} in {metrics}")).parse().unwrap()
+    })
+}
+
+#[test]
+fn what_somebody_changes_in_nftables_is_found_and_nothing_is_read_otherwise() {
+    let Some(mut bench) = Bench::new(Way::Nftables, Habits::default()) else { return };
+    let config = fs::read_to_string(bench.path("config.json")).unwrap();
+    bench.folder.write("config.json", &config.replace("1h", "200ms"));
+    bench.server.put("services", service("s0", "10.96.0.1"));
+    bench.server.put("endpointslices", slice("s0-0", "s0", &["10.128.1.1".to_owned()].into()));
+    bench.start();
+    bench.is_in_step();
+    // The first time the table was made; the second time nothing was, and nobody else has done anything since.
+    let wait_for = |bench: &Bench, n: [u64; 2]| {
+        until(|| {
+            let syncs = n_syncs(bench);
+            if syncs[0] >= n[0] && syncs[1] >= n[1] { Ok(()) } else { Err(format!("{syncs:?}")) }
+        });
+    };
+    let [_, before] = n_syncs(&bench);
+    wait_for(&bench, [1, before + 4]);
+    let [n_full, n_partial] = n_syncs(&bench);
+    wait_for(&bench, [n_full, n_partial + 10]);
+    assert_eq!(n_syncs(&bench)[0], n_full, "{}", bench.log());
+    // No landmark: the landmarks are rules of base chains.
+    bench.namespace.run(&["nft", "flush", "map", "ip", "kube-proxy", "service-ips"]);
+    bench.is_in_step();
+    assert!(n_syncs(&bench)[0] > n_full);
+}
+
 #[test]
 fn two_at_once_do_not_undo_each_other() {
     let Some(mut bench) = Bench::new(Way::Nftables, Habits::default()) else { return };

@@ -17,4 +17,4 @@ mod userdata;
 
 pub use batch::Batch;
 pub(super) use batch::BatchWriter;
-pub use read::{Question, Reading, Request, generation, table_of, tables_request};
+pub use read::{Question, Reading, Request, generation, generation_request, table_of, tables_request};

@@ -22,8 +22,6 @@ use super::userdata;
 /// What is asked of the kernel. All but the first two are answered with a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question<'a> {
-    /// How often nf_tables has changed: a number that is another one after each change.
-    Generation,
     /// The table itself.
     Table,
     /// Chains, those of other tables of the family, too.
@@ -54,6 +52,11 @@ pub struct Request {
 /// Asks for all tables, of every family.
 pub fn tables_request() -> Request {
     Request { kind: message::GET_TABLE, body: vec![0; HEADER] }
+}
+
+/// Asks for the generation: a number that is another one after each change of anything.
+pub fn generation_request() -> Request {
+    Request { kind: message::GET_GENERATION, body: vec![0; HEADER] }
 }
 
 /// Family and name of the table that an answer is about; `None` if it is about none.
@@ -108,10 +111,8 @@ impl Reading {
     /// What to send for an answer.
     pub fn request(&self, question: Question<'_>) -> Request {
         let mut buffer = Buffer::default();
-        let family = if question == Question::Generation { 0 } else { self.family.number() };
-        buffer.bytes.extend_from_slice(&[family, 0, 0, 0]);
+        buffer.bytes.extend_from_slice(&[self.family.number(), 0, 0, 0]);
         let (kind, names_table) = match question {
-            Question::Generation => (message::GET_GENERATION, false),
             Question::Table => (message::GET_TABLE, true),
             Question::Chains => (message::GET_CHAIN, false),
             Question::Sets => (message::GET_SET, true),
