@@ -35,7 +35,14 @@ impl<'a> Directory<'a> {
         };
         for (index, port) in view.ports.iter().enumerate() {
             let protocol = port.name.protocol;
-            directory.endpoints_here.extend(port.endpoints_here.iter().map(|endpoint| (*endpoint, protocol)));
+            // A set of IPVS mode has those that cannot be reached, too.
+            let here: Vec<AddrPort> = if view.habits.masquerades_by_sets {
+                port.endpoints_here.clone()
+            } else {
+                let here = port.endpoints.iter().filter(|endpoint| endpoint.on_this_node);
+                here.map(|endpoint| endpoint.addr).collect()
+            };
+            directory.endpoints_here.extend(here.into_iter().map(|endpoint| (endpoint, protocol)));
             for frontend in &port.frontends {
                 match frontend.vip {
                     Vip::Address(vip) => {
@@ -96,7 +103,7 @@ impl<'a> Directory<'a> {
         self.cluster_places.contains(&(at, protocol))
     }
 
-    /// Whether an endpoint of some Service, usable or not, is on this node.
+    /// Whether an endpoint of some Service is on this node, as far as a set tells that is of all Services.
     pub(super) fn is_endpoint_here(&self, endpoint: AddrPort, protocol: Protocol) -> bool {
         self.endpoints_here.contains(&(endpoint, protocol))
     }

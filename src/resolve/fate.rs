@@ -212,7 +212,12 @@ impl<'a> Case<'a> {
             return Fate::Dropped;
         }
         let fate = self.follow(port, frontend.kind, routes);
-        let is_refused = fate == Fate::Rejected || fate == Fate::Dropped;
+        let is_refused = match fate {
+            Fate::Rejected => true,
+            // Whom the ranges let in and who then has nowhere to go is stopped with those whom they do not.
+            Fate::Dropped => frontend.kind != FrontendKind::LoadBalancer || port.source_ranges.is_none(),
+            Fate::Untouched | Fate::Forwarded(_) | Fate::Unknown(_) => false,
+        };
         if is_refused && self.leaves_unrefused(frontend) { Fate::Untouched } else { fate }
     }
 
@@ -352,7 +357,7 @@ impl<'a> Case<'a> {
         // Sources are rewritten on the way out; what comes in and stays on the node does not go there.
         let leaves =
             |endpoint: AddrPort| self.packet.origin == Origin::Node || !self.facts.is_local(endpoint.addr);
-        let rewritten = |endpoint: AddrPort| masquerade || self.is_hairpin(port, endpoint);
+        let rewritten = |endpoint: AddrPort| masquerade || self.is_hairpin(endpoint);
         let probability = 1.0 / endpoints.len() as f64;
         let mut choices: Vec<Choice> = endpoints
             .into_iter()
@@ -366,17 +371,12 @@ impl<'a> Case<'a> {
         Fate::Forwarded(choices)
     }
 
-    /// Whether an endpoint that sent the packet gets it back, and has its source rewritten for that.
-    fn is_hairpin(self, port: &PortView, endpoint: AddrPort) -> bool {
-        let habits = self.view.habits;
-        let is_here = || {
-            if habits.masquerades_by_sets {
-                self.oracle.directory.is_endpoint_here(endpoint, self.packet.protocol)
-            } else {
-                port.endpoints.iter().any(|one| one.addr == endpoint && one.on_this_node)
-            }
-        };
-        endpoint.addr == self.packet.source.addr && (habits.masquerades_remote_hairpins || is_here())
+    /// Whether an endpoint that sent the packet gets it back, and has its source rewritten for that. Whether it is on this node
+    /// may be known of another Service that has it, too: all share one set (reference section 4.4).
+    fn is_hairpin(self, endpoint: AddrPort) -> bool {
+        let is_here = || self.oracle.directory.is_endpoint_here(endpoint, self.packet.protocol);
+        endpoint.addr == self.packet.source.addr
+            && (self.view.habits.masquerades_remote_hairpins || is_here())
     }
 
     /// Whether sets have the source rewritten, given what the route says.
