@@ -7,7 +7,7 @@ use crate::packet::{Choice, Fate, NodeFacts, Origin, Packet};
 
 use super::directory::Directory;
 use super::{
-    Frontend, FrontendKind, LocalTraffic, NodePortScope, NodeView, PoolKind, PortView, Route, Routes,
+    Frontend, FrontendKind, Habits, LocalTraffic, NodePortScope, NodeView, PoolKind, PortView, Route, Routes,
     SourceRanges, UnusedPorts, Vip,
 };
 
@@ -305,7 +305,8 @@ impl<'a> Case<'a> {
     /// Whether the source is a load balancer's address that is let in as itself.
     fn is_own_vip(self, port: &PortView, ranges: &SourceRanges) -> bool {
         let source = self.packet.source.addr;
-        let only_itself = self.view.habits.asks_ranges_on_the_way_in;
+        let Habits { asks_ranges_on_the_way_in, carries_connections, .. } = self.view.habits;
+        let only_itself = asks_ranges_on_the_way_in || carries_connections;
         let is_vip = |frontend: &Frontend| match (frontend.kind, frontend.vip) {
             (FrontendKind::LoadBalancer, Vip::Address(vip)) => vip.addr == source,
             (FrontendKind::LoadBalancer, Vip::NodePort(_)) => false,

@@ -39,7 +39,7 @@ const OTHERS: u8 = 200;
 const NODES: u8 = 77;
 
 /// Host, ready, serving, terminating, zone hint (whether ours), node hint (whether ours).
-type EndpointShape = (u8, bool, bool, bool, Option<bool>, Option<bool>);
+type EndpointShape = (u8, bool, bool, bool, Option<bool>, Option<bool>, bool);
 
 #[derive(Debug, Clone)]
 struct ServiceShape {
@@ -64,6 +64,7 @@ fn service_shape() -> impl Strategy<Value = ServiceShape> {
         prop::bool::weighted(0.3),
         prop::option::weighted(0.6, any::<bool>()),
         prop::option::weighted(0.3, any::<bool>()),
+        prop::bool::weighted(0.85),
     );
     (
         (0..3u8, 0..3u8, 1..3u8, any::<bool>(), any::<bool>(), any::<bool>()),
@@ -120,7 +121,12 @@ fn cluster(shapes: &[ServiceShape]) -> Cluster {
             cluster_ips: PerFamily::from_fn(|family| Some(address(family, VIPS, host))),
             external_ips: if shape.external { both(EXTERNAL) } else { Vec::new() },
             has_external_ips: shape.external,
-            load_balancer_ips: if shape.balancer { both(BALANCERS) } else { Vec::new() },
+            load_balancer_ips: if shape.balancer {
+                let second = |family| address(family, BALANCERS, host + 100);
+                [both(BALANCERS), IpFamily::ALL.map(second).into()].concat()
+            } else {
+                Vec::new()
+            },
             source_ranges: shape
                 .ranges
                 .iter()
@@ -157,7 +163,7 @@ fn cluster(shapes: &[ServiceShape]) -> Cluster {
 
 fn endpoint(
     family: IpFamily,
-    (host, ready, serving, terminating, zone, for_node): &EndpointShape,
+    (host, ready, serving, terminating, zone, for_node, is_placed): &EndpointShape,
 ) -> Endpoint {
     let mut hints = Hints::default();
     hints.zones.extend(zone.map(|same| if same { "zone-a".into() } else { "zone-b".into() }));
@@ -166,8 +172,8 @@ fn endpoint(
     let addr = if *host == 5 { address(family, NODES, 10) } else { address(family, PODS, *host) };
     Endpoint {
         addr: AddrPort::new(addr, 8080),
-        // An address is on one node, whatever Services have it.
-        node: Some(format!("node-{}", if *host == 5 { 0 } else { host % 3 }).into()),
+        // An address is on one node, whatever Services have it, if these say so.
+        node: is_placed.then(|| format!("node-{}", if *host == 5 { 0 } else { host % 3 }).into()),
         conditions: Conditions { ready: *ready, serving: *serving, terminating: *terminating },
         hints: (!hints.zones.is_empty() || !hints.nodes.is_empty()).then(|| Box::new(hints)),
     }
@@ -248,11 +254,19 @@ fn packets(view: &resolve::NodeView) -> Vec<Packet> {
         (Origin::Outside, address(family, PODS, 200), Some("eth0")),
         (Origin::Outside, address(family, BALANCERS, 10), Some("eth0")),
         (Origin::Node, address(family, NODES, 10), None),
+        (Origin::Node, address(family, BALANCERS, 10), None),
         (Origin::Node, loopback, None),
     ];
     let mut packets = Vec::new();
     for (destination, protocol) in destinations {
         for (origin, source, interface) in sources {
+            // A load balancer's address that the node may have is used to reach itself.
+            if origin == Origin::Node
+                && source == address(family, BALANCERS, 10)
+                && destination.addr != source
+            {
+                continue;
+            }
             packets.push(Packet {
                 origin,
                 source: AddrPort::new(source, 40000),
