@@ -102,15 +102,50 @@ pub struct EndpointLoad {
     pub is_draining: bool,
 }
 
-/// A rule, or an element of a map, that carries a Service.
+/// What carries a Service, and which one of its chain, map or set it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// A rule, by its place in its chain, from 1.
+    Rule(usize),
+    /// An element of a map, an entry of a set.
+    Element,
+    /// A virtual server of IPVS.
+    VirtualServer,
+    /// A listener of userspace mode.
+    Listener,
+}
+
+impl Place {
+    /// The number of a rule.
+    pub fn number(self) -> Option<usize> {
+        match self {
+            Place::Rule(number) => Some(number),
+            Place::Element | Place::VirtualServer | Place::Listener => None,
+        }
+    }
+}
+
+/// The number of a rule, or a word.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Rule(number) => write!(f, "{number}"),
+            Place::Element => f.pad("element"),
+            Place::VirtualServer => f.pad("virtual server"),
+            Place::Listener => f.pad("listener"),
+        }
+    }
+}
+
+/// Something that carries a Service: a rule, or what stands for one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CarryingRule {
     /// Its table: `nat`, `ip kube-proxy`.
     pub table: String,
     /// Its chain or map.
     pub chain: String,
-    /// Its place in its chain, from 1; `None` for an element of a map.
-    pub number: Option<usize>,
+    /// What it is, and its place in its chain.
+    pub place: Place,
     /// As its tool prints it.
     pub text: String,
     /// What it does, in words.

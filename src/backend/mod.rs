@@ -18,7 +18,7 @@ pub mod userspace;
 pub use answerers::answerers;
 pub use change::{ChainDelta, Changes, ObjectChange, PortChange, changes, leftovers};
 pub use layout::Layout;
-pub use lifted::{CarryingRule, EndpointLoad, LiftedName, LiftedPolicies, LiftedPort, LiftedVip};
+pub use lifted::{CarryingRule, EndpointLoad, LiftedName, LiftedPolicies, LiftedPort, LiftedVip, Place};
 pub use owned::{chain_scope, holds_ours, scope, strangers};
 pub use server_change::server_changes;
 pub use table_change::table_changes;

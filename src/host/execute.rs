@@ -49,10 +49,13 @@ const HAND_OVER_PAUSE: Duration = Duration::from_millis(50);
 /// of flows, they end by themselves.
 fn hand_over(host: &mut dyn Host, asked: &BTreeSet<AddrPort>) -> Result<(), HostError> {
     let kinds = asked.iter().map(|asked| (Protocol::Udp, asked.family())).collect();
-    for _ in 0..HAND_OVER_ROUNDS {
+    for round in 0..HAND_OVER_ROUNDS {
+        if round > 0 {
+            std::thread::sleep(HAND_OVER_PAUSE);
+        }
         match host.conntrack_forget_those(&kinds, &|flow| flow.goes_by(asked)) {
             Ok(0) => break,
-            Ok(_) => std::thread::sleep(HAND_OVER_PAUSE),
+            Ok(_) => {}
             Err(error) if error.kind == HostErrorKind::Unsupported => break,
             Err(error) => return Err(error),
         }

@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
-use super::cluster::{ClusterEvent, Connection, Notice};
+use super::cluster::{ClusterEvent, Connection, Notice, QUEUE};
 use super::error::{HostError, HostErrorKind};
 
 /// A change is told once nothing more has happened for this long: editors and kubelets write in several steps.
@@ -179,15 +179,12 @@ impl Watch {
     }
 }
 
-/// How many events of a cluster are taken at once.
-const MAX_EVENTS: usize = 1024;
-
 /// Waits for what a cluster tells. Ends never if none is watched.
 async fn told(cluster: &mut Option<Connection>) -> Vec<ClusterEvent> {
     let mut events = Vec::new();
     match cluster {
         Some(cluster) => {
-            if cluster.events.recv_many(&mut events, MAX_EVENTS).await == 0 {
+            if cluster.events.recv_many(&mut events, QUEUE).await == 0 {
                 std::future::pending::<()>().await;
             }
             events

@@ -297,12 +297,11 @@ pub fn write_service(
         head.push("TEXT");
     }
     let rows = rules.iter().map(|rule| {
-        let number = rule.number.map_or_else(|| "element".to_owned(), |number| number.to_string());
         let word = match rule.vip {
             Some(vip) => format!("{vip}: {}", rule.word),
             None => rule.word.clone(),
         };
-        let mut row = vec![rule.table.clone(), rule.chain.clone(), number, word];
+        let mut row = vec![rule.table.clone(), rule.chain.clone(), rule.place.to_string(), word];
         if counted {
             row.push(rule.counter.map(|counter| counter.packets.to_string()).unwrap_or_default());
         }

@@ -287,7 +287,7 @@ fn rule(rule: &CarryingRule) -> Rule {
     Rule {
         table: rule.table.clone(),
         chain: rule.chain.clone(),
-        number: rule.number,
+        number: rule.place.number(),
         text: rule.text.clone(),
         does: rule.word.clone(),
         counter: rule.counter.as_ref().map(counts),

@@ -592,11 +592,11 @@ fn virtual_servers_without_manifests_go_by_their_addresses() {
           affinity none
           traffic policies: internal -, external Cluster
 
-        TABLE  CHAIN                RULE     WHAT IT DOES                                     TEXT
-        ipvs   10.96.40.3:9090/TCP  element  10.96.40.3:9090: spreads over 3 endpoints by rr  -A -t 10.96.40.3:9090 -s rr
-        ipset  KUBE-CLUSTER-IP      element  10.96.40.3:9090: is in this set                  add KUBE-CLUSTER-IP 10.96.40.3,tcp:9090
-        ipvs   192.0.2.40:9090/TCP  element  192.0.2.40:9090: spreads over 3 endpoints by rr  -A -t 192.0.2.40:9090 -s rr
-        ipset  KUBE-EXTERNAL-IP     element  192.0.2.40:9090: is in this set                  add KUBE-EXTERNAL-IP 192.0.2.40,tcp:9090
+        TABLE  CHAIN                RULE            WHAT IT DOES                                     TEXT
+        ipvs   10.96.40.3:9090/TCP  virtual server  10.96.40.3:9090: spreads over 3 endpoints by rr  -A -t 10.96.40.3:9090 -s rr
+        ipset  KUBE-CLUSTER-IP      element         10.96.40.3:9090: is in this set                  add KUBE-CLUSTER-IP 10.96.40.3,tcp:9090
+        ipvs   192.0.2.40:9090/TCP  virtual server  192.0.2.40:9090: spreads over 3 endpoints by rr  -A -t 192.0.2.40:9090 -s rr
+        ipset  KUBE-EXTERNAL-IP     element         192.0.2.40:9090: is in this set                  add KUBE-EXTERNAL-IP 192.0.2.40,tcp:9090
 
     "#]].assert_eq(&printed(&["shop/api:grpc", "-f", "shop", "--node", "node-1", "-o", "wide"]));
     expect![[r#"
@@ -668,16 +668,16 @@ fn a_service_of_userspace_mode_is_shown_with_its_listener() {
           affinity none
           traffic policies: internal -, external Cluster
 
-        TABLE    CHAIN                    RULE     WHAT IT DOES
-        nat      KUBE-PORTALS-CONTAINER   4        10.96.40.3:9090: leads to proxy port 29263
-        nat      KUBE-PORTALS-CONTAINER   5        192.0.2.40:9090: leads to proxy port 29263
-        nat      KUBE-PORTALS-CONTAINER   6        192.0.2.40:9090: leads to proxy port 29263
-        nat      KUBE-PORTALS-HOST        4        10.96.40.3:9090: leads to proxy port 29263
-        nat      KUBE-PORTALS-HOST        5        192.0.2.40:9090: leads to proxy port 29263
-        nat      KUBE-NODEPORT-CONTAINER  1        node:30909: leads to proxy port 29263
-        nat      KUBE-NODEPORT-HOST       1        node:30909: leads to proxy port 29263
-        filter   KUBE-NODEPORT-NON-LOCAL  1        lets packets to the proxy port of a node port in
-        process  tcp 0.0.0.0:29263        element  makes a connection of its own to one of 3 endpoints, by turns
+        TABLE    CHAIN                    RULE      WHAT IT DOES
+        nat      KUBE-PORTALS-CONTAINER   4         10.96.40.3:9090: leads to proxy port 29263
+        nat      KUBE-PORTALS-CONTAINER   5         192.0.2.40:9090: leads to proxy port 29263
+        nat      KUBE-PORTALS-CONTAINER   6         192.0.2.40:9090: leads to proxy port 29263
+        nat      KUBE-PORTALS-HOST        4         10.96.40.3:9090: leads to proxy port 29263
+        nat      KUBE-PORTALS-HOST        5         192.0.2.40:9090: leads to proxy port 29263
+        nat      KUBE-NODEPORT-CONTAINER  1         node:30909: leads to proxy port 29263
+        nat      KUBE-NODEPORT-HOST       1         node:30909: leads to proxy port 29263
+        filter   KUBE-NODEPORT-NON-LOCAL  1         lets packets to the proxy port of a node port in
+        process  tcp 0.0.0.0:29263        listener  makes a connection of its own to one of 3 endpoints, by turns
 
     "#]].assert_eq(&said("inspect shop/api --family ipv4"));
     expect![[r#"

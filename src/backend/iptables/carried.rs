@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::backend::{CarryingRule, LiftedName, LiftedVip};
+use crate::backend::{CarryingRule, LiftedName, LiftedVip, Place};
 use crate::net::Protocol;
 use crate::program::xtables::{
     ChainName, Counters, Match, RecentAction, Rule, Ruleset, TableName, Target, emit,
@@ -58,7 +58,7 @@ impl Gathering<'_> {
         self.found.push(CarryingRule {
             table: table.to_string(),
             chain: chain.to_string(),
-            number: Some(index + 1),
+            place: Place::Rule(index + 1),
             text: emit::rule_text(rule, self.ruleset.family),
             word: word(root, rule),
             calls: rule.chain().map(ToString::to_string).into_iter().collect(),

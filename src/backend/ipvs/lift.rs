@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::backend::{CarryingRule, EndpointLoad, LiftedName, LiftedPolicies, LiftedPort, LiftedVip};
+use crate::backend::{CarryingRule, EndpointLoad, LiftedName, LiftedPolicies, LiftedPort, LiftedVip, Place};
 use crate::net::{AddrPort, IpCidr, IpFamily, Protocol};
 use crate::program::ipset::{self, Entry, Sets};
 use crate::program::ipvs::{
@@ -216,7 +216,7 @@ pub fn carried(
         rules.push(CarryingRule {
             table: "ipvs".to_owned(),
             chain: key.to_string(),
-            number: None,
+            place: Place::VirtualServer,
             text: String::from_utf8_lossy(&text).trim_end().to_owned(),
             word: match endpoints.len() {
                 0 => "refuses: nobody to send to".to_owned(),
@@ -250,7 +250,7 @@ fn entries_for<'a>(sets: &'a Sets, server: &'a LiftedServer) -> impl Iterator<It
         CarryingRule {
             table: "ipset".to_owned(),
             chain: name.to_string(),
-            number: None,
+            place: Place::Element,
             text: String::from_utf8_lossy(&text).trim_end().to_owned(),
             word: "is in this set".to_owned(),
             calls: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::backend::{CarryingRule, LiftedName};
+use crate::backend::{CarryingRule, LiftedName, Place};
 use crate::program::nft::{Data, Element, Key, MapRef, Name, NatTarget, Rule, Stmt, Table, Verdict, emit};
 
 use super::{flat, lift, names};
@@ -66,7 +66,7 @@ pub fn carried(table: &Table, name: &LiftedName) -> Vec<CarryingRule> {
             found.push(CarryingRule {
                 table: table_text.clone(),
                 chain: chain.to_string(),
-                number: Some(index + 1),
+                place: Place::Rule(index + 1),
                 text: emit::rule_text(table, rule),
                 word: rule_word(&chain, rule),
                 calls: called_by(rule).iter().map(ToString::to_string).collect(),
@@ -86,7 +86,7 @@ fn carrying_element(table: &str, map: &str, key: &Key, element: &Element) -> Car
     CarryingRule {
         table: table.to_owned(),
         chain: map.to_owned(),
-        number: None,
+        place: Place::Element,
         text: String::from_utf8_lossy(text.trim_ascii()).into_owned(),
         word: String::new(),
         calls: called.map(ToString::to_string).into_iter().collect(),

@@ -1,6 +1,6 @@
 //! The rules that carry one Service port to its proxy ports, and the listeners there, each with a word on what it does.
 
-use crate::backend::{CarryingRule, LiftedName};
+use crate::backend::{CarryingRule, LiftedName, Place};
 use crate::net::{AddrPort, Protocol};
 use crate::program::listener::{self, Listener, ListenerKey, Listeners};
 use crate::program::xtables::{ChainName, Counters, Rule, Ruleset, Target, emit};
@@ -27,7 +27,7 @@ pub fn carried(
             found.push(CarryingRule {
                 table: table.to_string(),
                 chain: chain.to_string(),
-                number: Some(index + 1),
+                place: Place::Rule(index + 1),
                 text: emit::rule_text(rule, ruleset.family),
                 word: word(rule, portal.as_ref(), behind.are_known(), !at_port.is_empty()),
                 calls: Vec::new(),
@@ -90,7 +90,7 @@ fn carrier(key: &ListenerKey, listener: &Listener) -> CarryingRule {
     CarryingRule {
         table: "process".to_owned(),
         chain: key.to_string(),
-        number: None,
+        place: Place::Listener,
         text,
         word,
         calls: Vec::new(),

@@ -17,8 +17,7 @@ use tokio::sync::mpsc::{Receiver, Sender};
 use super::error::{HostError, HostErrorKind};
 
 /// How many events may wait for whoever takes them. A server that has more is read no further.
-#[cfg(feature = "kube")]
-const QUEUE: usize = 512;
+pub(super) const QUEUE: usize = 512;
 /// How many notices may wait to be sent. More are lost: a server that is slow is not the slower for them.
 #[cfg(feature = "kube")]
 const NOTICES: usize = 64;
