@@ -3,9 +3,9 @@
 //!
 //! In nftables mode every Service has objects and elements of its own, and what the table has is remembered. In iptables mode it
 //! has chains of its own; a change that touches chains of all, as that of a VIP does, is compared with everything. In IPVS mode
-//! that is so of all but real servers and entries of sets, in userspace mode of all but where listeners lead. Of the kernel nothing is asked but what the virtual servers of these
-//! Services have to do, since one that leaves keeps its connections: whether somebody else has changed something shows when
-//! all is compared again, or when the kernel refuses a change.
+//! that is so of all but real servers and entries of sets, in userspace mode of all but where listeners lead. Of the kernel
+//! nothing is asked but what the virtual servers of these Services have to do, since one that leaves keeps its connections:
+//! whether somebody else has changed something shows when all is compared again, or when the kernel refuses a change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
