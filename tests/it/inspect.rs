@@ -33,7 +33,7 @@ fn recordings() -> Vec<PathBuf> {
     let entries = fs::read_dir(parent).unwrap().map(|entry| entry.unwrap().path());
     let mut folders: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
     folders.sort();
-    assert_eq!(folders.len(), 12);
+    assert_eq!(folders.len(), 14);
     folders
 }
 

@@ -23,8 +23,8 @@ macro_rules! recordings {
     };
 }
 
-pub(super) const RECORDINGS: [(IpFamily, &str); 48] =
-    recordings!("c01" "c02" "c03" "c04" "c05" "c06" "c07" "c08" "c09" "c10" "c11" "c12");
+pub(super) const RECORDINGS: [(IpFamily, &str); 56] =
+    recordings!("c01" "c02" "c03" "c04" "c05" "c06" "c07" "c08" "c09" "c10" "c11" "c12" "c13" "c14");
 
 pub(super) fn emitted(ruleset: &Ruleset) -> String {
     let mut text = Vec::new();

@@ -46,7 +46,7 @@ fn recordings() -> Vec<(String, String)> {
     let mut folders: Vec<PathBuf> =
         std::fs::read_dir(parent).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
-    assert_eq!(folders.len(), 12);
+    assert_eq!(folders.len(), 14);
     let read = |folder: &PathBuf| {
         let text = std::fs::read_to_string(folder.join("ipset-save.txt")).unwrap();
         (folder.file_name().unwrap().to_string_lossy().into_owned(), text)
