@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use crate::program::emitted::Emitted;
 
-use super::diff::{ChainChange, SetChange, TableDiff};
+use super::diff::{ChainChange, ElementChanges, SetChange, TableDiff};
 use super::emit::{Document, ELEMENTS_PER_COMMAND};
 use super::wire::{Batch, BatchWriter};
 use super::{Chain, Element, Key, Name, Rule, Set, Table};
@@ -34,8 +34,8 @@ pub struct Transaction {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stages {
     /// To be taken in their order. New chains, that nothing refers to yet, come first, some hundred at a time, with the sets
-    /// that they need; the last one does everything else, and with it packets meet the new state at once. A small difference
-    /// is one transaction.
+    /// that they need; with the one that then does everything else packets meet the new state at once; what the old one alone
+    /// needed goes last. A small difference that puts nothing in the place of something else is one transaction.
     pub load: Vec<Transaction>,
     /// Deletes the chains that are empty then.
     pub sweep: Option<Transaction>,
@@ -147,13 +147,75 @@ pub fn stages_of(diff: &TableDiff, wanted: &Table, chains_per_stage: usize) -> S
     }
 }
 
+/// A packet that is under way when a transaction is taken goes on by the rules that it began with, but finds the elements, and
+/// the chains that they lead to, as they are by then. So in a table that is in use a new chain is there before anything leads to
+/// it, and what the old rules look for goes after they have gone.
 fn load(diff: &TableDiff, wanted: &Table, chains_per_stage: usize) -> Vec<Transaction> {
-    let transaction = || vec![Transaction::of(wanted, |out| write(out, diff, wanted, &BTreeSet::new()))];
     let replaces = diff.sets.values().any(|change| *change == SetChange::Replace)
         || diff.chains.values().any(|change| *change == ChainChange::Replace);
-    let new: Vec<&Name> = in_order(diff, wanted);
-    if replaces || new.len() <= chains_per_stage {
-        return transaction();
+    if replaces {
+        return vec![Transaction::of(wanted, |out| write(out, diff, wanted, &BTreeSet::new()))];
+    }
+    let is_switched = is_switched(diff);
+    let (now, later) = if is_switched { parted(diff, wanted) } else { (diff.clone(), None) };
+    let mut done = in_order(&now, wanted);
+    if done.len() <= chains_per_stage && !is_switched {
+        done.clear();
+    }
+    let mut stages = chains_ahead(&now, wanted, &done, chains_per_stage);
+    let done: BTreeSet<&Name> = done.into_iter().collect();
+    stages.push(Transaction::of(wanted, |out| write(out, &now, wanted, &done)));
+    stages.extend(later.map(|later| Transaction::of(wanted, |out| write(out, &later, wanted, &done))));
+    // The kernel has no answer to a transaction that does nothing.
+    stages.retain(|stage| !stage.document.text.is_empty());
+    stages
+}
+
+/// Whether packets that found something in the table find something else in its place.
+fn is_switched(diff: &TableDiff) -> bool {
+    let comes = !diff.create
+        && (diff.chains.values().any(|change| *change != ChainChange::Delete)
+            || diff.elements.values().any(|changes| !changes.add.is_empty()));
+    let goes = diff.chains.values().any(|change| *change != ChainChange::Create)
+        || diff.elements.values().any(|changes| !changes.delete.is_empty());
+    comes && goes
+}
+
+/// What is done at once, and what goes afterwards, if that is anything: chains and sets that go, and elements of sets that stay
+/// if no other element comes in their place. An interval makes room for others first.
+fn parted(diff: &TableDiff, wanted: &Table) -> (TableDiff, Option<TableDiff>) {
+    let (mut now, mut later) = (diff.clone(), TableDiff::default());
+    later.chains = now.chains.clone();
+    later.chains.retain(|_, change| *change == ChainChange::Delete);
+    now.chains.retain(|_, change| *change != ChainChange::Delete);
+    later.sets = now.sets.clone();
+    later.sets.retain(|_, change| *change == SetChange::Delete);
+    now.sets.retain(|_, change| *change != SetChange::Delete);
+    for (name, changes) in &mut now.elements {
+        if wanted.sets.get(name).is_none_or(|set| set.flags.interval) {
+            continue;
+        }
+        let come: BTreeSet<&Key> = changes.add.iter().collect();
+        let (replaced, gone) =
+            std::mem::take(&mut changes.delete).into_iter().partition(|key| come.contains(key));
+        changes.delete = replaced;
+        later.elements.insert(name.clone(), ElementChanges { delete: gone, add: Vec::new() });
+    }
+    now.elements.retain(|_, changes| !changes.delete.is_empty() || !changes.add.is_empty());
+    later.elements.retain(|_, changes| !changes.delete.is_empty());
+    let is_later = !later.is_empty();
+    (now, is_later.then_some(later))
+}
+
+/// New chains that nothing leads to yet, with the sets that they need.
+fn chains_ahead(
+    diff: &TableDiff,
+    wanted: &Table,
+    new: &[&Name],
+    chains_per_stage: usize,
+) -> Vec<Transaction> {
+    if new.is_empty() {
+        return Vec::new();
     }
     let mut stages = vec![Transaction::of(wanted, |out| {
         if diff.create {
@@ -180,10 +242,6 @@ fn load(diff: &TableDiff, wanted: &Table, chains_per_stage: usize) -> Vec<Transa
             }
         }));
     }
-    let done: BTreeSet<&Name> = new.into_iter().collect();
-    stages.push(Transaction::of(wanted, |out| write(out, diff, wanted, &done)));
-    // Where the table is there with all its sets, the first one has nothing to do, and the kernel no answer to that.
-    stages.retain(|stage| !stage.document.text.is_empty());
     stages
 }
 
