@@ -100,9 +100,15 @@ fn ruleset() -> impl Strategy<Value = Ruleset> {
             })
     };
     (table(TableName::Nat.built_in_chains()), table(TableName::Filter.built_in_chains())).prop_map(
-        |(nat, filter)| Ruleset {
-            family: IpFamily::V4,
-            tables: [(TableName::Nat, nat), (TableName::Filter, filter)].into(),
+        |(nat, mut filter)| {
+            // The kernel takes translations in table nat only.
+            for rule in filter.chains.values_mut().flat_map(|chain| &mut chain.rules) {
+                rule.target.take_if(|target| matches!(target, Target::Dnat(_) | Target::Masquerade { .. }));
+            }
+            Ruleset {
+                family: IpFamily::V4,
+                tables: [(TableName::Nat, nat), (TableName::Filter, filter)].into(),
+            }
         },
     )
 }
