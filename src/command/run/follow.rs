@@ -621,10 +621,6 @@ mod tests {
                 prop_assert_eq!(&host.sets, wanted.program.ipset.as_ref().unwrap());
             }
         }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
         fn listeners_of_a_part_lead_where_those_of_the_whole_lead(
@@ -634,11 +630,14 @@ mod tests {
             let mut cluster = Cluster::default();
             first.iter().for_each(|event| drop(happens(event, &mut cluster)));
             let mut compiler = compiler(Mode::Userspace, Layout::KubeProxy);
-            let all = whole(&compiler, &cluster);
-            compiler.keep_proxy_ports(&all.wanted.program);
             let mut host = FakeHost::new();
-            host.listeners = all.wanted.program.listeners.clone();
-            let mut followed = Followed::after(all, Mode::Userspace).unwrap();
+            let begin = |host: &mut FakeHost, compiler: &mut Compiler, cluster: &Cluster| {
+                let all = whole(compiler, cluster);
+                compiler.keep_proxy_ports(&all.wanted.program);
+                host.listeners = all.wanted.program.listeners.clone();
+                Followed::after(all, Mode::Userspace).unwrap()
+            };
+            let mut followed = begin(&mut host, &mut compiler, &cluster);
             for (event, is_move) in &later {
                 let name = if *is_move { moves(event, &mut cluster) } else { happens(event, &mut cluster) };
                 let wanted = compiler.wanted(&cluster).program;
@@ -649,12 +648,7 @@ mod tests {
                         followed.take(part);
                         prop_assert_eq!(host.listeners.as_ref(), wanted.listeners.as_ref());
                     }
-                    None => {
-                        let all = whole(&compiler, &cluster);
-                        compiler.keep_proxy_ports(&all.wanted.program);
-                        host.listeners = all.wanted.program.listeners.clone();
-                        followed = Followed::after(all, Mode::Userspace).unwrap();
-                    }
+                    None => followed = begin(&mut host, &mut compiler, &cluster),
                 }
             }
         }
