@@ -7,6 +7,7 @@
 //! Chains that go are emptied with everything else and deleted by a document of their own: kernels before 6.2 take a chain
 //! for used as long as the transaction runs that took its last use away (reference section 4.9).
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use crate::program::emitted::Emitted;
@@ -157,7 +158,12 @@ fn load(diff: &TableDiff, wanted: &Table, chains_per_stage: usize) -> Vec<Transa
         return vec![Transaction::of(wanted, |out| write(out, diff, wanted, &BTreeSet::new()))];
     }
     let is_switched = is_switched(diff);
-    let (now, later) = if is_switched { parted(diff, wanted) } else { (diff.clone(), None) };
+    let (now, later) = if is_switched {
+        let (now, later) = parted(diff, wanted);
+        (Cow::Owned(now), later)
+    } else {
+        (Cow::Borrowed(diff), None)
+    };
     let mut done = in_order(&now, wanted);
     if done.len() <= chains_per_stage && !is_switched {
         done.clear();
